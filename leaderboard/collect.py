@@ -1,0 +1,175 @@
+"""Group what lies in a suite's folder into tables whose entries may stand beside each other."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.trial import Failure, Result, Trial, Unreadable, load_all, load_plans
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """What all trials of one table share; nothing of different keys is ever compared."""
+
+    scale: str
+    model: str
+    model_sha: str
+    recipe: str
+    max_steps: int
+    data: str
+    distill: bool
+
+
+@dataclass(frozen=True, order=True)
+class RowKey:
+    """A row of a table: one method at one target density. `variant` tells plugin files apart."""
+
+    density: float
+    method: str
+    variant: str = ""
+
+
+@dataclass
+class Cell:
+    """The trials of one method, density and task over seeds."""
+
+    results: list[Result] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    planned: set[int] = field(default_factory=set)
+
+    @property
+    def ok(self) -> list[Result]:
+        """Results that trained to the end, by seed."""
+        return [result for result in self.results if result.status == "ok"]
+
+    @property
+    def seeds(self) -> set[int]:
+        """All seeds that were planned, or run without a plan."""
+        return self.planned | self._run
+
+    @property
+    def missing(self) -> list[int]:
+        """Planned seeds that have neither a result nor a failure."""
+        return sorted(self.seeds - self._run)
+
+    @property
+    def _run(self) -> set[int]:
+        return {r.trial.seed for r in self.results} | {f.trial.seed for f in self.failures}
+
+
+@dataclass
+class Table:
+    """Cells by row and task."""
+
+    key: Key
+    cells: dict[tuple[RowKey, str], Cell] = field(default_factory=dict)
+
+    def cell(self, row: RowKey, task: str) -> Cell:
+        return self.cells.setdefault((row, task), Cell())
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted({task for _, task in self.cells})
+
+    @property
+    def rows(self) -> list[RowKey]:
+        return list(dict.fromkeys(row for row, _ in self.cells))
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for cell in self.cells.values() for result in cell.results]
+
+    def of_row(self, row: RowKey) -> list[Result]:
+        """All results of a row, over tasks and seeds."""
+        return [r for (key, _), cell in self.cells.items() if key == row for r in cell.results]
+
+
+@dataclass
+class Board:
+    """Everything that a page shows of one suite."""
+
+    suite: str
+    tables: list[Table]
+    unreadable: list[Unreadable]
+
+    @property
+    def results(self) -> list[Result]:
+        return [result for table in self.tables for result in table.results]
+
+    def failures(self) -> Iterator[Failure]:
+        """Trials that failed and have no result yet."""
+        for table in self.tables:
+            for cell in table.cells.values():
+                yield from cell.failures
+
+
+def collect(folder: Path) -> Board:
+    """Read a suite's folder. What cannot be read is listed, never dropped in silence."""
+    results, failures, unreadable = load_all(folder)
+    planned, more = load_plans(folder)
+    known = [r.trial for r in results] + [f.trial for f in failures] + planned
+    variants = _variants(known)
+    tables: dict[Key, Table] = {}
+
+    def cell(trial: Trial) -> Cell:
+        key = _key(trial, variants)
+        row = RowKey(trial.density, trial.method, variants.get(_named(trial, "plugin_sha"), ""))
+        return tables.setdefault(key, Table(key)).cell(row, trial.task)
+
+    for result in results:
+        cell(result.trial).results.append(result)
+    for failure in failures:
+        cell(failure.trial).failures.append(failure)
+    for trial in planned:
+        cell(trial).planned.add(trial.seed)
+    for one in tables.values():
+        for entry in one.cells.values():
+            entry.results.sort(key=lambda r: (r.trial.seed, r.trial.id))
+            entry.failures.sort(key=lambda f: (f.trial.seed, f.trial.id))
+    return Board(folder.resolve().name, [tables[key] for key in sorted(tables)], unreadable + more)
+
+
+def _named(trial: Trial, field_name: str) -> tuple[str, str, str]:
+    """What a hash belongs to: a task's data or a method's plugin file."""
+    owner = trial.task if field_name == "data_sha" else trial.method
+    return field_name, owner, getattr(trial, field_name)
+
+
+def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
+    """Short names for hashes, where one task has several data sets or one method several files."""
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for trial in trials:
+        for name in ("data_sha", "plugin_sha"):
+            kind, owner, sha = _named(trial, name)
+            hashes.setdefault((kind, owner), set()).add(sha)
+    return {
+        (kind, owner, sha): f"{owner}@{sha[:6]}"
+        for (kind, owner), found in hashes.items()
+        if len(found) > 1
+        for sha in found
+    }
+
+
+def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
+    return Key(
+        scale=trial.scale,
+        model=trial.model,
+        model_sha=trial.model_sha,
+        recipe=trial.recipe,
+        max_steps=trial.train.get("max_steps") or 0,
+        data=variants.get(_named(trial, "data_sha"), ""),
+        distill=trial.distill,
+    )
+
+
+def reference(board: Board, table: Table) -> Table | None:
+    """The table without distillation that a table with it is to be read beside."""
+    if not table.key.distill:
+        return None
+    plain = [t for t in board.tables if not t.key.distill]
+    same = [t for t in plain if _but_distill(t.key) == _but_distill(table.key)]
+    return same[0] if same else None
+
+
+def _but_distill(key: Key) -> tuple[object, ...]:
+    return (key.scale, key.model, key.model_sha, key.recipe, key.max_steps, key.data)

@@ -1,0 +1,225 @@
+"""Figures like the papers': quality against remaining weights, and where those weights are."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leaderboard.collect import Board, Cell, RowKey, Table, reference
+from leaderboard.statistics import mean, sample_std
+from leaderboard.tables import in_order, metrics_of, values
+from zoo.trial import Result
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
+"""Okabe and Ito's colours, told apart by the colour-blind; markers and dashes tell the rest."""
+MARKERS = "osD^vPX*<>"
+DASHES = ("-", "--", "-.", ":")
+TYPES = {
+    "attention.self.query": "Q",
+    "attention.self.key": "K",
+    "attention.self.value": "V",
+    "attention.output.dense": "O",
+    "intermediate.dense": "U",
+    "output.dense": "D",
+}
+
+
+def draw(board: Board, folder: Path) -> list[tuple[str, Path]]:
+    """Draw all figures of a board as SVG and PNG; returns captions and the PNGs' paths."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    matplotlib.rcParams.update({"svg.hashsalt": "leaderboard", "font.size": 9, "figure.dpi": 110})
+    made = []
+    for number, table in enumerate(board.tables):
+        suffix = f"-{number + 1}" if len(board.tables) > 1 else ""
+        for name, caption, figure in _figures(board, table):
+            path = folder / f"{name}{suffix}.png"
+            _save(figure, path)
+            made.append((caption, path))
+    return made
+
+
+def _figures(board: Board, table: Table) -> list[tuple[str, str, Any]]:
+    drawn = []
+    curve = quality(board, table)
+    if curve is not None:
+        drawn.append(("quality", "Quality against measured remaining weights", curve))
+    for task in table.tasks:
+        chosen = _at_lowest(table, task)
+        if chosen:
+            least = min(100 * row.density for row, _ in chosen)
+            where = f"{task}, target {least:g} %"
+            drawn.append(
+                (
+                    f"matrices-{task}",
+                    f"Remaining weights by layer and matrix ({where})",
+                    matrices(chosen),
+                )
+            )
+            drawn.append(
+                (f"heads-{task}", f"Remaining weights by attention head ({where})", heads(chosen))
+            )
+    return drawn
+
+
+def _save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
+    figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
+    plt.close(figure)
+
+
+def quality(board: Board, table: Table) -> Any:
+    """Per task: mean and sample std over seeds against remaining weights on a log axis."""
+    import matplotlib.pyplot as plt
+
+    source = reference(board, table) or table
+    tasks = [task for task in table.tasks if metrics_of(table, task)]
+    pruned = [row for row in in_order(table.rows) if row.density < 1]
+    names = list(dict.fromkeys((row.method, row.variant) for row in pruned))
+    if not tasks or not names:
+        return None
+    figure, axes = plt.subplots(1, len(tasks), figsize=(3.6 * len(tasks) + 1.6, 3.6), squeeze=False)
+    for axis, task in zip(axes[0], tasks, strict=True):
+        metric = metrics_of(table, task)[0]
+        _references(axis, source, task, metric)
+        for index, (method, variant) in enumerate(names):
+            rows = [row for row in pruned if (row.method, row.variant) == (method, variant)]
+            _line(axis, table, rows, task, metric, index)
+        targets = sorted({100 * row.density for row in pruned})
+        axis.set_xscale("log")
+        axis.set_xticks(targets, [f"{target:g}" for target in targets])
+        axis.minorticks_off()
+        axis.set_xlabel("remaining weights (%)")
+        axis.set_title(f"{task}: {metric}")
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    figure.tight_layout()
+    return figure
+
+
+def _line(
+    axis: Any, table: Table, rows: Sequence[RowKey], task: str, metric: str, index: int
+) -> None:
+    points = []
+    for row in rows:
+        cell = table.cells.get((row, task), Cell())
+        scores = values(cell, metric)
+        if scores:
+            x = mean([100 * result.remaining["density"] for result in cell.ok])
+            points.append((x, mean(scores), sample_std(scores) or 0.0))
+    axis.errorbar(
+        [p[0] for p in sorted(points)],
+        [p[1] for p in sorted(points)],
+        [p[2] for p in sorted(points)],
+        label=rows[0].method + (f" ({rows[0].variant})" if rows[0].variant else ""),
+        color=COLOURS[index % len(COLOURS)],
+        marker=MARKERS[index % len(MARKERS)],
+        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+        markersize=5,
+        linewidth=1.3,
+        capsize=2,
+    )
+
+
+def _references(axis: Any, table: Table, task: str, metric: str) -> None:
+    """Horizontal lines: what does not prune, and the majority class."""
+    for index, row in enumerate(r for r in in_order(table.rows) if r.density == 1):
+        scores = values(table.cells.get((row, task), Cell()), metric)
+        if scores:
+            dash = DASHES[index % len(DASHES)]
+            axis.axhline(
+                mean(scores), color="#666666", linestyle=dash, linewidth=1, label=row.method
+            )
+    chance = [r.majority.get(metric) for r in table.results if r.trial.task == task]
+    known = [value for value in chance if value is not None]
+    if known:
+        axis.axhline(known[0], color="#bbbbbb", linewidth=3, alpha=0.6, label="majority class")
+
+
+def _at_lowest(table: Table, task: str) -> list[tuple[RowKey, list[Result]]]:
+    """Rows at the lowest density with results that have masks."""
+    rows = [row for row in in_order(table.rows) if row.density < 1]
+    if not rows:
+        return []
+    lowest = min(row.density for row in rows)
+    chosen = [
+        (row, table.cells.get((row, task), Cell()).ok) for row in rows if row.density == lowest
+    ]
+    return [
+        (row, [r for r in results if r.remaining["heads"]]) for row, results in chosen if results
+    ]
+
+
+def matrices(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+    """Heat maps, one per method: rows are layers, columns Q K V O U D, percent, mean over seeds."""
+
+    def grid(result: Result) -> dict[tuple[int, str], float]:
+        kept, total = result.remaining["kept"], result.remaining["total"]
+        return {_place(name): 100 * kept[name] / total[name] for name in total}
+
+    return _heat_maps(chosen, grid, list(TYPES.values()), "")
+
+
+def heads(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+    """Heat maps, one per method: rows are layers, columns attention heads (Q, K, V, O together)."""
+
+    def grid(result: Result) -> dict[tuple[int, str], float]:
+        found: dict[tuple[int, str], list[float]] = {}
+        for name, densities in result.remaining["heads"].items():
+            for head, density in enumerate(densities):
+                found.setdefault((_place(name)[0], str(head + 1)), []).append(100 * density)
+        return {place: mean(parts) for place, parts in found.items()}
+
+    number = max(len(d) for _, rs in chosen for d in rs[0].remaining["heads"].values())
+    return _heat_maps(chosen, grid, [str(head + 1) for head in range(number)], "head")
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Layer (from 0) and type of a matrix by its name."""
+    layer, _, kind = name.split(".layer.")[-1].partition(".")
+    return int(layer), TYPES[kind]
+
+
+def _heat_maps(
+    chosen: Sequence[tuple[RowKey, Sequence[Result]]], grid: Any, columns: Sequence[str], below: str
+) -> Any:
+    import matplotlib.pyplot as plt
+
+    maps = []
+    for row, results in chosen:
+        grids = [grid(result) for result in results]
+        layers = sorted({layer for layer, _ in grids[0]})
+        maps.append(
+            (row, [[mean([g[layer, c] for g in grids]) for c in columns] for layer in layers])
+        )
+    across = min(len(maps), 5)
+    down = -(-len(maps) // across)
+    tall = max(1.0, 0.28 * len(maps[0][1])) + 0.9
+    figure, axes = plt.subplots(
+        down, across, figsize=(2.4 * across + 0.8, tall * down), squeeze=False, layout="constrained"
+    )
+    top = max(value for _, cells in maps for line in cells for value in line)
+    for axis in axes.flat[len(maps) :]:
+        axis.set_visible(False)
+    for axis, (row, cells) in zip(axes.flat, maps, strict=False):
+        image = axis.imshow(cells, vmin=0, vmax=top, cmap="cividis", aspect="auto")
+        axis.set_xticks(range(len(columns)), columns)
+        axis.set_yticks(range(len(cells)), [str(layer + 1) for layer in range(len(cells))])
+        axis.set_title(row.method + (f" ({row.variant})" if row.variant else ""), fontsize=9)
+        axis.set_xlabel(below)
+        axis.set_ylabel("layer")
+        if len(cells) * len(columns) <= 60:
+            _numbers(axis, cells, top)
+    figure.colorbar(image, ax=axes, label="remaining weights (%)", shrink=0.9)
+    return figure
+
+
+def _numbers(axis: Any, cells: Sequence[Sequence[float]], top: float) -> None:
+    for y, line in enumerate(cells):
+        for x, value in enumerate(line):
+            colour = "black" if value > 0.6 * top else "white"
+            axis.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)

@@ -1,0 +1,168 @@
+"""The markdown page of a suite: tables, figures, what is missing, how to run a row again."""
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from leaderboard.collect import Board, RowKey, Table, collect
+from leaderboard.figures import draw
+from leaderboard.tables import cost_table, in_order, label, main_table, plain_text
+from zoo.trial import Result, write_whole
+
+PAGE, COSTS, FIGURES = "LEADERBOARD.md", "COSTS.md", "figures"
+
+SMALL_PRINT = """\
+- **±** is the sample standard deviation over seeds (ddof = 1); *(n/planned)* counts the seeds
+  behind a figure. "-" was not run; diverged and failed seeds are named and never averaged in.
+- **Remaining weights** are counted: nonzero entries of what multiplies the weights at evaluation,
+  over the encoder's Q, K, V, O, U and D matrices. Biases, LayerNorm, embeddings, pooler and head
+  are never pruned and not in this figure. Methods that drive a threshold or a penalty stand at
+  what they kept.
+- **New per task** is what a task adds to the shared pre-trained model: kept weights that were
+  trained, all else that was trained, and one bit per prunable weight for the mask (counted as
+  1/32 parameter). **Trainable** is what the optimiser updates, scores included.
+- Metrics are those of the **last step** on the evaluation set; no checkpoint is selected on it.
+  Δ dense is the difference of the means, in points of each task's first metric.
+"""
+
+
+def write(folder: Path, out: Path | None = None, *, figures: bool = True) -> Path:
+    """Write the page, the costs and (unless told not to) the figures of a suite's folder into `out`
+    (default: the same folder). Returns the page's path. Raises StorageError."""
+    out = out or folder
+    board = collect(folder)
+    drawn = draw(board, out / FIGURES) if figures else []
+    write_whole(out / COSTS, costs(board).encode())
+    write_whole(out / PAGE, render(board, drawn).encode())
+    return out / PAGE
+
+
+def render(board: Board, drawn: Iterable[tuple[str, Path]]) -> str:
+    """The page as markdown: a pure function of the board and the figures' names."""
+    parts = [f"# {plain_text(board.suite)}", *_head(board)]
+    for table in board.tables:
+        parts += [f"## {title(table)}", *_notes(table), main_table(board, table)]
+    for caption, path in drawn:
+        parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
+    parts += [*_troubles(board), *_commands(board), "## Small print", SMALL_PRINT.rstrip()]
+    parts += [f"Seconds and memory stand in [{COSTS}]({COSTS})."]
+    return "\n\n".join(parts) + "\n"
+
+
+def costs(board: Board) -> str:
+    """What trials cost; apart from the page, because it is another each time."""
+    parts = [
+        f"# {plain_text(board.suite)}: costs",
+        "Means over seeds, evaluation included in seconds.",
+    ]
+    for table in board.tables:
+        parts += [f"## {title(table)}", cost_table(table)]
+    return "\n\n".join(parts) + "\n"
+
+
+def title(table: Table) -> str:
+    """What all of a table's trials share."""
+    key = table.key
+    words = [f"scale {key.scale}", f"model {key.model}", f"recipe {key.recipe}"]
+    words.append("with distillation" if key.distill else "without distillation")
+    if key.max_steps:
+        words.append(f"SHORTENED to at most {key.max_steps} steps")
+    if key.data:
+        words.append(f"data {key.data}")
+    return plain_text(", ".join(words))
+
+
+def _head(board: Board) -> list[str]:
+    results = board.results
+    failed = len(list(board.failures()))
+    missing = sum(len(cell.missing) for table in board.tables for cell in table.cells.values())
+    lines = [f"{len(results)} results, {failed} failed, {missing} planned and not run yet."]
+    if any(table.key.scale == "tiny" for table in board.tables):
+        lines.append(
+            "**Scale tiny is the embedded laboratory**: an artificial language and a very small"
+            " BERT. Its scores compare methods with each other; they say nothing about published"
+            " numbers."
+        )
+    lines += [f"**Warning:** {plain_text(u.path.name)} cannot be read" for u in board.unreadable]
+    return lines
+
+
+def _notes(table: Table) -> list[str]:
+    """What ran: model hash, heads, data that is smaller than the official sets, versions."""
+    results = table.results
+    if not results:
+        return ["Nothing has finished yet."]
+    by_head: dict[str, dict[str, None]] = {}
+    for result in results:
+        by_head.setdefault(result.head["name"], {})[result.trial.method] = None
+    order = [row.method for row in in_order(table.rows)]
+    heads = "; ".join(
+        f"{head}: {', '.join(sorted(methods, key=order.index))}"
+        for head, methods in sorted(by_head.items())
+    )
+    lines = [f"Model sha256 {table.key.model_sha[:12]}. Heads: {heads}."]
+    versions = sorted({_versions(result) for result in results})
+    lines.append(f"Ran with {' / '.join(versions)}.")
+    notes = sorted({note for result in results for note in result.notes})
+    lines += [f"Data: {'; '.join(notes)}."] if notes else []
+    return [plain_text(line) for line in lines]
+
+
+def _versions(result: Result) -> str:
+    packages = result.environment["packages"]
+    shown = [f"{name} {packages[name]}" for name in ("torch", "transformers") if name in packages]
+    return f"{', '.join(shown)} on {result.environment['device']}"
+
+
+def _troubles(board: Board) -> list[str]:
+    """Diverged, failed and missing trials, by name."""
+    lines = []
+    for result in board.results:
+        if result.status == "diverged" and result.diverged:
+            at = f"step {result.diverged['step']} (value {result.diverged['value']})"
+            lines.append(f"- diverged: {result.trial.id} at {at}")
+    lines += [f"- failed: {f.trial.id}: {f.reason}" for f in board.failures()]
+    lines += [f"- unreadable: {u.path.name}: {u.reason}" for u in board.unreadable]
+    for table in board.tables:
+        for (row, task), cell in sorted(table.cells.items()):
+            if cell.missing:
+                seeds = ", ".join(str(seed) for seed in cell.missing)
+                at = f"{row.method} at {100 * row.density:g} % on {task}"
+                lines.append(f"- not run yet: {at}, seed {seeds} ({title(table)})")
+    return (
+        ["## Failed, diverged and missing", "\n".join(plain_text(x) for x in lines)]
+        if lines
+        else []
+    )
+
+
+def _commands(board: Board) -> list[str]:
+    lines = []
+    for table in board.tables:
+        for row in in_order(table.rows):
+            results = table.of_row(row)
+            if results:
+                lines.append(f"# {label(row, results)}, {100 * row.density:g} %")
+                lines.append(command(board.suite, table, row, results))
+    if not lines:
+        return []
+    block = "\n".join(line.replace("```", "'''") for line in lines)
+    return [
+        "## Run a row again",
+        f"<details><summary>Commands</summary>\n\n```\n{block}\n```\n\n</details>",
+    ]
+
+
+def command(suite: str, table: Table, row: RowKey, results: Iterable[Result]) -> str:
+    """The command that runs the trials of a row."""
+    results = list(results)
+    key = table.key
+    words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale]
+    words += results[0].environment.get("options", [])
+    words += ["--recipe", key.recipe, "--distill", "on" if key.distill else "off"]
+    words += ["--methods", row.method, "--densities", f"{row.density:g}"]
+    words += ["--tasks", ",".join(sorted({r.trial.task for r in results}))]
+    words += ["--seeds", ",".join(str(seed) for seed in sorted({r.trial.seed for r in results}))]
+    if key.max_steps:
+        words += ["--max-steps", str(key.max_steps)]
+    return shlex.join(words)

@@ -1,0 +1,201 @@
+"""Tables: rows of methods by remaining weights, cells of mean and spread over seeds."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from leaderboard.collect import Board, Cell, RowKey, Table, reference
+from leaderboard.statistics import mean, sample_std
+from zoo.trial import Result
+
+ORDER = (
+    *("dense", "scratch", "head_only", "random", "magnitude", "l0", "movement", "soft_movement"),
+    *("cap_lite", "smp_l", "smp_s", "smp_g", "smp_t"),
+)
+"""Known methods in the papers' order; others follow by name."""
+
+
+def in_order(rows: Sequence[RowKey]) -> list[RowKey]:
+    """Most remaining weights first, then known methods, then others by name."""
+
+    def place(row: RowKey) -> tuple[float, int, str, str]:
+        known = ORDER.index(row.method) if row.method in ORDER else len(ORDER)
+        return -row.density, known, row.method, row.variant
+
+    return sorted(rows, key=place)
+
+
+def values(cell: Cell, metric: str) -> list[float]:
+    """The metric of every seed that has it."""
+    found = [result.metrics.get(metric) for result in cell.ok]
+    return [value for value in found if value is not None]
+
+
+def cell_text(cell: Cell, metric: str) -> str:
+    """'83.2 ± 0.4 (3/3)'; with fewer seeds what became of the others; '-' if nothing was run."""
+    shown, planned = values(cell, metric), len(cell.seeds)
+    diverged = len(cell.results) - len(cell.ok)
+    undefined = len(cell.ok) - len(shown)
+    lost = [
+        f"{n} {word}"
+        for n, word in (
+            (diverged, "diverged"),
+            (len(cell.failures), "failed"),
+            (undefined, "undefined"),
+        )
+        if n
+    ]
+    if not shown:
+        return ", ".join(lost) if lost else "-"
+    counts = ", ".join([f"{len(shown)}/{planned}", *lost])
+    spread = sample_std(shown)
+    return f"{mean(shown):.1f}{'' if spread is None else f' ± {spread:.1f}'} ({counts})"
+
+
+def remaining_text(results: Sequence[Result]) -> str:
+    """Measured remaining weights in percent: one figure, or least to most over tasks and seeds."""
+    densities = [100 * result.remaining["density"] for result in results]
+    if not densities:
+        return "-"
+    low, high = f"{min(densities):.2f}", f"{max(densities):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def amount(number: float) -> str:
+    """A count of parameters in millions, or thousands if it is small."""
+    return f"{number / 1e6:.2f}M" if number >= 1e6 else f"{number / 1e3:.1f}k"
+
+
+def amounts(numbers: Sequence[float]) -> str:
+    """One count, or least to most."""
+    if not numbers:
+        return "-"
+    low, high = amount(min(numbers)), amount(max(numbers))
+    return low if low == high else f"{low} to {high}"
+
+
+def metrics_of(table: Table, task: str) -> list[str]:
+    """The metrics of a task that any result of it has, in the task's order."""
+    names: dict[str, None] = {}
+    for (_, name), cell in table.cells.items():
+        if name == task:
+            for result in cell.results:
+                names.update(dict.fromkeys(result.metrics))
+    measured = {
+        metric
+        for (_, name), cell in table.cells.items()
+        if name == task
+        for result in cell.ok
+        for metric, value in result.metrics.items()
+        if value is not None
+    }
+    return [name for name in names if name in measured] or list(names)
+
+
+def against_dense(cell: Cell, dense: Cell | None, metric: str) -> str:
+    """The mean's difference from dense, in points."""
+    if dense is None or not values(cell, metric) or not values(dense, metric):
+        return "-"
+    return f"{mean(values(cell, metric)) - mean(values(dense, metric)):+.1f}"
+
+
+def label(row: RowKey, results: Sequence[Result]) -> str:
+    """The method's name for people."""
+    name = results[0].label if results else row.method
+    return f"{name} ({row.variant})" if row.variant else name
+
+
+def main_table(board: Board, table: Table) -> str:
+    """The table of methods as markdown."""
+    plain = reference(board, table)
+    source = plain or table
+    tasks = table.tasks
+    columns = [(task, metric) for task in tasks for metric in metrics_of(table, task)]
+    header = ["Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable"]
+    header += [f"{task} {metric}" for task, metric in columns]
+    header += [f"Δ dense ({', '.join(tasks)})"]
+    body = [_majority_row(source, tasks, columns)]
+    rows = in_order(table.rows)
+    if plain is not None:
+        teachers = [row for row in in_order(plain.rows) if row.method == "dense"]
+        body += [_row(plain, source, row, tasks, columns) for row in teachers]
+    body += [_row(table, source, row, tasks, columns) for row in rows]
+    alignment = ["left"] + ["right"] * (len(header) - 1)
+    escaped = [[plain_text(entry) for entry in line] for line in body]
+    return tabulate(
+        escaped, [plain_text(h) for h in header], "pipe", disable_numparse=True, colalign=alignment
+    )
+
+
+def _row(
+    table: Table,
+    source: Table,
+    row: RowKey,
+    tasks: Sequence[str],
+    columns: Sequence[tuple[str, str]],
+) -> list[str]:
+    results = table.of_row(row)
+    cells = {task: table.cells.get((row, task), Cell()) for task in tasks}
+    dense = {task: source.cells.get((RowKey(1.0, "dense"), task)) for task in tasks}
+    differences = [
+        against_dense(cells[t], dense[t], metrics_of(table, t)[0]) if metrics_of(table, t) else "-"
+        for t in tasks
+    ]
+    return [
+        label(row, results),
+        f"{100 * row.density:g}",
+        remaining_text(results),
+        amounts([result.parameters["new"] for result in results]),
+        amounts([result.parameters["trainable"] for result in results]),
+        *(cell_text(cells[task], metric) for task, metric in columns),
+        "" if row.method == "dense" else " / ".join(differences),
+    ]
+
+
+def _majority_row(
+    table: Table, tasks: Sequence[str], columns: Sequence[tuple[str, str]]
+) -> list[str]:
+    """What the most frequent class scores, where there are classes."""
+    found: dict[tuple[str, str], float] = {}
+    for result in table.results:
+        for metric, value in result.majority.items():
+            if value is not None:
+                found[(result.trial.task, metric)] = value
+    scores = [f"{found[c]:.1f}" if c in found else "-" for c in columns]
+    return ["majority class", "", "", "", "", *scores, ""]
+
+
+def cost_table(table: Table) -> str:
+    """Seconds and memory per trial, medians over seeds; not reproducible, hence apart."""
+    body = []
+    for row in in_order(table.rows):
+        for task in table.tasks:
+            results = table.cells.get((row, task), Cell()).ok
+            if results:
+                seconds = [r.cost["seconds"] for r in results]
+                train = [r.cost["seconds"] - r.cost["evaluation_seconds"] for r in results]
+                steps = [1000 * t / r.steps["taken"] for t, r in zip(train, results, strict=True)]
+                peak = max(r.cost["peak_bytes"] for r in results) / 2**20
+                devices = sorted({r.environment["device"] for r in results})
+                body.append(
+                    [
+                        label(row, results),
+                        f"{100 * row.density:g}",
+                        task,
+                        f"{mean(seconds):.1f}",
+                        f"{mean(steps):.1f}",
+                        f"{peak:.0f}",
+                        ", ".join(devices),
+                    ]
+                )
+    header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
+    return tabulate(body, header, "pipe", disable_numparse=True)
+
+
+def plain_text(text: str) -> str:
+    """Text that changes no column, tag or link of a markdown table."""
+    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
+        text = text.replace(old, new)
+    for mark in "\\*_[]":
+        text = text.replace(mark, "\\" + mark) if mark != "_" else text
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

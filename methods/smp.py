@@ -1,0 +1,91 @@
+"""SMP: pruning without any training of weights (Static Model Pruning, ACL 2023).
+
+Only scores learn, through the mask (Eq. 3); weights, biases, LayerNorm, embeddings and head keep
+their pre-trained values. Logits are those of label words. Differs from the paper where `released`
+recipes say so: see zoo/recipes.py.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from zoo import heads
+from zoo.gates import straight_through
+from zoo.losses import Penalty, mean_sigmoid, mean_sigmoid_gradient
+from zoo.masks import above_threshold, topk_by_type, topk_global
+from zoo.method import Method, nothing
+from zoo.registry import register_method
+from zoo.schedules import Ramp
+from zoo.scores import learned
+
+HEADS = {head.name: head for head in (heads.label_words, heads.mlm_label_words, heads.trained)}
+TAU = 0.1
+"""Final threshold of SMP-T; the paper gives none, this is soft movement's."""
+
+
+@register_method("smp_l")
+def smp_l(
+    density: float,
+    *,
+    stop: float,
+    penalty: float,
+    penalty_stop: float = 1.0,
+    power: int = 3,
+    head: str = "label_words",
+) -> Method:
+    """SMP-L: frozen weights, learned scores, the same density in every matrix (SMP, section 4.1).
+
+    Reproduces the SMP-L rows of SMP, Tables 1 to 3. The density falls from 1 on a cubic ramp that
+    ends at the fraction `stop` of the run; lambda rises to `penalty` at `penalty_stop`.
+    """
+    return Method(
+        score=learned,
+        level=Ramp(1.0, density, 0.0, stop, power),
+        gate=straight_through,
+        penalty=Penalty(
+            mean_sigmoid, mean_sigmoid_gradient, Ramp(0.0, penalty, 0.0, penalty_stop, 3)
+        ),
+        trains=nothing,
+        head=HEADS[head],
+    )
+
+
+@register_method("smp_s")
+def smp_s(density: float, *, temperature: float = 1.0, **hyper: float | str) -> Method:
+    """SMP-S: layers share the density of a matrix type by their scores (SMP, Eq. 4).
+
+    Reproduces the SMP-S rows of SMP, Tables 1 to 3. `temperature` divides the scores in Eq. 4, as
+    in the released code; the paper does not mention it.
+    """
+    by_type = partial(topk_by_type, temperature=temperature)
+    return replace(smp_l(density, **hyper), mask=by_type)  # type: ignore[arg-type]
+
+
+@register_method("smp_g")
+def smp_g(density: float, **hyper: float | str) -> Method:
+    """SMP-G: one threshold over all matrices, found anew every step (SMP, section 6.1).
+
+    Reproduces the SMP-G row of SMP, Table 3. The released code cannot run it; this is what its
+    parts would do: int(density n) + 1 weights in all, at least 0.5 % of each matrix.
+    """
+    return replace(smp_l(density, **hyper), mask=topk_global, budget=None)  # type: ignore[arg-type]
+
+
+@register_method("smp_t", drives="penalty")
+def smp_t(
+    density: float,
+    *,
+    stop: float,
+    penalty: float,
+    penalty_stop: float = 1.0,
+    power: int = 3,
+    head: str = "label_words",
+) -> Method:
+    """SMP-T: scores above a rising threshold stay; the density is measured (SMP, section 6.1).
+
+    SMP, Table 3, reports no convergence; the released code evaluates it with a wrong threshold.
+    """
+    base = smp_l(
+        density, stop=stop, penalty=penalty, penalty_stop=penalty_stop, power=power, head=head
+    )
+    tau = Ramp(0.0, TAU, 0.0, stop, power)
+    return replace(base, mask=above_threshold, level=tau, budget=None)

@@ -1,0 +1,110 @@
+"""Raw rows of a data set: parquet files in a folder of one's own, or the Hugging Face hub."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zoo.checkpoint import HUB_TIMEOUT, reaching_hub
+from zoo.errors import ConfigError
+from zoo.task import Source
+
+
+def locate(
+    repo: str,
+    config: str | None,
+    folder: str,
+    columns: Sequence[str],
+    splits: Sequence[str],
+    data_dir: str | None,
+) -> Source:
+    """The rows of `repo` (with its `config`): from `data_dir`/`folder` if one is given, or the hub.
+
+    `splits` are the training split and then the evaluation splits; training and at least one
+    evaluation split must be there. Raises ConfigError or ResourceError.
+    """
+    if data_dir is None:
+        return _from_hub(repo, config, columns, splits)
+    root = Path(data_dir).expanduser()
+    files = {split: root / folder / f"{split}.parquet" for split in splits}
+    there = {split: file for split, file in files.items() if file.is_file()}
+    if splits[0] not in there or len(there) < 2:
+        missing = files[splits[0]] if splits[0] not in there else files[splits[1]]
+        raise ConfigError(
+            f"data file {missing} is missing; expected parquet with the columns"
+            f" {', '.join(columns)} as in {repo}"
+        )
+    tables = {split: _inspect(file, columns) for split, file in there.items()}
+    digest = hashlib.sha256("".join(f"{s} {sha}\n" for s, (_, sha) in tables.items()).encode())
+    rows = {split: count for split, (count, _) in tables.items()}
+    places = {split: str(file) for split, file in there.items()}
+    return Source(
+        "local files", digest.hexdigest(), rows, places, partial(_read_file, there, columns)
+    )
+
+
+def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str]:
+    """Rows and sha256 of a parquet file that has the columns and is not empty."""
+    import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
+
+    try:
+        content = file.read_bytes()
+        meta = parquet.read_metadata(file)
+    except (OSError, ArrowException) as error:
+        raise ConfigError(f"data file {file} cannot be read as parquet: {error}") from None
+    names = meta.schema.to_arrow_schema().names
+    for column in columns:
+        if column not in names:
+            raise ConfigError(
+                f"data file {file} has no column {column!r}; expected {', '.join(columns)},"
+                f" found {', '.join(names)}"
+            )
+    if meta.num_rows == 0:
+        raise ConfigError(f"data file {file} has no rows; expected at least one")
+    return meta.num_rows, hashlib.sha256(content).hexdigest()
+
+
+def _read_file(files: Mapping[str, Path], columns: Sequence[str], split: str) -> dict[str, Any]:
+    import pyarrow.parquet as parquet
+
+    return parquet.read_table(files[split], columns=list(columns)).to_pydict()
+
+
+def _from_hub(
+    repo: str, config: str | None, columns: Sequence[str], splits: Sequence[str]
+) -> Source:
+    what = f"the data set {repo}" + (f" ({config})" if config else "")
+    with reaching_hub(what):
+        from datasets import load_dataset_builder
+        from huggingface_hub import HfApi
+
+        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
+        revision = None if offline else HfApi().dataset_info(repo, timeout=HUB_TIMEOUT).sha
+        info = load_dataset_builder(repo, config, revision=revision).info
+        rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
+    missing = [column for column in columns if column not in (info.features or {})]
+    if missing or splits[0] not in rows or len(rows) < 2:
+        raise ConfigError(
+            f"{what} has no {', '.join(missing) or splits[0]}; its layout has changed"
+        )
+    read = partial(_read_hub, repo, config, revision, columns, what)
+    places = {split: f"{what}, {split}" for split in rows}
+    return Source(f"{repo} on the hub", f"{repo}@{revision or 'cached'}", rows, places, read)
+
+
+def _read_hub(
+    repo: str,
+    config: str | None,
+    revision: str | None,
+    columns: Sequence[str],
+    what: str,
+    split: str,
+) -> dict[str, Any]:
+    with reaching_hub(what):
+        from datasets import load_dataset
+
+        table = load_dataset(repo, config, split=split, revision=revision)
+        return table.select_columns(list(columns)).with_format("arrow")[:].to_pydict()

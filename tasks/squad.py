@@ -1,0 +1,141 @@
+"""SQuAD v1.1 (Rajpurkar 2016): `rajpurkar/squad` from the hub, or `<data-dir>/squad`.
+
+A long context is read in overlapping windows; the best span over all windows of a question is its
+answer. Scores are the official script's exact match (EM) and F1.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tasks.glue import pack
+from tasks.metrics import answer_exact, compute
+from tasks.reading import locate
+from zoo.errors import ConfigError
+from zoo.registry import register_task
+from zoo.task import SPAN, Encoded, Scores, Task
+
+COLUMNS = ("context", "question", "answers")
+STRIDE, BEST, LONGEST = 128, 20, 30
+"""Tokens that windows share, spans that are weighed per window, tokens of the longest answer."""
+
+
+def encode_spans(
+    columns: Mapping[str, Sequence[Any]], tokenizer: Any, max_length: int, training: bool
+) -> Encoded:
+    """Windows of question and context. Labels (n, 2) are the first and last token of the first
+    answer, both 0 (the first token) where the window does not hold it.
+
+    `arrays` keep for each window its `example`, and for each token its characters in the context,
+    `chars` (sum of lengths, 2), -1 outside the context; `texts` contexts and answers.
+    """
+    contexts, answers = list(columns["context"]), list(columns["answers"])
+    _check(contexts, answers)
+    windows = tokenizer(
+        [question.lstrip() for question in columns["question"]],
+        contexts,
+        truncation="only_second",
+        max_length=max_length,
+        stride=min(STRIDE, max_length // 3),
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+    )
+    examples = np.asarray(windows["overflow_to_sample_mapping"], dtype=np.int32)
+    chars, labels = [], []
+    for window, example in enumerate(examples):
+        offsets = np.asarray(windows["offset_mapping"][window], dtype=np.int32)
+        outside = np.asarray([part != 1 for part in windows.sequence_ids(window)])
+        offsets[outside] = -1
+        chars.append(offsets)
+        labels.append(_token_span(offsets, answers[example]) if training else (0, 0))
+    arrays = {"example": examples, "chars": np.concatenate(chars)}
+    texts = None if training else {"contexts": contexts, "answers": [a["text"] for a in answers]}
+    return pack(windows, np.asarray(labels, dtype=np.int64), arrays=arrays, texts=texts)
+
+
+def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
+    for row, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
+        texts, starts = answer["text"], answer["answer_start"]
+        if not len(texts) or len(texts) != len(starts):
+            raise ConfigError(
+                f"column 'answers', row {row}: expected at least one text with a start"
+            )
+        if not 0 <= starts[0] <= len(context) - len(texts[0]):
+            raise ConfigError(
+                f"column 'answers', row {row}: answer_start {starts[0]} is outside its context of"
+                f" {len(context)} characters"
+            )
+
+
+def _token_span(offsets: np.ndarray, answers: Mapping[str, Any]) -> tuple[int, int]:
+    """First and last token that overlap the first answer, or (0, 0) if it is not all inside."""
+    first = answers["answer_start"][0]
+    last = first + len(answers["text"][0])
+    inside = np.flatnonzero(offsets[:, 0] >= 0)
+    if not len(inside) or offsets[inside[0], 0] > first or offsets[inside[-1], 1] < last:
+        return 0, 0
+    start = inside[np.searchsorted(offsets[inside, 0], first, side="right") - 1]
+    end = inside[np.searchsorted(offsets[inside, 1], last, side="left")]
+    return int(start), int(end)
+
+
+def score_spans(split: str, logits: Any, encoded: Encoded) -> Scores:
+    """EM and F1 of the best span per question; `logits` (sum of lengths, 2)."""
+    texts = encoded.texts
+    predictions = best_spans(np.asarray(logits), encoded, texts["contexts"])
+    correct = [answer_exact(p, a) for p, a in zip(predictions, texts["answers"], strict=True)]
+    metrics = {
+        "em": compute("em", predictions, texts["answers"]),
+        "f1": compute("span_f1", predictions, texts["answers"]),
+    }
+    return Scores(metrics, np.asarray(correct, dtype=bool))
+
+
+def best_spans(logits: np.ndarray, encoded: Encoded, contexts: Sequence[str]) -> list[str]:
+    """The text of the best-scored span over all windows of each question; "" if there is none.
+
+    A span's score is start logit + end logit, over the `BEST` best starts and ends of a window,
+    with at most `LONGEST` tokens; both ends lie in the context.
+    """
+    answers = [""] * len(contexts)
+    scores = np.full(len(contexts), -np.inf)
+    for window, example in enumerate(encoded.arrays["example"]):
+        begin, end = encoded.bounds[window], encoded.bounds[window + 1]
+        chars = encoded.arrays["chars"][begin:end]
+        places = np.flatnonzero(chars[:, 0] >= 0)
+        if not len(places):
+            continue
+        starts, ends = (_best(logits[begin:end, side], places) for side in (0, 1))
+        length = ends[None, :] - starts[:, None]
+        total = logits[begin + starts, 0][:, None] + logits[begin + ends, 1][None, :]
+        total = np.where((length >= 0) & (length < LONGEST), total, -np.inf)
+        i, j = np.unravel_index(np.argmax(total), total.shape)
+        if total[i, j] > scores[example]:
+            scores[example] = total[i, j]
+            answers[example] = contexts[example][chars[starts[i], 0] : chars[ends[j], 1]]
+    return answers
+
+
+def _best(logits: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return places[np.argsort(-logits[places], kind="stable")[:BEST]]
+
+
+@register_task("squad")
+def squad() -> Task:
+    """Answer spans in Wikipedia paragraphs, 88k questions; EM / F1 (Rajpurkar 2016)."""
+    return Task(
+        name="squad",
+        output=SPAN,
+        labels=(),
+        words=("Yes", "No"),
+        metrics=("em", "f1"),
+        train="train",
+        evaluation=("validation",),
+        official={"train": 87599, "validation": 10570},
+        locate=partial(locate, "rajpurkar/squad", None, "squad", COLUMNS, ("train", "validation")),
+        encode=encode_spans,
+        score=score_spans,
+    )

@@ -1,0 +1,56 @@
+"""How long jobs will take: from results of the same task and model, else from arithmetic."""
+
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+
+import torch
+
+from zoo.plan import Job, Planner
+from zoo.train import planned_steps
+from zoo.trial import Result
+
+STEP_OVERHEAD = 0.012
+"""Seconds of a step that do not shrink with the model."""
+
+
+def seconds_of(jobs: Iterable[Job], done: Sequence[Result], planner: Planner) -> float:
+    """Seconds that the jobs would take one after another; rough where nothing like them ran yet."""
+    rates: dict[str, list[float]] = {}
+    for result in done:
+        if result.steps["taken"]:
+            per_step = result.cost["seconds"] / result.steps["taken"]
+            rates.setdefault(result.trial.task, []).append(per_step)
+    speed = 0.0
+    total = 0.0
+    for job in jobs:
+        task, source = planner.task(job.trial.task)
+        steps = planned_steps(job.trial.train, source.rows[task.train])
+        if job.trial.task in rates:
+            total += steps * statistics.median(rates[job.trial.task])
+            continue
+        speed = speed or matmul_speed()
+        share = 0.5 if task.output.per_token else 0.33  # real tokens among max_length
+        tokens = job.trial.train["batch"] * job.trial.train["max_length"] * share
+        total += steps * (6 * planner.checkpoint.prunable_weights * tokens / speed + STEP_OVERHEAD)
+    return total
+
+
+def matmul_speed() -> float:
+    """Floating-point operations per second of a float32 product of this device."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a = torch.rand(1024, 768, device=device)
+    b = torch.rand(768, 768, device=device)
+    best = 0.0
+    for _ in range(5):
+        start = time.perf_counter()
+        (a @ b).sum().item()
+        best = max(best, 2 * 1024 * 768 * 768 / (time.perf_counter() - start))
+    return best
+
+
+def words(seconds: float) -> str:
+    """A duration for people: '40 s', '12 min', '3.5 h'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,86 @@
+"""Gates: what multiplies W to give the working weight W', and how scores learn through it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
+"""Stretch and temperature of the hard concrete distribution (Louizos 2018; Sanh 2020)."""
+
+SHIFT = BETA * math.log(-GAMMA / ZETA)
+"""P(gate > 0) = sigmoid(S - SHIFT); SHIFT is about -1.5986."""
+
+GateFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def mask_itself(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """The binary mask as the gate."""
+    return mask
+
+
+def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> None:
+    """d gate / dS = 1: None stands for a factor that need not be multiplied."""
+    return None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of one layer as functions of (score, mask, noise), each (out, in).
+
+    `value` is the gate in training. `slope` is d value / dS; without it scores get no gradient.
+    `test` is the gate in evaluation where it is another one. `draw` makes the noise, new at every
+    refresh; without it noise is None.
+    """
+
+    value: GateFn = mask_itself
+    slope: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
+    test: GateFn | None = None
+    draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+hard = Gate()
+"""The mask; scores are not trained."""
+
+straight_through = Gate(slope=identity_slope)
+"""The mask; dL/dS = G * W, masked entries included (Sanh 2020, Eq. 2; SMP, Eq. 3)."""
+
+
+def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
+    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn on the CPU so that devices agree."""
+    u = torch.rand(score.shape, generator=generator, dtype=torch.float32)
+    return u.clamp_(1e-4, 1 - 1e-4).to(device=score.device, dtype=score.dtype)
+
+
+def _stretched(score: Tensor, noise: Tensor | None) -> Tensor:
+    assert noise is not None
+    return torch.sigmoid((torch.logit(noise) + score) / BETA) * (ZETA - GAMMA) + GAMMA
+
+
+def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """clip(sigmoid((logit(u) + S) / beta) (zeta - gamma) + gamma, 0, 1): the gate in training."""
+    return _stretched(score, noise).clamp_(0, 1)
+
+
+def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """d sample / dS: s (1 - s) (zeta - gamma) / beta where not clipped, else 0."""
+    stretched = _stretched(score, noise)
+    s = (stretched - GAMMA) / (ZETA - GAMMA)
+    inside = (stretched > 0) & (stretched < 1)
+    return s * (1 - s) * ((ZETA - GAMMA) / BETA) * inside
+
+
+def hard_concrete_mean(
+    score: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
+) -> Tensor:
+    """clip(sigmoid(S) (zeta - gamma) + gamma, 0, 1): the evaluation gate; no division by beta."""
+    return (torch.sigmoid(score) * (ZETA - GAMMA) + GAMMA).clamp_(0, 1)
+
+
+hard_concrete = Gate(
+    hard_concrete_sample, slope=hard_concrete_slope, test=hard_concrete_mean, draw=draw_uniform
+)
+"""L0's gate (Louizos 2018; Sanh 2020, section 4). One draw per optimiser step: with accumulation
+over micro-batches all of them share it, where the released code draws anew in every forward."""

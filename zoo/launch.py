@@ -1,0 +1,273 @@
+"""Run a list of jobs: on Ray Tune, or one after another in this process.
+
+Each trial writes its own file when it ends, so nothing that was finished is ever lost, and what is
+pending is what has no file. The only module that imports ray, and only when it is used.
+"""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ResourceError, StorageError
+from zoo.outputs import has_outputs
+from zoo.plan import Job
+from zoo.registry import one_line
+from zoo.train import Place, run_trial
+from zoo.trial import Failure, Result, Trial, load_result, result_path, save
+
+ROOT = Path(__file__).resolve().parent.parent
+Report = Callable[[Result | Failure], None]
+Executor = Callable[[Sequence[Job], Place, Path, Report], None]
+
+
+def attempt(job: Job, place: Place, folder: Path) -> Result | Failure:
+    """Run one trial and write what came of it. Faults of the trial become a Failure; StorageError
+    is raised, since no other trial could be written either."""
+    place = replace(place, keep_outputs=job.teaches)
+    try:
+        record: Result | Failure = run_trial(job.trial, place)
+    except StorageError:
+        raise
+    except (Exception, SystemExit) as error:  # a method is anybody's code; its trial alone fails
+        record = Failure(job.trial, f"{type(error).__name__}: {one_line(error)}")
+    save(record, folder)
+    return record
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What is left to run, what stands already, and lines about what was found on the way."""
+
+    jobs: list[Job]
+    done: list[Result]
+    remarks: list[str]
+
+
+def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool = True) -> Pending:
+    """Split jobs into those with a result and those to run.
+
+    A result that another suite's folder beside this one holds is copied, not run again. A teacher
+    whose outputs are gone runs again for them. A file that cannot be read is named, and kept under
+    another name when its trial runs again.
+    """
+    left, done, remarks = [], [], []
+    for job in jobs:
+        path = result_path(job.trial, folder)
+        found = next(iter(sorted(folder.parent.glob(f"*/{path.name}"))), None)
+        if not path.exists() and found is not None and take_over:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found, path)
+            remarks.append(f"{job.trial.id}: taken over from {found.parent.name}")
+        try:
+            result = load_result(path if path.exists() or not found else found)
+        except FileNotFoundError:
+            left.append(job)
+            continue
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            remarks.append(
+                f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run again"
+                f" and the file is kept as {path.name}.unreadable"
+            )
+            left.append(job)
+            continue
+        if job.teaches and result.status == "ok" and not has_outputs(cache, job.trial.id):
+            remarks.append(f"{job.trial.id}: is run again, its outputs are needed by students")
+            left.append(job)
+        else:
+            done.append(result)
+    return Pending(left, done, remarks)
+
+
+def set_aside_unreadable(jobs: Iterable[Job], folder: Path) -> None:
+    """Rename the unreadable result files of jobs that are about to run, so that they stay."""
+    for job in jobs:
+        path = result_path(job.trial, folder)
+        try:
+            load_result(path)
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            path.rename(path.with_name(f"{path.name}.unreadable"))
+
+
+def in_phases(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Teachers first, then the rest."""
+    teachers = [job for job in jobs if job.teaches]
+    return [phase for phase in (teachers, [job for job in jobs if not job.teaches]) if phase]
+
+
+def inline(jobs: Sequence[Job], place: Place, folder: Path, report: Report) -> None:
+    """Run jobs one after another in this process."""
+    for phase in in_phases(jobs):
+        for job in phase:
+            report(attempt(job, place, folder))
+
+
+@dataclass(frozen=True)
+class RayTune:
+    """Run jobs on Ray Tune: on the cluster of RAY_ADDRESS, or on this machine.
+
+    `gpus` is the share of a GPU per trial, None for a whole one where there are GPUs.
+    """
+
+    cpus: int = 1
+    gpus: float | None = None
+
+    def __call__(self, jobs: Sequence[Job], place: Place, folder: Path, report: Report) -> None:
+        """Run the jobs; raises ResourceError for devices that are not there, and StorageError."""
+        _quiet_ray()
+        import ray
+
+        started = not ray.is_initialized()
+        if started:
+            try:
+                ray.init(**_ray_options())
+            except ConnectionError as error:
+                raise ResourceError(
+                    f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}:"
+                    f" {one_line(error)}"
+                ) from None
+        try:
+            resources = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
+            for phase in in_phases(jobs):
+                _tune(phase, place, folder, report, resources)
+        finally:
+            if started:
+                ray.shutdown()
+
+    def _gpus(self, there: dict[str, float]) -> float:
+        gpus = there.get("GPU", 0)
+        if self.cpus > there.get("CPU", 0):
+            raise ResourceError(
+                f"--cpus-per-trial {self.cpus}, but Ray has {there.get('CPU', 0):g} CPUs"
+            )
+        if self.gpus is None:
+            return min(gpus, 1)
+        if self.gpus > gpus:
+            raise ResourceError(
+                f"--gpus-per-trial {self.gpus:g}, but Ray has {gpus:g} GPUs; leave the"
+                " option out to run on the CPU"
+            )
+        return self.gpus
+
+
+def _quiet_ray() -> None:
+    """Settings that ray reads when it is imported: no telemetry, no files of its own loggers."""
+    settings = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+def _ray_options() -> dict[str, Any]:
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {"PYTHONPATH": os.pathsep.join(paths)}
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.update(environment)  # the workers of a local Ray inherit it
+        environment = {}
+    return {
+        "runtime_env": {"env_vars": environment} if environment else None,
+        "include_dashboard": None if os.environ.get("RAY_ADDRESS") else False,
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
+
+
+def _tune(
+    jobs: Sequence[Job], place: Place, folder: Path, report: Report, resources: dict[str, float]
+) -> None:
+    """One Tuner over the list of jobs; workers are reused, trials keep their order."""
+    from ray import tune
+
+    watcher = _watcher(tune, folder, report)
+    space = {"job": tune.grid_search([json.dumps(asdict(job)) for job in jobs])}
+    trainable = tune.with_parameters(_trainable, place=place, folder=str(folder.resolve()))
+    storage = Path(place.cache) / "ray"
+    try:
+        tune.Tuner(
+            tune.with_resources(trainable, resources),
+            param_space=space,
+            tune_config=tune.TuneConfig(reuse_actors=True),
+            run_config=tune.RunConfig(
+                name=f"{os.getpid()}-{time.time_ns()}",
+                storage_path=str(storage),
+                verbose=0,
+                callbacks=[watcher],
+                failure_config=tune.FailureConfig(max_failures=1),
+                stop=watcher.stopper,
+            ),
+        ).fit()
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    if watcher.storage_error:
+        raise StorageError(watcher.storage_error)
+
+
+def _trainable(config: dict[str, Any], place: Place, folder: str) -> dict[str, Any]:
+    """The function that a Ray worker runs: one job, given as JSON."""
+    content = json.loads(config["job"])
+    job = Job(Trial(**content["trial"]), content["teaches"])
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    place = replace(place, facts={**place.facts, "visible_gpus": devices, "node": _node()})
+    try:
+        record = attempt(job, place, Path(folder))
+    except StorageError as error:
+        return {"storage_error": str(error)}
+    kind = "result" if isinstance(record, Result) else "failure"
+    return {"kind": kind, "record": json.dumps(asdict(record))}
+
+
+def _node() -> str:
+    """Ray's own random id of the node, to see that a run used several."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())[:12]
+
+
+def _watcher(tune: Any, folder: Path, report: Report) -> Any:
+    """A Tune callback that reports every record, and writes here what has not arrived by itself."""
+
+    class Stop(tune.Stopper):  # type: ignore[misc]
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return bool(watcher.storage_error)
+
+    class Watcher(tune.Callback):  # type: ignore[misc]
+        storage_error = ""
+        stopper = Stop()
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            last = trial.last_result
+            if "record" not in last:
+                self.storage_error = last.get("storage_error", "a worker stopped without a result")
+                return
+            content = json.loads(last["record"])
+            kind = Result if last["kind"] == "result" else Failure
+            record = kind(**{**content, "trial": Trial(**content["trial"])})
+            if isinstance(record, Failure) or not result_path(record.trial, folder).exists():
+                save(record, folder)  # from a node without this folder
+            report(record)
+
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            job = json.loads(trial.config["job"])
+            reason = "its worker process ended twice without a result (out of memory, or killed)"
+            record = Failure(Trial(**job["trial"]), reason)
+            save(record, folder)
+            report(record)
+
+    watcher = Watcher()
+    return watcher

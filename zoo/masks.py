@@ -1,0 +1,103 @@
+"""Mask functions: scores by name and a level -> boolean masks by name (True = kept).
+
+Exactly k are kept wherever a density is asked for. Scores start equal, so ties are massive; the
+order is (score, then lowest flat index), the same on every device and in every process.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from zoo.gates import hard_concrete_mean
+
+MaskFn = Callable[[Mapping[str, Tensor], float], dict[str, Tensor]]
+
+FLOOR = 0.005
+"""Least fraction that a threshold leaves in a matrix (the released code of Sanh 2020 and SMP)."""
+
+
+def keep(score: Tensor, k: int) -> Tensor:
+    """The mask of the k largest scores; ties go to the lowest flat index."""
+    if k >= score.numel():
+        return torch.ones_like(score, dtype=torch.bool)
+    if k <= 0:
+        return torch.zeros_like(score, dtype=torch.bool)
+    flat = score.detach().flatten()
+    lowest = torch.topk(flat, k, sorted=False).values.min()
+    mask = flat > lowest
+    ties = flat == lowest
+    mask |= ties & (ties.cumsum(0) <= k - mask.sum())
+    return mask.view_as(score)
+
+
+def count(density: float, numel: int) -> int:
+    """int(density * numel), at least one and at most all."""
+    return min(max(int(density * numel), 1), numel)
+
+
+def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """The same density in every matrix (Sanh 2020, section 4; SMP-L)."""
+    return {name: keep(s, count(level, s.numel())) for name, s in scores.items()}
+
+
+def matrix_type(name: str) -> str:
+    """The name without its layer: 'encoder.layer.3.output.dense' -> 'output.dense'."""
+    return re.sub(r"^.*?\blayers?\.\d+\.", "", name)
+
+
+def topk_by_type(
+    scores: Mapping[str, Tensor], level: float, *, temperature: float = 1.0
+) -> dict[str, Tensor]:
+    """SMP-S, Eq. 4: within a matrix type, layers share the density by their mean sigmoid(S / p).
+
+    density_cl = level * L * r_cl / sum over layers of r_cl', with r the mean of sigmoid(S / p);
+    then top-k of S. A share above 1 keeps the matrix whole and its surplus is not handed on, so
+    the whole can stay below `level`. Differs from the paper: the mean for the sum of Eq. 4 (equal
+    within a type) and the temperature p, both as in the released code.
+    """
+    means = torch.stack([torch.sigmoid(s.detach() / temperature).mean() for s in scores.values()])
+    shares = dict(zip(scores, means.tolist(), strict=True))
+    by_type: dict[str, list[float]] = {}
+    for name, share in shares.items():
+        by_type.setdefault(matrix_type(name), []).append(share)
+    masks = {}
+    for name, s in scores.items():
+        group = by_type[matrix_type(name)]
+        density = level * len(group) * shares[name] / sum(group)
+        masks[name] = keep(s, count(density, s.numel()))
+    return masks
+
+
+def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """The int(level * n) + 1 largest of all n scores, at least 0.5 % of every matrix.
+
+    Source: the global threshold of Sanh 2020's released code. Differs from it: ties at the
+    threshold are broken by (order of the matrices, flat index), so the count is met from the
+    first step on.
+    """
+    flat = torch.cat([s.detach().flatten() for s in scores.values()])
+    kept = keep(flat, int(level * flat.numel()) + 1)
+    parts = kept.split([s.numel() for s in scores.values()])
+    counts = torch.stack([part.sum() for part in parts]).tolist()
+    masks = {}
+    for (name, s), part, k in zip(scores.items(), parts, counts, strict=True):
+        least = int(FLOOR * s.numel())
+        masks[name] = part.view_as(s) if k >= least else keep(s, least)
+    return masks
+
+
+def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """1[sigmoid(S) > tau], at least int(0.5 %) + 1 of a matrix (Sanh 2020, SMvP)."""
+    masks = {}
+    for name, s in scores.items():
+        mask = torch.sigmoid(s.detach()) > level
+        least = int(FLOOR * s.numel()) + 1
+        masks[name] = mask if int(mask.sum()) >= least else keep(s, least)
+    return masks
+
+
+def open_gates(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """Where L0's evaluation gate is not zero: sigmoid(S) > 1/12. The level is not used."""
+    return {name: hard_concrete_mean(s.detach()) > 0 for name, s in scores.items()}

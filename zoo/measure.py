@@ -1,0 +1,113 @@
+"""What a run is measured by beside its metrics: parameters, digests, time, memory, versions."""
+
+import base64
+import hashlib
+import math
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from zoo.heads import Network
+from zoo.masked import MaskedModel, export
+
+PACKAGES = ("torch", "transformers", "datasets", "evaluate", "ray", "numpy")
+
+
+class Watch:
+    """Seconds of a trial, the part of them in evaluation, and peak memory since the start."""
+
+    def __init__(self) -> None:
+        self.start = time.monotonic()
+        self.evaluation = 0.0
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        with suppress(OSError):  # Linux only: forget the peak of earlier trials in this process
+            Path("/proc/self/clear_refs").write_text("5")
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Count the time inside as evaluation."""
+        start = time.monotonic()
+        yield
+        self.evaluation += time.monotonic() - start
+
+    def cost(self, device: torch.device) -> dict[str, Any]:
+        """Seconds in all and in evaluation; peak bytes on the GPU, or of this process on a CPU."""
+        seconds = time.monotonic() - self.start
+        peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak_resident()
+        return {"seconds": seconds, "evaluation_seconds": self.evaluation, "peak_bytes": peak}
+
+
+def _peak_resident() -> int:
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def parameters(network: Network, masked: MaskedModel) -> dict[str, int]:
+    """Counts of parameters.
+
+    `trainable`: all that the optimiser updates, scores included. `values`: remaining weights of
+    matrices that were trained; `other`: all else that was trained (biases, LayerNorm, embeddings,
+    head); `mask_bits`: one per prunable weight where there is a mask; `new`: what the task adds
+    to the shared pre-trained model, values + other + mask_bits / 32. `artifact_bytes`: the same in
+    bytes, float32 values and packed bits.
+    """
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    matrices = {f"encoder.{name}.weight": name for name in masked.sizes}
+    kept = masked.remaining().kept
+    values = sum(kept[matrices[name]] for name in trained if name in matrices)
+    other = sum(p.numel() for name, p in trained.items() if name not in matrices)
+    bits = sum(masked.sizes.values()) if masked.layers else 0
+    scores = sum(score.numel() for score in masked.trained_scores)
+    return {
+        "trainable": sum(p.numel() for p in trained.values()) + scores,
+        "values": values,
+        "other": other,
+        "mask_bits": bits,
+        "new": values + other + math.ceil(bits / 32),
+        "artifact_bytes": 4 * (values + other) + math.ceil(bits / 8),
+    }
+
+
+def digests(network: Network, masked: MaskedModel) -> dict[str, str]:
+    """sha256 of the masks (packed bits), of the trained scores and of the exported weights."""
+    masks, scores, weights = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    for gate in masked.test_gates().values():
+        masks.update(np.packbits((gate != 0).cpu().numpy()).tobytes())
+    for score in masked.trained_scores:
+        scores.update(score.detach().cpu().numpy().tobytes())
+    for name, tensor in sorted(export(network.encoder, masked).items()):
+        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    found = {"masks": masks, "scores": scores, "weights": weights}
+    return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+def pack_bits(bits: np.ndarray) -> str:
+    """Booleans as '<number>:<base64 of packed bits>', the first in the highest bit."""
+    return f"{len(bits)}:" + base64.b64encode(np.packbits(bits).tobytes()).decode()
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """Versions and hardware kind; no names of machines, users or folders."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    kind = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    python = platform.python_version()
+    return {
+        "python": python,
+        "packages": versions,
+        "device": f"{device.type} {kind}",
+        "threads": threads,
+    }

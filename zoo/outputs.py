@@ -1,0 +1,110 @@
+"""What a model says over a whole split: for evaluation, and frozen for the losses that read it.
+
+A teacher's logits and the representations of frozen models are computed once over the training set
+in evaluation mode, and kept in the cache as memory-mapped arrays.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.cache import Contents, cached, place_of
+from zoo.errors import TrialError
+from zoo.heads import HIDDEN_PADDING, Network
+from zoo.losses import Bank
+from zoo.task import Batch, Encoded, by_length, collate
+
+EVALUATION_BATCH = 64
+
+
+@torch.no_grad()
+def outputs(
+    network: Network, data: Encoded, *, representations: bool = False
+) -> Mapping[str, np.ndarray]:
+    """`logits` in float32, (n, C), or (sum of lengths, 2) for spans, in the order of the examples;
+    with `representations` also those, (n, hidden) of L2 norm 1, in float16."""
+    device = next(network.parameters()).device
+    pad = network.encoder.config.pad_token_id or 0
+    was_training = network.training
+    network.eval()
+    found: dict[str, np.ndarray] = {}
+    for rows in by_length(data, EVALUATION_BATCH):
+        batch = collate(data, rows, pad, device)
+        logits, representation = network(batch)
+        if logits.dim() == 3:
+            _put(
+                found, "logits", int(data.bounds[-1]), _places(data, rows), logits[batch.attention]
+            )
+        else:
+            _put(found, "logits", len(data), rows, logits)
+        if representations:
+            _put(
+                found,
+                "representations",
+                len(data),
+                rows,
+                F.normalize(representation, dim=-1).half(),
+            )
+    network.train(was_training)
+    return found
+
+
+def _put(
+    found: dict[str, np.ndarray], name: str, size: int, places: np.ndarray, values: Tensor
+) -> None:
+    array = values.cpu().numpy()
+    if name not in found:
+        found[name] = np.zeros((size, *array.shape[1:]), array.dtype)
+    found[name][places] = array
+
+
+def _places(data: Encoded, rows: np.ndarray) -> np.ndarray:
+    """Where the tokens of `rows` stand in the flat arrays."""
+    return np.concatenate([np.arange(data.bounds[row], data.bounds[row + 1]) for row in rows])
+
+
+def teacher_key(teacher: str) -> Mapping[str, str]:
+    """The cache key of what a dense trial says over its training set."""
+    return {"outputs over the training set": teacher}
+
+
+def store_outputs(cache: Path, teacher: str, network: Network, data: Encoded) -> None:
+    """Keep what a dense trial's model says over its training set, for its students."""
+
+    def make() -> Contents:
+        return outputs(network, data, representations=True), None
+
+    cached(cache, teacher_key(teacher), make)
+
+
+def has_outputs(cache: Path, teacher: str) -> bool:
+    """Whether a dense trial's outputs are there."""
+    return (place_of(cache, teacher_key(teacher)) / "value.json").exists()
+
+
+def load_outputs(cache: Path, teacher: str) -> Mapping[str, np.ndarray]:
+    """The arrays of `store_outputs`; raises TrialError if the teacher left none."""
+
+    def missing() -> Contents:
+        raise TrialError(f"its teacher {teacher} left no outputs: see why that trial failed")
+
+    return cached(cache, teacher_key(teacher), missing)[0]
+
+
+def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:
+    """The representations of frozen outputs, on the device."""
+    return Bank(torch.from_numpy(np.array(arrays["representations"])).to(device))
+
+
+def teacher_logits(logits: np.ndarray, data: Encoded, batch: Batch) -> Tensor:
+    """The teacher's logits for a batch, shaped like the student's; spans padded as they are."""
+    rows = batch.rows.cpu().numpy()
+    if len(logits) == len(data) and batch.labels.dim() == 1:
+        return torch.from_numpy(logits[rows]).to(batch.tokens.device)
+    padded = torch.full((*batch.tokens.shape, logits.shape[-1]), HIDDEN_PADDING)
+    padded[batch.attention.cpu()] = torch.from_numpy(logits[_places(data, rows)])
+    return padded.to(batch.tokens.device)

@@ -1,0 +1,342 @@
+"""Build a trial, fit it, evaluate it: the one loop. No method's name appears here."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo import measure
+from zoo.checkpoint import find_checkpoint
+from zoo.errors import ConfigError, Diverged, TrialError
+from zoo.heads import Network
+from zoo.losses import Bank, Step
+from zoo.masked import MaskedModel
+from zoo.method import Method, with_distillation
+from zoo.outputs import bank, load_outputs, outputs, store_outputs, teacher_logits
+from zoo.registry import Plugin, load_plugin, methods, tasks
+from zoo.task import Source, Task, TaskData, collate, prepare, shuffled
+from zoo.trial import Result, Trial
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a trial runs: paths and resources, none of which changes its outcome.
+
+    `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
+    outputs; `threads` the CPU threads of a trial; `keep_outputs` makes a trial leave its outputs
+    over the training set for students; `facts` go into the result's environment.
+    """
+
+    model: str
+    data_dir: str | None
+    cache: str
+    plugins: tuple[Plugin, ...]
+    threads: int = 1
+    keep_outputs: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """Everything that one trial holds while it runs."""
+
+    trial: Trial
+    task: Task
+    method: Method
+    source: Source
+    data: TaskData
+    network: Network
+    masked: MaskedModel
+    device: torch.device
+    steps: int
+    recipe_steps: int
+
+    @property
+    def pad(self) -> int:
+        return self.network.encoder.config.pad_token_id or 0
+
+
+def stream(*names: object) -> int:
+    """A seed of 63 bits for one named stream of random numbers."""
+    text = "\0".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def make_method(trial: Trial) -> Method:
+    """The method of a trial, with distillation if the trial asks for it."""
+    entry = methods[trial.method]
+    try:
+        method = entry.make(trial.density, **trial.hyper)
+    except TypeError as error:
+        raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
+    if not isinstance(method, Method):
+        kind = type(method).__name__
+        raise ConfigError(
+            f"method {trial.method} ({entry.origin}) must return a Method, not {kind}"
+        )
+    if not trial.distill:
+        return method
+    mix = {key: trial.train[key] for key in ("task_weight", "teacher_weight", "temperature")}
+    return with_distillation(method, **mix)
+
+
+def recipe_steps(train: Mapping[str, Any], examples: int) -> int:
+    """Optimiser steps that the recipe asks for: `steps`, or `epochs` over the training examples."""
+    if train.get("steps"):
+        return int(train["steps"])
+    return int(train["epochs"]) * math.ceil(examples / train["batch"])
+
+
+def planned_steps(train: Mapping[str, Any], examples: int) -> int:
+    """The recipe's steps, or `max_steps` if that is fewer."""
+    steps = recipe_steps(train, examples)
+    return min(steps, train.get("max_steps") or steps)
+
+
+def build(trial: Trial, place: Place) -> Run:
+    """Load data and checkpoint and put method and head on them.
+
+    The head's start depends on (task, seed) alone, so that methods are paired.
+    """
+    for plugin in place.plugins:
+        load_plugin(plugin)
+    torch.set_num_threads(place.threads)
+    task: Task = tasks[trial.task].make()
+    source = task.locate(place.data_dir)
+    checkpoint = find_checkpoint(place.model)
+    if (source.fingerprint, checkpoint.sha) != (trial.data_sha, trial.model_sha):
+        raise TrialError("the data or the model changed since the run was planned; run again")
+    data = prepare(task, source, checkpoint, trial.train["max_length"], Path(place.cache))
+    method = make_method(trial)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(stream(trial.task, trial.seed, "head"))
+    network = method.head.build(checkpoint, task)
+    method.start(network.encoder)
+    network.to(device)
+    for name, parameter in network.named_parameters():
+        part, _, inner = name.partition(".")
+        trains = part == "encoder" and method.trains(inner)
+        parameter.requires_grad_(trains or name in network.fresh)
+    generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
+    masked = MaskedModel(network.encoder, method, generator)
+    full = recipe_steps(trial.train, len(data.train))
+    steps = planned_steps(trial.train, len(data.train))
+    return Run(trial, task, method, source, data, network, masked, device, steps, full)
+
+
+def run_trial(trial: Trial, place: Place) -> Result:
+    """Train and judge one trial. Raises for faults; a loss that is not finite is a result."""
+    watch = measure.Watch()
+    run = build(trial, place)
+    frozen = Frozen.of(run, place)
+    curve: list[dict[str, Any]] = []
+    correct: dict[str, np.ndarray] = {}
+    diverged = None
+    try:
+        for step, level, loss in fit(run, frozen):
+            with watch.evaluating():
+                metrics, correct = evaluate(run, level)
+            density = run.masked.remaining().density
+            curve.append(
+                {"step": step, "level": level, "loss": loss, "density": density, **metrics}
+            )
+        if place.keep_outputs:
+            with run.masked.evaluating():
+                store_outputs(Path(place.cache), trial.id, run.network, run.data.train)
+    except Diverged as stop:
+        diverged = {"step": stop.step, "value": repr(stop.loss)}
+    return result_of(run, curve, correct, diverged, watch.cost(run.device), place)
+
+
+def result_of(
+    run: Run,
+    curve: Sequence[dict[str, Any]],
+    correct: Mapping[str, np.ndarray],
+    diverged: dict[str, Any] | None,
+    cost: dict[str, Any],
+    place: Place,
+) -> Result:
+    """What is written down of a run that ended."""
+    names = run.task.metrics
+    last = curve[-1] if curve and diverged is None else {}
+    final = [point for point in curve if point["level"] == run.method.level(run.steps, run.steps)]
+    judged = [point for point in final if point.get(names[0]) is not None]
+    best = max(judged, key=lambda point: point[names[0]], default={}) if not diverged else {}
+    kept = run.masked.remaining()
+    taken = diverged["step"] if diverged else run.steps
+    return Result(
+        trial=run.trial,
+        label=methods[run.trial.method].facts.get("label", run.trial.method),
+        status="diverged" if diverged else "ok",
+        metrics={name: last.get(name) for name in names},
+        best={"candidates": len(judged), "step": best.get("step")}
+        | {name: best.get(name) for name in names},
+        majority=majority(run),
+        curve=curve,
+        remaining={
+            "density": kept.density,
+            "kept": kept.kept,
+            "total": kept.total,
+            "heads": run.masked.remaining_by_head(),
+        },
+        parameters=measure.parameters(run.network, run.masked),
+        steps={"taken": taken, "planned": run.steps, "recipe": run.recipe_steps},
+        head={"name": run.method.head.name, "words": run.task.words, "labels": run.task.labels},
+        notes=run.task.notes(run.source),
+        digests=measure.digests(run.network, run.masked),
+        correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
+        diverged=diverged,
+        cost=cost,
+        environment=measure.environment(run.device, place.threads) | dict(place.facts),
+    )
+
+
+def majority(run: Run) -> dict[str, float | None]:
+    """The metrics of always giving the training set's most frequent class; none without classes."""
+    if not run.task.labels:
+        return {}
+    counts = np.bincount(run.data.train.labels, minlength=len(run.task.labels))
+    found: dict[str, float | None] = {}
+    for split, data in run.data.evaluation.items():
+        constant = np.tile(counts == counts.max(), (len(data), 1)).astype(np.float32)
+        found.update(run.task.score(split, constant, data).metrics)
+    return found
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Outputs of frozen models over the training set that the losses read."""
+
+    logits: np.ndarray | None
+    banks: Mapping[str, Bank]
+    classes: Tensor
+
+    @classmethod
+    def of(cls, run: Run, place: Place) -> "Frozen":
+        """Load or compute what the method's losses need, and nothing else."""
+        needs, cache = run.method.needs, Path(place.cache)
+        banks = {}
+        if "pretrained" in needs:
+            start = outputs(run.network, run.data.train, representations=True)
+            banks["pretrained"] = bank(start, run.device)
+        arrays = load_outputs(cache, run.trial.teacher) if run.trial.teacher else {}
+        if "finetuned" in needs:
+            banks["finetuned"] = bank(arrays, run.device)
+        logits = arrays["logits"] if "teacher" in needs else None
+        classes = torch.from_numpy(np.array(run.data.train.labels)).to(run.device)
+        return cls(logits, banks, classes)
+
+
+def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
+    """Train; yield (steps taken, level, loss) where an evaluation is due, and at the end.
+
+    One step: forward and backward with the W' that stands, gradients of W and S from G, clip,
+    optimiser, then masks and W' for the next step. Raises Diverged.
+    """
+    trial, masked, steps = run.trial, run.masked, run.steps
+    optimizer, parameters = make_optimizer(run)
+    rows = shuffled(
+        len(run.data.train), trial.train["batch"], stream(trial.task, trial.seed, "order")
+    )
+    draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
+    every = trial.train.get("evaluate_every") or steps
+    level = run.method.level(0, steps)
+    masked.refresh(level)
+    run.network.train()
+    for step in range(steps):
+        set_learning_rates(optimizer, rate(step, steps, trial.train["warmup"]))
+        torch.manual_seed(stream(trial.task, trial.seed, "dropout", step))
+        loss = _loss(run, frozen, next(rows), draws)
+        loss.backward()
+        masked.backward(_penalty_weight(run, step))
+        norm = torch.nn.utils.clip_grad_norm_(parameters, trial.train["clip"])
+        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
+            raise Diverged(step, loss.item() if not math.isfinite(loss.item()) else norm.item())
+        optimizer.step()
+        optimizer.zero_grad()
+        new = run.method.level(step + 1, steps)
+        level = level if new is None else new
+        masked.refresh(new)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            yield step + 1, level, loss.item()
+
+
+def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
+    data = run.data.train
+    batch = collate(data, rows, run.pad, run.device)
+    logits, representation = run.network(batch)
+    teacher = None if frozen.logits is None else teacher_logits(frozen.logits, data, batch)
+    step = Step(
+        task=run.task,
+        logits=logits,
+        labels=batch.labels,
+        representation=representation,
+        rows=batch.rows,
+        generator=draws,
+        classes=frozen.classes,
+        teacher=teacher,
+        banks=frozen.banks,
+    )
+    return torch.stack([term.weight * term.value(step) for term in run.method.losses]).sum()
+
+
+def _penalty_weight(run: Run, step: int) -> float:
+    penalty = run.method.penalty
+    return 0.0 if penalty is None else penalty.weight(step, run.steps) or 0.0
+
+
+def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
+    """AdamW without decay, one group each for pre-trained weights, fresh ones and scores."""
+    train, network = run.trial.train, run.network
+    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    groups = {
+        "lr_weights": [p for n, p in named if n not in network.fresh],
+        "lr_head": [p for n, p in named if n in network.fresh],
+        "lr_scores": run.masked.trained_scores,
+    }
+    filled = [{"params": p, "lr": train[k], "peak": train[k]} for k, p in groups.items() if p]
+    if not filled:
+        raise TrialError(f"method {run.trial.method} trains nothing: no weights, head or scores")
+    optimizer = torch.optim.AdamW(
+        filled, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True
+    )
+    return optimizer, [p for group in filled for p in group["params"]]
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """Learning-rate factor: linear from 0 to 1 over the fraction `warmup`, then linear to 0."""
+    rising = round(warmup * total)
+    if step < rising:
+        return step / rising
+    return (total - step) / (total - rising)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Every group's peak times the factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def evaluate(
+    run: Run, level: float | None
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    """Metrics by name and correctness by split, with the masks that stand, made at `level`.
+
+    Raises TrialError if the masks keep more than the method may.
+    """
+    run.masked.check_budget(level)
+    metrics: dict[str, float | None] = {}
+    correct: dict[str, np.ndarray] = {}
+    with run.masked.evaluating():
+        for split, data in run.data.evaluation.items():
+            scores = run.task.score(split, outputs(run.network, data)["logits"], data)
+            metrics.update(scores.metrics)
+            if scores.correct is not None:
+                correct[split] = scores.correct
+    return metrics, correct
