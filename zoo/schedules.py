@@ -110,9 +110,13 @@ def check_fits(schedule: Schedule, total: int) -> None:
     enough = next((n for n in range(total, 10_000) if settled(schedule, n) == wanted), None)
     mend = f"give at least {enough} steps" if enough else "let it end before the run does"
     raise ConfigError(
-        f"the schedule cannot fit {total} steps: it stands at {last} instead of {wanted} at the"
-        f" last one; {mend}"
+        f"the schedule cannot fit {total} steps: it stands at {_text(last)} instead of"
+        f" {_text(wanted)} at the last one; {mend}"
     )
+
+
+def _text(level: float | None) -> str:
+    return "no level" if level is None else f"{level:.4g}"
 
 
 def settled(schedule: Schedule, total: int) -> float | None:

@@ -1,0 +1,59 @@
+"""Gates: hard concrete against the published values and against autograd."""
+
+import math
+
+import pytest
+import torch
+
+from zoo.gates import SHIFT, hard, hard_concrete, straight_through
+
+
+def mean_gate(score: float) -> float:
+    assert hard_concrete.test is not None
+    return hard_concrete.test(torch.tensor([[score]], dtype=torch.float64), None, None).item()
+
+
+@pytest.mark.parametrize(
+    ("score", "value"), [(2.197, 0.97998), (0.0, 0.5), (2.398, 1.0), (-2.3979, 0.0), (-9.0, 0.0)]
+)
+def test_the_evaluation_gate(score, value):
+    """no division by beta, not binary."""
+    assert mean_gate(score) == pytest.approx(value, abs=2e-5)
+
+
+def test_the_boundary_is_a_twelfth():
+    assert mean_gate(math.log(1 / 11) - 1e-9) == 0
+    assert mean_gate(math.log(1 / 11) + 1e-6) > 0
+
+
+def test_shift():
+    assert pytest.approx(-1.5986, abs=1e-4) == SHIFT
+
+
+def test_slope_is_the_derivative_of_the_sample():
+    """Against autograd, with samples in all three parts: clipped to 0, between, clipped to 1."""
+    generator = torch.Generator().manual_seed(3)
+    score = torch.randn(40, 40, generator=generator, dtype=torch.float64).requires_grad_()
+    noise = hard_concrete.draw(score.detach(), generator)
+    s = torch.sigmoid((noise.log() - (1 - noise).log() + score) / (2 / 3))
+    value = (s * 1.2 - 0.1).clamp(0, 1)
+    value.sum().backward()
+    assert torch.allclose(hard_concrete.value(score.detach(), None, noise), value.detach())
+    slope = hard_concrete.slope(score.detach(), None, noise)
+    assert torch.allclose(slope, score.grad)
+    assert (slope == 0).any() and (slope != 0).any()
+
+
+def test_noise_is_clamped_and_new_each_time():
+    generator = torch.Generator().manual_seed(1)
+    first = hard_concrete.draw(torch.zeros(300, 300), generator)
+    second = hard_concrete.draw(torch.zeros(300, 300), generator)
+    assert first.min() >= 1e-4 and first.max() <= 1 - 1e-4
+    assert not torch.equal(first, second)
+
+
+def test_binary_gates_are_the_mask():
+    mask = torch.tensor([[True, False]])
+    assert hard.value(torch.zeros(1, 2), mask, None) is mask
+    assert hard.slope is None
+    assert straight_through.value(torch.zeros(1, 2), mask, None) is mask

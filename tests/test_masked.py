@@ -1,0 +1,291 @@
+"""The masked model: gradients from G, exact counts, and what evaluation and export see."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from methods.cap_lite import cap_lite
+from methods.controls import dense, random
+from methods.magnitude import magnitude
+from methods.movement import l0, movement, soft_movement
+from methods.smp import smp_g, smp_l
+from tasks.glue import sst2
+from zoo.checkpoint import find_checkpoint
+from zoo.errors import ConfigError, TrialError
+from zoo.heads import trained
+from zoo.masked import MaskedModel, export
+
+
+@pytest.fixture
+def bert(checkpoint):
+    return lambda: trained.build(find_checkpoint(str(checkpoint)), sst2()).encoder
+
+
+def masked(encoder, method):
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(method.trains(name))
+    return MaskedModel(encoder, method, torch.Generator().manual_seed(0))
+
+
+def loss_of(encoder):
+    tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    return encoder(input_ids=tokens).last_hidden_state.pow(2).sum()
+
+
+def test_the_gradient_of_a_score_is_g_times_w(bert):
+    """W = [2, 3], S = [1, -1], density 0.5, x = [1, 1], L = y: dL/dS = [2, 3], dL/dW = [1, 0]."""
+    encoder = bert()
+    linear = nn.Linear(2, 1, bias=False)
+    linear.weight.data = torch.tensor([[2.0, 3.0]])
+    encoder.encoder.layer = nn.ModuleList([nn.Module()])
+    encoder.encoder.layer[0].output = nn.Module()
+    encoder.encoder.layer[0].output.dense = linear
+    model = masked(encoder, movement(0.5, start=0.0, stop=1.0))
+    (layer,) = model.layers.values()
+    layer.score.data = torch.tensor([[1.0, -1.0]])
+    model.refresh(0.5)
+    assert layer.mask.tolist() == [[True, False]]
+    layer(torch.ones(1, 2)).sum().backward()
+    model.backward(0.0)
+    assert layer.score.grad.tolist() == [[2.0, 3.0]]
+    assert layer.weight.grad.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        movement(0.3, start=0.0, stop=1.0),
+        smp_l(0.3, stop=0.5, penalty=7.0),
+        soft_movement(0.3, start=0.0, stop=1.0, penalty=7.0),
+    ],
+)
+def test_gradients_equal_autograd_through_a_straight_through_mask(bert, method):
+    """Another route: the mask in the graph as M + S - S.detach(), the penalty by autograd."""
+    encoder = bert().eval()
+    stock = bert().eval()
+    model = masked(encoder, method)
+    torch.manual_seed(4)
+    for layer in model.layers.values():
+        layer.score.data = torch.randn_like(layer.score)
+    model.refresh(method.level(5, 10))
+    loss_of(encoder).backward()
+    model.backward(0.5)
+
+    scores = {n: layer.score.detach().clone().requires_grad_() for n, layer in model.layers.items()}
+    weights = {
+        n: layer.weight.detach().clone().requires_grad_() for n, layer in model.layers.items()
+    }
+    parameters = {
+        f"{n}.weight": weights[n] * (layer.mask + scores[n] - scores[n].detach())
+        for n, layer in model.layers.items()
+    }
+    tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    out = torch.func.functional_call(stock, parameters, kwargs={"input_ids": tokens})
+    loss = out.last_hidden_state.pow(2).sum()
+    if method.penalty:
+        loss = loss + 0.5 * method.penalty.value(scores)
+    loss.backward()
+    for name, layer in model.layers.items():
+        assert torch.allclose(layer.score.grad, scores[name].grad, rtol=1e-4, atol=1e-6)
+        if layer.weight.requires_grad:
+            assert torch.allclose(layer.weight.grad, weights[name].grad, rtol=1e-4, atol=1e-6)
+        else:
+            assert layer.weight.grad is None
+
+
+def test_l0_gradients_equal_autograd(bert):
+    encoder, stock = bert().eval(), bert().eval()
+    method = l0(0.3, penalty=3.0)
+    model = masked(encoder, method)
+    model.refresh(1.0)
+    loss_of(encoder).backward()
+    model.backward(3.0)
+    scores = {n: layer.score.detach().clone().requires_grad_() for n, layer in model.layers.items()}
+    gates = {
+        n: (torch.sigmoid((torch.logit(layer.noise) + scores[n]) / (2 / 3)) * 1.2 - 0.1).clamp(0, 1)
+        for n, layer in model.layers.items()
+    }
+    parameters = {
+        f"{n}.weight": layer.weight.detach() * gates[n] for n, layer in model.layers.items()
+    }
+    tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    out = torch.func.functional_call(stock, parameters, kwargs={"input_ids": tokens})
+    penalty = torch.stack([torch.sigmoid(s + 1.598597).mean() for s in scores.values()]).mean()
+    (out.last_hidden_state.pow(2).sum() + 3.0 * penalty).backward()
+    for name, layer in model.layers.items():
+        assert torch.allclose(layer.score.grad, scores[name].grad, rtol=1e-4, atol=1e-6)
+
+
+def test_names_of_pretrained_tensors_stay(bert):
+    before = list(bert().state_dict())
+    encoder = bert()
+    masked(encoder, movement(0.5, start=0.0, stop=1.0))
+    assert list(encoder.state_dict()) == before
+
+
+def test_density_one_is_the_dense_model(bert):
+    encoder, stock = bert().eval(), bert().eval()
+    masked(encoder, smp_l(1.0, stop=0.5, penalty=400.0)).refresh(1.0)
+    assert torch.equal(loss_of(encoder), loss_of(stock))
+
+
+@pytest.mark.parametrize("density", [0.03, 0.1, 0.5, 0.8])
+def test_remaining_weights_are_counted(bert, density):
+    model = masked(bert(), movement(density, start=0.0, stop=1.0))
+    model.refresh(density)
+    remaining = model.remaining()
+    for name, total in remaining.total.items():
+        assert remaining.kept[name] == int(density * total)
+    assert sum(remaining.total.values()) == 2 * (4 * 32 * 32 + 2 * 32 * 64)
+
+
+def test_dense_keeps_everything(bert):
+    model = masked(bert(), dense(1.0))
+    model.refresh(None)
+    assert model.remaining().density == 1.0
+    assert not model.layers
+
+
+def test_export_folds_the_gate_into_stock_names(bert):
+    """The exported weights in a stock model give the same numbers, zeros exactly where M = 0."""
+    encoder, stock = bert().eval(), bert().eval()
+    model = masked(encoder, magnitude(0.2, start=0.0, stop=1.0))
+    model.refresh(0.2)
+    state = export(encoder, model)
+    stock.load_state_dict(state)
+    assert torch.equal(loss_of(stock), loss_of(encoder))
+    for name, layer in model.layers.items():
+        assert torch.equal(state[f"{name}.weight"] != 0, layer.mask & (layer.weight != 0))
+
+
+def test_l0_is_evaluated_without_noise_and_goes_on_with_it(bert):
+    encoder = bert().eval()
+    model = masked(encoder, l0(0.5, penalty=1.0))
+    model.refresh(1.0)
+    training = loss_of(encoder).item()
+    with model.evaluating():
+        first = loss_of(encoder).item()
+        assert first == loss_of(encoder).item()
+        layer = next(iter(model.layers.values()))
+        assert torch.allclose(layer.working, layer.weight * 0.97998, rtol=1e-4)
+    assert loss_of(encoder).item() == training != first
+
+
+def test_random_masks_are_fixed_and_nested(bert):
+    model = masked(bert(), random(0.1, start=0.0, stop=1.0))
+    assert model.trained_scores == []
+    model.refresh(0.5)
+    half = {name: layer.mask for name, layer in model.layers.items()}
+    model.refresh(0.1)
+    for name, layer in model.layers.items():
+        assert not (layer.mask & ~half[name]).any()
+
+
+def test_magnitude_follows_the_weights(bert):
+    model = masked(bert(), magnitude(0.5, start=0.0, stop=1.0))
+    model.refresh(0.5)
+    layer = next(iter(model.layers.values()))
+    with torch.no_grad():
+        layer.weight[~layer.mask] += 100
+    model.refresh(0.5)
+    assert layer.weight[layer.mask].abs().min() >= layer.weight[~layer.mask].abs().max()
+
+
+def test_heads_are_rows_of_qkv_and_columns_of_o(bert):
+    model = masked(bert(), movement(0.5, start=0.0, stop=1.0))
+    model.refresh(1.0)
+    for name, layer in model.layers.items():
+        mask = torch.zeros_like(layer.mask)
+        if name.endswith("attention.output.dense"):
+            mask[:, 8:16] = True
+        elif "attention" in name:
+            mask[8:16] = True
+        layer.gate = mask
+    for densities in model.remaining_by_head().values():
+        assert densities == [0.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (lambda s: None, "must return a mask per matrix"),
+        (lambda s: {k: v for k, v in list(s.items())[1:]}, r"missing: \['encoder\.layer\.0"),
+        (lambda s: {k: torch.ones(v.shape[0], 1) for k, v in s.items()}, r"shape \(32, 32\), got"),
+        (lambda s: {k: v.T if v.shape[0] != v.shape[1] else v > 9 for k, v in s.items()}, "shape"),
+        (lambda s: {k: torch.full_like(v, 0.3) for k, v in s.items()}, "only 0 and 1, got 0.3"),
+        (lambda s: {k: torch.full(v.shape, 2, dtype=torch.int8) for k, v in s.items()}, "got 2"),
+        (lambda s: dict.fromkeys(s, "mask"), "got str"),
+    ],
+)
+def test_a_wrong_mask_is_named(bert, bad, message):
+    method = replace(movement(0.5, start=0.0, stop=1.0), mask=lambda scores, level: bad(scores))
+    with pytest.raises(TrialError, match=message):
+        masked(bert(), method).refresh(0.5)
+
+
+def test_masks_of_zeros_and_ones_of_any_type_are_taken(bert):
+    method = replace(
+        movement(0.5, start=0.0, stop=1.0),
+        mask=lambda scores, level: {
+            k: torch.ones(v.shape, dtype=torch.uint8) for k, v in scores.items()
+        },
+    )
+    model = masked(bert(), method)
+    model.refresh(0.5)
+    assert model.remaining().density == 1.0
+    with pytest.raises(TrialError, match=r"rejected: 100\.00 % kept, allowed 50\.00 %"):
+        model.check_budget(0.5)
+
+
+def test_threshold_methods_have_no_budget(bert):
+    for method in (smp_g(0.01, stop=0.5, penalty=1.0), l0(0.01, penalty=1.0)):
+        model = masked(bert(), method)
+        model.refresh(0.01)
+        model.check_budget(0.01)
+
+
+def test_a_model_without_prunable_matrices():
+    class Empty(nn.Module):
+        pass
+
+    with pytest.raises(ConfigError, match="none of the matrices"):
+        MaskedModel(Empty(), dense(1.0), torch.Generator())
+
+
+def test_a_statistic_is_observed(bert):
+    from zoo.gates import hard
+    from zoo.scores import Score, stored, zeros
+
+    def add(layer, upstream):
+        layer.score += (layer.weight.detach() * upstream).abs()
+
+    score = Score(read=stored, init=zeros, observe=add)
+    method = replace(movement(0.5, start=0.0, stop=1.0), score=score, gate=hard)
+    encoder = bert().eval()
+    model = masked(encoder, method)
+    model.refresh(1.0)
+    loss_of(encoder).backward()
+    expected = {n: (la.weight * la.working.grad).abs().detach() for n, la in model.layers.items()}
+    model.backward(0.0)
+    for name, layer in model.layers.items():
+        assert torch.equal(layer.score, expected[name])
+
+
+def test_what_trains(bert):
+    """SMP: the scores alone. Movement: all but embeddings, and scores."""
+    encoder = bert()
+    model = masked(encoder, smp_l(0.1, stop=0.5, penalty=400.0))
+    assert not any(p.requires_grad for p in encoder.parameters())
+    assert len(model.trained_scores) == 12
+    encoder = bert()
+    model = masked(encoder, movement(0.1, start=0.0, stop=1.0))
+    frozen = {n for n, p in encoder.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in encoder.named_parameters() if n.startswith("embeddings.")}
+
+
+def test_cap_lite_without_its_losses_is_movement():
+    bare = cap_lite(0.1, start=0.1, stop=0.9, unsupervised=0.0, supervised=0.0)
+    assert bare == movement(0.1, start=0.1, stop=0.9)
+    assert cap_lite(0.1, start=0.1, stop=0.9).needs == {"pretrained", "finetuned"}
