@@ -10,27 +10,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import torch
 
+from tests.helpers import save_checkpoint, write_sst2
 from zoo.registry import BUILT_IN, find_plugin, load_plugin, methods, suites, tasks
-
-WORDS = [
-    "yes",
-    "no",
-    "maybe",
-    "great",
-    "terrible",
-    "correct",
-    "incorrect",
-    "a",
-    "the",
-    "cat",
-    "dog",
-    "runs",
-    "sleeps",
-    "barks",
-    "fast",
-    "old",
-]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 for name in BUILT_IN:
     load_plugin(find_plugin(name))
@@ -44,31 +25,6 @@ def registries() -> Iterator[None]:
     yield
     for registry, entries in before:
         registry._entries = entries
-
-
-def save_checkpoint(folder: Path, *, mlm: bool = True, words: list[str] | None = None) -> Path:
-    """A BERT of 2 layers x 32 with random weights and a whole-word vocabulary."""
-    from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
-
-    vocabulary = [*SPECIAL, *(WORDS if words is None else words)]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
-    torch.manual_seed(7)
-    model = (BertForMaskedLM if mlm else BertModel)(config)
-    for name, parameter in model.named_parameters():
-        if name.endswith("bias"):  # a fresh model's biases are zero and would hide mistakes
-            torch.nn.init.normal_(parameter, std=0.1)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -88,26 +44,6 @@ def sst2(tmp_path: Path) -> Path:
     """A data folder with an SST-2 of 48 training and 12 evaluation rows that can be learnt."""
     write_sst2(tmp_path / "data")
     return tmp_path / "data"
-
-
-def write_sst2(folder: Path, **columns: list[object]) -> None:
-    """Write `glue/sst2`; columns given replace the default ones in both splits."""
-    for split, rows in (("train", 48), ("validation", 12)):
-        labels = [row % 2 for row in range(rows)]
-        sentences = [
-            ("great " if label else "terrible ") + WORDS[7 + row % 8]
-            for row, label in enumerate(labels)
-        ]
-        table = {"sentence": sentences, "label": labels} | columns
-        write_parquet(folder / "glue" / "sst2" / f"{split}.parquet", table)
-
-
-def write_parquet(path: Path, columns: dict[str, list[object]]) -> None:
-    import pyarrow
-    from pyarrow import parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.table(columns), path)
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,0 +1,429 @@
+"""The command line: its options are frozen, and every wrong input gets its line and exit code."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from run_benchmark import make_parser
+from tests.helpers import save_checkpoint, write_parquet
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_options_are_frozen():
+    options = {o for action in make_parser()._actions for o in action.option_strings}
+    assert options == {
+        *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
+        *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor"),
+        *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--dry-run", "--list"),
+        *("-h", "--help"),
+    }
+
+
+@pytest.fixture
+def local(checkpoint, sst2):
+    """Options of a suite on the small checkpoint and data."""
+    return (
+        *("--suite", "smoke", "--model", str(checkpoint), "--data-dir", str(sst2)),
+        *("--tasks", "sst2", "--methods", "dense,movement", "--seeds", "0"),
+    )
+
+
+def fails(run, *options, code=2):
+    """Run a command that must fail with one line; returns the line."""
+    got, out, err = run(*options)
+    assert got == code, err
+    lines = err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), err
+    assert "Traceback" not in out + err
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--suite", "hihg_sparsity"],
+            "unknown suite 'hihg_sparsity'; did you mean 'high_sparsity'?",
+        ),
+        (
+            ["--suite", "smoke", "--methods", "movment"],
+            "unknown method 'movment'; did you mean 'movement'?",
+        ),
+        (["--suite", "smoke", "--tasks", "mnly"], "unknown task 'mnly'; did you mean 'mnli'?"),
+        (["--suite", "smoke", "--scale", "tny"], "unknown scale 'tny'; did you mean 'tiny'?"),
+        (
+            ["--suite", "smoke", "--recipe", "papre"],
+            "unknown recipe 'papre'; did you mean 'paper'?",
+        ),
+        (["--suite", "smoke", "--distill", "yes"], "unknown value of --distill 'yes'"),
+        (["--sute", "smoke"], "unknown option '--sute'; did you mean '--suite'?"),
+        (["--suite"], "argument --suite: expected one argument"),
+        ([], "give --suite NAME; --list shows the suites"),
+        (
+            ["--suite", "smoke", "--densities", "10"],
+            "must be in (0, 1], got 10.0; did you mean 0.1?",
+        ),
+        (["--suite", "smoke", "--densities", "0"], "must be in (0, 1], got 0.0"),
+        (["--suite", "smoke", "--densities", "-0.1"], "must be in (0, 1], got -0.1"),
+        (["--suite", "smoke", "--densities", "nan"], "must be in (0, 1], got nan"),
+        (
+            ["--suite", "smoke", "--densities", "3%"],
+            "--densities must be fractions such as 0.5,0.1, got '3%'",
+        ),
+        (
+            ["--suite", "smoke", "--seeds", "a"],
+            "--seeds must be whole numbers such as 0,1,2, got 'a'",
+        ),
+        (["--suite", "smoke", "--seeds", "1.5"], "--seeds must be whole numbers"),
+        (["--suite", "smoke", "--seeds", "-1"], "--seeds must be 0 or more, got -1"),
+        (
+            ["--suite", "smoke", "--max-steps", "0"],
+            "--max-steps must be a whole number of at least 1",
+        ),
+        (["--suite", "smoke", "--cpus-per-trial", "x"], "--cpus-per-trial must be a whole number"),
+        (
+            ["--suite", "smoke", "--gpus-per-trial", "-1"],
+            "--gpus-per-trial must be a number of at least 0",
+        ),
+    ],
+)
+def test_wrong_options(run, options, message):
+    assert message in fails(run, *options)
+
+
+def test_an_unknown_executor(run, capsys):
+    from run_benchmark import main
+
+    assert main(["--suite", "smoke", "--executor", "rayy"]) == 2
+    assert "unknown executor 'rayy'; did you mean 'ray'?" in capsys.readouterr().err
+
+
+def test_wrong_options_are_found_before_anything_is_loaded():
+    """No torch-heavy model code, no ray, no datasets: the check is quick."""
+    code = (
+        "import sys; from run_benchmark import main;"
+        "code = main(['--suite', 'smok']);"
+        "loaded = {'ray', 'datasets', 'evaluate', 'matplotlib.pyplot'} & set(sys.modules);"
+        "sys.exit(code if not loaded else str(loaded))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+
+
+def test_a_schedule_that_cannot_fit(run, local):
+    line = fails(run, *local, "--max-steps", "1")
+    assert "the schedule cannot fit 1 steps" in line and "give at least" in line
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"label": [5] * 48}, "train.parquet: column 'label', row 0: got 5; expected 0 to 1"),
+        ({"label": [-1] * 48}, "got -1; expected 0 to 1"),
+        ({"label": [None] * 48}, "got None; expected 0 to 1"),
+    ],
+)
+def test_labels_out_of_range(run, local, sst2, columns, message):
+    sentences = ["great cat"] * 48
+    write_parquet(sst2 / "glue/sst2/train.parquet", {"sentence": sentences} | columns)
+    assert message in fails(run, *local)
+
+
+def test_a_missing_column(run, local, sst2):
+    write_parquet(sst2 / "glue/sst2/train.parquet", {"text": ["a"], "label": [0]})
+    line = fails(run, *local)
+    assert (
+        "train.parquet has no column 'sentence'; expected sentence, label, found text, label"
+        in line
+    )
+
+
+def test_an_empty_set(run, local, sst2):
+    import pyarrow
+
+    empty = {
+        "sentence": pyarrow.array([], pyarrow.string()),
+        "label": pyarrow.array([], pyarrow.int64()),
+    }
+    write_parquet(sst2 / "glue/sst2/validation.parquet", empty)
+    assert "validation.parquet has no rows; expected at least one" in fails(run, *local)
+
+
+def test_a_missing_file_and_one_that_is_no_parquet(run, local, sst2):
+    path = sst2 / "glue/sst2/train.parquet"
+    path.write_bytes(b"hello")
+    assert "train.parquet cannot be read as parquet" in fails(run, *local)
+    path.unlink()
+    line = fails(run, *local)
+    assert "train.parquet is missing; expected parquet with the columns sentence, label" in line
+
+
+def test_a_task_without_one_evaluation_set_goes_on(run, checkpoint, tmp_path):
+    columns = {"premise": ["a cat"] * 12, "hypothesis": ["a dog"] * 12, "label": [0, 1, 2] * 4}
+    for split in ("train", "validation_matched"):
+        write_parquet(tmp_path / "data" / "glue" / "mnli" / f"{split}.parquet", columns)
+    code, out, err = run(
+        *("--suite", "smoke", "--model", str(checkpoint), "--data-dir", str(tmp_path / "data")),
+        *("--tasks", "mnli", "--methods", "dense"),
+    )
+    assert code == 0, err
+    assert "mnli: no validation_mismatched set here, its metric is missing" in out
+    assert "mnli: train has 12 of 392,702 rows" in out
+    page = (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
+    assert "train has 12 of 392,702 rows" in page and "acc_mm" not in page
+
+
+def test_a_label_word_that_is_not_one_token(run, local, tmp_path):
+    odd = save_checkpoint(tmp_path / "odd", words=["cat", "dog"])
+    options = [*local, "--model", str(odd), "--methods", "smp_l"]
+    assert "task sst2: label word 'terrible' is ['[UNK]'] for the tokeniser of odd" in fails(
+        run, *options
+    )
+
+
+def test_a_penalty_that_is_not_known(run, local):
+    line = fails(run, *local, "--methods", "soft_movement,l0")
+    assert "method soft_movement on sst2: no run is known that gives its penalty" in line
+    assert "method l0 on sst2" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("import nothing_like_this\n", "mine.py:1: ModuleNotFoundError"),
+        ("x = (\n", "mine.py:1: SyntaxError"),
+    ],
+)
+def test_a_plugin_that_does_not_import(run, local, tmp_path, text, message):
+    (tmp_path / "mine.py").write_text(text)
+    assert message in fails(run, *local, "--plugin", str(tmp_path / "mine.py"))
+
+
+def test_a_plugin_that_takes_a_known_name(run, local, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from zoo.registry import register_method\n@register_method('dense')\ndef f(density):\n    '''F.'''\n"
+    )
+    line = fails(run, *local, "--plugin", str(tmp_path / "mine.py"))
+    assert "methods/controls.py:" in line and "mine.py:2" in line
+
+
+BROKEN = '''
+from dataclasses import replace
+import torch
+from methods.movement import movement
+from zoo.registry import register_method
+
+def make(name, mask):
+    @register_method(name)
+    def method(density, *, start, stop):
+        """A method that breaks."""
+        return replace(movement(density, start=start, stop=stop), mask=mask)
+
+def boom(scores, level):
+    raise RuntimeError("boom\\nwith a second line")
+
+make("raises", boom)
+make("wrong_shape", lambda scores, level: {k: v[:1] > 0 for k, v in scores.items()})
+make("wrong_type", lambda scores, level: {k: 3 for k in scores})
+make("wrong_values", lambda scores, level: {k: torch.full_like(v, 0.5) for k, v in scores.items()})
+make("too_many", lambda scores, level: {k: torch.ones_like(v, dtype=torch.bool) for k, v in scores.items()})
+make("quits", lambda scores, level: exit(0))
+'''
+
+
+def test_methods_that_break_fail_alone(run, local, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    names = ("raises", "wrong_shape", "wrong_type", "wrong_values", "too_many", "quits")
+    options = [
+        *local,
+        "--plugin",
+        str(tmp_path / "broken.py"),
+        "--methods",
+        ",".join((*names, "dense")),
+    ]
+    code, out, err = run(*options)
+    assert code == 3 and not err
+    for name, reason in (
+        ("raises", "RuntimeError: boom with a second line"),
+        ("wrong_shape", "must be a tensor of shape (32, 32), got (1, 32)"),
+        ("wrong_type", "got int"),
+        ("wrong_values", "must hold only 0 and 1, got 0.5"),
+        ("too_many", "rejected: 100.00 % kept, allowed 10.00 %"),
+        ("quits", "SystemExit: 0"),
+    ):
+        lines = [line for line in out.splitlines() if f"sst2-{name}-" in line]
+        assert lines and all(
+            reason in line for line in lines if "FAILED" in line or "failed:" in line
+        )
+    page = (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
+    assert "boom with a second line" in page and "1 failed" in page
+    assert len(list((tmp_path / "results/smoke").glob("*.failed.json"))) == len(names)
+    assert len([p for p in (tmp_path / "results/smoke").glob("sst2-dense-*.json")]) == 1
+
+
+DIVERGES = '''
+import torch
+from zoo.losses import LossTerm, task_loss
+from zoo.method import Method
+from zoo.registry import register_method
+
+class Blow:
+    steps = 0
+    def __call__(self, step):
+        self.steps += 1
+        return task_loss(step) * (float("nan") if self.steps > 3 else 1.0)
+
+@register_method("diverges", prunes=False, recipe="dense")
+def diverges(density):
+    """Its loss is not a number at the fourth step."""
+    return Method(losses=(LossTerm(Blow()),))
+'''
+
+
+def test_a_loss_that_is_not_finite_is_a_result(run, local, tmp_path):
+    (tmp_path / "d.py").write_text(DIVERGES)
+    options = [*local, "--plugin", str(tmp_path / "d.py"), "--methods", "diverges,dense"]
+    code, out, _ = run(*options)
+    assert code == 0
+    assert "diverged: sst2-diverges-1-seed0" in out and "at step 3" in out
+    (path,) = (tmp_path / "results/smoke").glob("sst2-diverges-*.json")
+    content = json.loads(path.read_text())
+    assert content["status"] == "diverged" and content["diverged"] == {"step": 3, "value": "nan"}
+    assert content["metrics"] == {"acc": None}
+    assert "1 diverged" in (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
+    assert "0 to run" in run(*options)[1]
+
+
+def test_a_results_folder_that_cannot_be_written(local, tmp_path, capsys):
+    from run_benchmark import main
+
+    (tmp_path / "file").write_text("in the way")
+    code = main([*local, "--executor", "inline", "--results", str(tmp_path / "file")])
+    err = capsys.readouterr().err
+    assert code == 4 and err.startswith("error: cannot write") and str(tmp_path / "file") in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_disk_that_fills_up_loses_nothing_that_was_finished(run, local, tmp_path, monkeypatch):
+    import zoo.trial
+
+    original, written = zoo.trial.os.fsync, []
+
+    def fsync(handle):
+        written.append(handle)
+        if len(written) > 4:  # the plan and the first result are written, each with its folder
+            raise OSError(28, "No space left on device")
+        original(handle)
+
+    monkeypatch.setattr(zoo.trial.os, "fsync", fsync)
+    line = fails(run, *local, code=4)
+    assert "No space left on device; what was finished is safe" in line
+    monkeypatch.undo()
+    code, out, _ = run(*local)
+    assert code == 0 and "2 trials: 1 done, 1 to run" in out
+
+
+def test_a_result_that_cannot_be_read_is_named_and_kept(run, local, tmp_path):
+    assert run(*local)[0] == 0
+    (path,) = (tmp_path / "results/smoke").glob("sst2-movement-*.json")
+    path.write_text("{ not json")
+    code, out, _ = run(*local, "--dry-run")
+    assert code == 0 and path.read_text() == "{ not json"
+    code, out, _ = run(*local)
+    assert code == 0
+    assert f"{path.name} cannot be read" in out and "its trial is run again" in out
+    assert "2 trials: 1 done, 1 to run" in out
+    assert path.with_name(path.name + ".unreadable").read_text() == "{ not json"
+    assert json.loads(path.read_text())["status"] == "ok"
+
+
+def hub_command(results: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(results / "empty"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    command = [sys.executable, "run_benchmark.py", "--suite", "smoke", "--scale", "base"]
+    return subprocess.run(
+        [*command, "--results", str(results)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_hub_that_cannot_be_reached(tmp_path):
+    done = hub_command(tmp_path, "http://127.0.0.1:9")
+    assert done.returncode == 5, done.stderr
+    assert "cannot download model bert-base-uncased" in done.stderr
+    assert "--model DIR and --data-dir DIR, or --scale tiny, work offline" in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_hub_that_does_not_answer(tmp_path):
+    """Accepts connections and stays silent; the whole command takes less than ten seconds."""
+    import time
+
+    server = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=lambda: [server.accept() for _ in range(9)], daemon=True).start()
+    start = time.monotonic()
+    done = hub_command(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}")
+    seconds = time.monotonic() - start
+    server.close()
+    assert done.returncode == 5, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert seconds < 20  # ten on a machine that does nothing else
+
+
+def test_a_dry_run_shows_the_trials_and_runs_none(run, local, tmp_path):
+    code, out, _ = run(*local, "--dry-run")
+    assert code == 0
+    assert out.count("to run  sst2-") == 2 and "cost of what is left" in out
+    assert not (tmp_path / "results").exists()
+    run(*local)
+    out = run(*local, "--dry-run")[1]
+    assert out.count("done    sst2-") == 2 and "from trials that ran" in out
+
+
+def test_list_names_everything_with_one_line(run):
+    code, out, _ = run("--list")
+    assert code == 0
+    lines = out.splitlines()
+    assert {"methods", "tasks", "suites"} <= set(lines)
+    for name in ("movement", "smp_s", "mnli", "squad", "high_sparsity", "sweep"):
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert len(line.split()) > 3 and len(line) < 130
+
+
+def test_adding_a_seed_or_a_method_runs_only_the_new(run, local, sst2):
+    assert "2 to run" in run(*local)[1]
+    assert "2 done, 0 to run" in run(*local)[1]
+    assert "2 done, 2 to run" in run(*local, "--seeds", "0,1")[1]
+    out = run(*local, "--seeds", "0,1", "--methods", "dense,movement,magnitude")[1]
+    assert "4 done, 2 to run" in out
+
+
+def test_another_suite_takes_results_over(run, local, tmp_path):
+    run(*local)
+    code, out, _ = run(*local, "--suite", "sweep", "--densities", "0.1")
+    assert code == 0 and out.count("taken over from smoke") == 2
+    assert "2 done, 0 to run" in out
+    assert len(list((tmp_path / "results/sweep").glob("sst2-*.json"))) == 2
+
+
+def test_shortened_runs_have_a_table_of_their_own(run, local, tmp_path):
+    run(*local)
+    code, out, _ = run(*local, "--max-steps", "5")
+    assert code == 0 and "SHORTENED to 5 steps" in out
+    page = (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
+    assert page.count("\n## scale base") == 2
+    assert "SHORTENED to at most 5 steps" in page
