@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -46,8 +45,9 @@ def _store(place: Path, contents: Contents) -> None:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
         (temporary / "value.json").write_text(json.dumps(value), encoding="utf-8")
+        temporary.chmod(0o755)
         with contextlib.suppress(FileExistsError):
-            os.rename(temporary, place)
+            temporary.rename(place)
     except OSError as error:
         if place.is_dir():  # another process stored the same contents first
             return

@@ -19,7 +19,7 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
-HUB_TIMEOUT = 5.0
+HUB_TIMEOUT = 3.0
 """Seconds that the first word from the hub may take."""
 
 
@@ -138,7 +138,7 @@ class reaching_hub:
         self.what = what
 
     def __enter__(self) -> None:
-        os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", str(int(HUB_TIMEOUT)))
+        os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "5")
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, Exception):

@@ -26,10 +26,11 @@ class Progress:
     ):
         self.todo, self.workers, self.rebuild, self.out = todo, workers, rebuild, out
         self.rebuild_every = rebuild_every
-        self.done = self.failed = 0
+        self.done = 0
+        self.seconds: list[float] = []
         self.diverged: list[str] = []
         self.failures: list[str] = []
-        self.start = self.last_rebuild = time.monotonic()
+        self.last_rebuild = time.monotonic()
         self.last_line = 0.0
 
     def __call__(self, record: Result | Failure) -> None:
@@ -38,7 +39,9 @@ class Progress:
         if isinstance(record, Failure):
             self.failures.append(f"{record.trial.id}: {record.reason}")
             self._print(f"FAILED {self.failures[-1]}\n")
-        elif record.status == "diverged":
+        else:
+            self.seconds.append(record.cost["seconds"])
+        if isinstance(record, Result) and record.status == "diverged":
             where = record.diverged or {}
             self.diverged.append(f"{record.trial.id}: at step {where.get('step')}")
         now = time.monotonic()
@@ -54,11 +57,11 @@ class Progress:
 
     def _line(self, record: Result | Failure) -> None:
         running = min(self.workers, self.todo - self.done)
-        spent = time.monotonic() - self.start
-        left = spent / self.done * (self.todo - self.done)
+        each = sum(self.seconds) / max(len(self.seconds), 1)
+        left = each * (self.todo - self.done) / self.workers
         line = (
             f"{self.done}/{self.todo} done, {running} running, {len(self.failures)} failed,"
-            f" {words(left)} left | {describe(record)}"
+            f" about {words(left)} left | {describe(record)}"
         )
         if self.out.isatty():
             end = "\n" if self.done == self.todo else ""

@@ -1,0 +1,209 @@
+"""Executors: what is pending, kill -9, a cluster of two nodes, pretended GPUs, and no ray at all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import save_checkpoint, write_sst2
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """A folder with a small checkpoint and small data."""
+    folder = tmp_path_factory.mktemp("launch")
+    save_checkpoint(folder / "small")
+    write_sst2(folder / "data")
+    return folder
+
+
+def command(here: Path, results: str, *options: str) -> list[str]:
+    return [
+        *(sys.executable, str(ROOT / "run_benchmark.py"), "--suite", "smoke"),
+        *("--model", "small", "--data-dir", "data", "--tasks", "sst2", "--results", results),
+        *options,
+    ]
+
+
+def start(here: Path, results: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(here, results, *options),
+        cwd=here,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], code: int = 0) -> str:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, out + err
+    return out
+
+
+def results_of(folder: Path) -> dict[str, dict]:
+    return {
+        path.name: json.loads(path.read_text())
+        for path in folder.glob("sst2-*.json")
+        if not path.name.endswith(".failed.json")
+    }
+
+
+GRID = ("--methods", "dense,movement,smp_l", "--seeds", "0,1,2,3")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(here):
+    """The grid run inline without interruption."""
+    finished(start(here, "whole", *GRID, "--executor", "inline"))
+    return here / "whole" / "smoke"
+
+
+def test_kill_9_in_mid_grid_loses_nothing_and_changes_nothing(here, uninterrupted):
+    """Killed on Ray, resumed on Ray: only missing trials run, and the page is equal byte for byte
+    to that of a run without interruption, in another executor."""
+    folder = here / "killed" / "smoke"
+    process = start(here, "killed", *GRID)
+    deadline = time.monotonic() + 120
+    while len(results_of(folder)) < 3:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(1)  # a worker may still be writing the trial it was in
+    before = {name: (folder / name).read_bytes() for name in results_of(folder)}
+    assert 3 <= len(before) < 12
+    out = finished(start(here, "killed", *GRID))
+    assert f"12 trials: {len(before)} done, {12 - len(before)} to run" in out
+    assert all((folder / name).read_bytes() == content for name, content in before.items())
+    assert (folder / "LEADERBOARD.md").read_bytes() == (
+        uninterrupted / "LEADERBOARD.md"
+    ).read_bytes()
+    for name, result in results_of(folder).items():
+        whole = json.loads((uninterrupted / name).read_text())
+        for part in ("cost", "environment"):
+            result.pop(part), whole.pop(part)
+        assert result == whole
+
+
+def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(here):
+    folder = here / "stopped" / "smoke"
+    process = start(here, "stopped", *GRID, "--executor", "inline")
+    while not results_of(folder):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "what was finished is kept" in err and "--seeds 0,1,2,3" in err
+    assert "Traceback" not in err
+    done = len(results_of(folder))
+    assert f"{done} done, {12 - done} to run" in finished(
+        start(here, "stopped", *GRID, "--dry-run")
+    )
+
+
+PLUGIN = '''
+import os, pathlib, time
+from dataclasses import replace
+from methods.movement import movement
+from zoo.masks import topk_local
+from zoo.registry import register_method
+
+MARKS = pathlib.Path(__file__).with_name("marks")
+
+def together(scores, level):
+    """Wait, once per trial, until four trials run at the same time."""
+    mark = MARKS / f"{id(scores['encoder.layer.0.output.dense']) % 10**9}-{os.getpid()}"
+    if level == 1.0 and not any(p.name.endswith(f"-{os.getpid()}") for p in MARKS.iterdir()):
+        mark.touch()
+        end = time.monotonic() + 60
+        while len(list(MARKS.iterdir())) < 4:
+            if time.monotonic() > end:
+                raise RuntimeError("four trials never ran at once")
+            time.sleep(0.05)
+    return topk_local(scores, level)
+
+@register_method("waits")
+def waits(density, *, start, stop):
+    """Movement that waits for three others."""
+    return replace(movement(density, start=start, stop=stop), mask=together)
+
+@register_method("dies")
+def dies(density, *, start, stop):
+    """Ends the worker's process."""
+    return replace(movement(density, start=start, stop=stop), mask=lambda s, level: os._exit(1))
+'''
+
+
+def test_two_nodes_two_pretended_gpus_and_a_plugin(here):
+    """Four trials share two GPUs on two nodes at once, each with its device; all results arrive; a
+    worker that dies costs its own trial alone."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    (here / "marks").mkdir()
+    (here / "waits.py").write_text(PLUGIN)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
+    try:
+        cluster.add_node(num_cpus=2, num_gpus=1)
+        cluster.wait_for_nodes()
+        options = ("--plugin", "waits.py", "--gpus-per-trial", "0.5")
+        seeds = ("--methods", "waits,dies", "--seeds", "0,1,2,3")
+        address = {"RAY_ADDRESS": cluster.address}
+        out = finished(start(here, "cluster", *options, *seeds, **address), code=3)
+        assert "4 failed" in out and "its worker process ended twice" in out
+        results = results_of(here / "cluster" / "smoke")
+        assert len(results) == 4, out
+        environments = [result["environment"] for result in results.values()]
+        assert len({e["node"] for e in environments}) == 2
+        assert {e["visible_gpus"] for e in environments} == {"0"}  # each node's one GPU
+        page = (here / "cluster" / "smoke" / "LEADERBOARD.md").read_text()
+        assert "| waits " in page
+        too_many = start(here, "cluster", *options[:-1], "3", *seeds, **address)
+        _, err = too_many.communicate(timeout=120)
+        assert too_many.returncode == 5
+        assert "--gpus-per-trial 3, but Ray has 2 GPUs" in err
+    finally:
+        cluster.shutdown()
+        ray.shutdown()
+
+
+def test_a_gpu_where_there_is_none_is_said_at_once(here):
+    process = start(here, "none", "--methods", "dense", "--seeds", "0", "--gpus-per-trial", "1")
+    _, err = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert process.returncode == 5
+    assert "--gpus-per-trial 1, but Ray has 0 GPUs; leave the option out" in err
+
+
+def test_inline_needs_no_ray_datasets_or_evaluate(here):
+    """Real data from parquet and a local model, with all three not importable."""
+    code = (
+        "import sys\n"
+        "for name in ('ray', 'datasets', 'evaluate'): sys.modules[name] = None\n"
+        "from run_benchmark import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    options = command(
+        here, "bare", "--methods", "dense,smp_l", "--seeds", "0", "--executor", "inline"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *options[2:]],
+        cwd=here,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(results_of(here / "bare" / "smoke")) == 2

@@ -1,0 +1,241 @@
+"""The loop: paired seeds, repeatable bit for bit, learning rates, parameters, teachers."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from zoo.errors import TrialError
+from zoo.masks import topk_local
+from zoo.measure import pack_bits
+from zoo.outputs import load_outputs, outputs, store_outputs, teacher_logits
+from zoo.plan import Planner
+from zoo.suites import BASE, Cell
+from zoo.task import Encoded, by_length, collate, shuffled
+from zoo.train import (
+    Frozen,
+    Place,
+    build,
+    evaluate,
+    fit,
+    make_optimizer,
+    rate,
+    recipe_steps,
+    run_trial,
+    stream,
+)
+
+
+@pytest.fixture
+def planner(checkpoint, sst2):
+    return Planner(BASE, "released", str(checkpoint), str(sst2))
+
+
+@pytest.fixture
+def place(checkpoint, sst2, tmp_path):
+    return Place(str(checkpoint), str(sst2), str(tmp_path / "cache"), ())
+
+
+def cell(method: str, density: float = 0.1, **changes) -> Cell:
+    return replace(Cell(method, "sst2", density, False, 0), **changes)
+
+
+def same(result) -> dict:
+    """Everything of a result but time and environment."""
+    return {k: v for k, v in vars(result).items() if k not in ("cost", "environment")}
+
+
+@pytest.mark.parametrize("method", ["dense", "movement", "random", "smp_s"])
+def test_the_same_trial_twice_is_the_same_bit_for_bit(planner, place, method):
+    trial = planner.trial(cell(method))
+    first, second = run_trial(trial, place), run_trial(trial, place)
+    assert same(first) == same(second)
+    assert json.dumps(first.curve) == json.dumps(second.curve)
+    other = run_trial(planner.trial(cell(method, seed=1)), place)
+    assert other.digests["weights"] != first.digests["weights"]
+
+
+def test_seeds_are_paired_between_methods(planner, place, monkeypatch):
+    """Data order, dropout and the head's start depend on (task, seed) alone."""
+    seen = {}
+    for method in ("dense", "magnitude", "movement", "random"):
+        run = build(planner.trial(cell(method)), place)
+        head = run.network.head.classifier.weight.detach().clone()
+        rows, zeros = watch(run)
+        run.steps = 3
+        list(fit(run, Frozen(None, {}, torch.zeros(1))))
+        seen[method] = (head.tolist(), rows, zeros)
+    assert len({json.dumps(value) for value in seen.values()}) == 1
+    assert stream("t", 0, "dropout", 1) != stream("t", 0, "dropout", 2)
+
+
+def watch(run) -> tuple[list, list]:
+    """Lists that fill with the rows of each batch, and where dropout of the embeddings is zero."""
+    rows, zeros = [], []
+    run.network.register_forward_hook(lambda m, args, out: rows.append(args[0].rows.tolist()))
+    run.network.encoder.embeddings.dropout.register_forward_hook(
+        lambda m, args, out: zeros.append((out == 0).flatten().nonzero().flatten().tolist())
+    )
+    return rows, zeros
+
+
+def test_masks_stand_through_an_evaluation(planner, place):
+    run = build(planner.trial(cell("movement")), place)
+    calls = []
+    run.method = replace(
+        run.method, mask=lambda s, level: calls.append(level) or topk_local(s, level)
+    )
+    run.masked.method = run.method
+    for step, level, _ in fit(run, Frozen(None, {}, torch.zeros(1))):
+        before = len(calls)
+        evaluate(run, level)
+        assert len(calls) == before == step + 1
+    assert calls[0] == 1.0 and calls[-1] == 0.1
+
+
+def test_measured_remaining_weights_are_those_of_the_target(planner, place):
+    for density in (0.5, 0.1):
+        result = run_trial(planner.trial(cell("smp_l", density)), place)
+        for name, total in result.remaining["total"].items():
+            assert result.remaining["kept"][name] == int(density * total)
+
+
+def test_parameters(planner, place):
+    """Counted by another route, from the configuration: 2 layers, H = 32, I = 64, vocabulary 21."""
+    matrices = 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    biases = 2 * (4 * 32 + 64 + 32)
+    norms, pooler, head = 2 * 4 * 32, 32 * 32 + 32, 2 * 32 + 2
+    embeddings = 21 * 32 + 64 * 32 + 2 * 32 + 2 * 32
+    got = {
+        m: run_trial(planner.trial(cell(m)), place).parameters
+        for m in ("dense", "movement", "smp_l")
+    }
+    assert got["dense"]["trainable"] == matrices + biases + norms + pooler + head + embeddings
+    assert got["dense"]["new"] == got["dense"]["trainable"] and got["dense"]["mask_bits"] == 0
+    assert got["movement"]["trainable"] == 2 * matrices + biases + norms + pooler + head
+    kept = 2 * (4 * int(0.1 * 1024) + 2 * int(0.1 * 2048))
+    assert got["movement"]["new"] == kept + biases + norms + pooler + head + matrices // 32
+    assert got["smp_l"]["trainable"] == matrices
+    assert got["smp_l"]["new"] == matrices // 32
+    assert got["smp_l"]["artifact_bytes"] == matrices // 8
+
+
+def test_the_rate_rises_and_falls():
+    assert [rate(t, 10, 0.2) for t in (0, 1, 2, 6, 9)] == [0, 0.5, 1, 0.5, 0.125]
+    assert rate(0, 10, 0.0) == 1.0
+    assert rate(73631, 73632, 0.0) < 1e-3
+
+
+def test_steps_are_those_that_are_taken(planner, place):
+    trial = planner.trial(cell("dense"))
+    assert recipe_steps(trial.train, 48) == 3 * 2
+    result = run_trial(trial, place)
+    assert result.steps == {"taken": 6, "planned": 6, "recipe": 6}
+
+
+def test_the_optimizer_has_no_decay(planner, place):
+    """A hundred steps without a gradient leave the scores as they are."""
+    run = build(planner.trial(cell("movement")), place)
+    optimizer, parameters = make_optimizer(run)
+    torch.manual_seed(0)
+    for score in run.masked.trained_scores:
+        score.data.normal_()
+    before = [p.detach().clone() for p in parameters]
+    for _ in range(100):
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+def test_a_tiny_gradient_reaches_a_score(planner, place):
+    run = build(planner.trial(cell("smp_l")), place)
+    assert {s.dtype for s in run.masked.trained_scores} == {torch.float32}
+    run.masked.refresh(1.0)
+    for layer in run.masked.layers.values():
+        layer.working.grad = torch.full_like(layer.working, 1e-8)
+    run.masked.backward(0.0)
+    layer = next(iter(run.masked.layers.values()))
+    assert torch.allclose(layer.score.grad, 1e-8 * layer.weight, rtol=1e-6, atol=0)
+
+
+def test_students_learn_from_the_dense_trial_of_their_seed(planner, place):
+    jobs = planner.jobs([cell("smp_l", distill=True), cell("cap_lite")])
+    assert [job.trial.method for job in jobs] == ["dense", "smp_l", "cap_lite"]
+    assert [job.teaches for job in jobs] == [True, False, False]
+    teacher, student, contrasted = (job.trial for job in jobs)
+    assert student.teacher == contrasted.teacher == teacher.id
+    with pytest.raises(TrialError, match="left no outputs"):
+        run_trial(student, place)
+    run_trial(teacher, replace(place, keep_outputs=True))
+    result = run_trial(student, place)
+    assert result.status == "ok" and result.metrics["acc"] is not None
+    assert run_trial(contrasted, place).status == "ok"
+
+
+def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
+    trial = planner.trial(cell("dense"))
+    run = build(trial, place)
+    list(fit(run, Frozen(None, {}, torch.zeros(1))))
+    store_outputs(Path(place.cache), trial.id, run.network, run.data.train)
+    kept = load_outputs(Path(place.cache), trial.id)
+    batch = collate(run.data.train, [3, 40, 7], 0, run.device)
+    run.network.eval()
+    with torch.no_grad():
+        logits, representation = run.network(batch)
+    assert torch.allclose(teacher_logits(kept["logits"], run.data.train, batch), logits, atol=1e-6)
+    unit = torch.nn.functional.normalize(representation, dim=-1).numpy()
+    assert np.allclose(kept["representations"][[3, 40, 7]], unit, atol=1e-3)
+    assert np.allclose(outputs(run.network, run.data.train)["logits"], kept["logits"])
+
+
+def encoded(lengths: list[int]) -> Encoded:
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = np.arange(1, bounds[-1] + 1, dtype=np.int32)
+    return Encoded(tokens, np.ones(bounds[-1], np.uint8), bounds, np.arange(len(lengths)))
+
+
+def test_batches_are_padded_to_their_longest():
+    data = encoded([3, 1, 2, 5])
+    batch = collate(data, np.array([2, 0]), 0, torch.device("cpu"))
+    assert batch.tokens.tolist() == [[5, 6, 0], [1, 2, 3]]
+    assert batch.attention.tolist() == [[True, True, False], [True, True, True]]
+    assert batch.types.tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert batch.labels.tolist() == [2, 0]
+
+
+def test_span_logits_of_a_teacher_are_padded_as_the_students():
+    data = replace(encoded([3, 1, 2]), labels=np.zeros((3, 2), np.int64))
+    logits = np.arange(12, dtype=np.float32).reshape(6, 2)
+    batch = collate(data, np.array([1, 0]), 0, torch.device("cpu"))
+    got = teacher_logits(logits, data, batch)
+    assert got[0, 0].tolist() == [6, 7] and got[0, 1].tolist() == [-1e4, -1e4]
+    assert got[1].tolist() == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_an_epoch_sees_every_example_once():
+    rows = shuffled(10, 4, seed=1)
+    first = np.concatenate([next(rows) for _ in range(3)])
+    second = np.concatenate([next(rows) for _ in range(3)])
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first.tolist() != second.tolist()
+    again = shuffled(10, 4, seed=1)
+    assert np.concatenate([next(again) for _ in range(3)]).tolist() == first.tolist()
+
+
+def test_evaluation_goes_by_length_and_misses_none():
+    data = encoded([3, 1, 2, 5, 1])
+    assert [rows.tolist() for rows in by_length(data, 2)] == [[1, 4], [2, 0], [3]]
+
+
+def test_bits_are_packed_with_their_number():
+    assert pack_bits(np.array([True, False, True])) == "3:oA=="
+
+
+def test_data_that_changed_since_the_plan_is_noticed(planner, place):
+    trial = replace(planner.trial(cell("dense")), data_sha="0" * 64)
+    with pytest.raises(TrialError, match="changed since the run was planned"):
+        build(trial, place)
