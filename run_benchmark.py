@@ -15,15 +15,15 @@ from typing import Any, NoReturn
 
 import zoo.suites  # noqa: F401  registers the suites
 from leaderboard import write
+from zoo.build import Place
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.estimate import seconds_of, words
-from zoo.launch import Executor, Pending, RayTune, inline, pending, set_aside_unreadable
+from zoo.launch import Executor, Pending, RayTune, inline, pending
 from zoo.plan import Job, Planner, check_density
 from zoo.progress import Progress
 from zoo.recipes import RECIPES
 from zoo.registry import BUILT_IN, Plugin, find_plugin, load_plugin, methods, suites, tasks, unknown
 from zoo.suites import SCALES, Scale
-from zoo.train import Place
 from zoo.trial import save_plan
 
 RESULT_KB = 8
@@ -147,6 +147,8 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         one_of("value of --distill", options.distill, DISTILL)
         given["distill"] = DISTILL[options.distill]
     scale = SCALES[name]
+    if options.executor == "inline" and options.gpus_per_trial is not None:
+        raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
     return Settings(
         suite=options.suite,
         scale=scale,
@@ -218,7 +220,7 @@ def run_suite(settings: Settings) -> int:
     progress = Progress(len(state.jobs), workers(settings), partial(write, folder, figures=False))
     if state.jobs:
         planner.prepare(state.jobs, cache)
-        set_aside_unreadable(state.jobs, folder)
+        state.set_aside()
         executor(settings)(state.jobs, place(settings, cache), folder, progress)
     return finish(folder, progress)
 

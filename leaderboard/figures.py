@@ -46,20 +46,23 @@ def _figures(board: Board, table: Table) -> list[tuple[str, str, Any]]:
         drawn.append(("quality", "Quality against measured remaining weights", curve))
     for task in table.tasks:
         chosen = _at_lowest(table, task)
+        least = min((100 * row.density for row, _ in chosen), default=0)
+        where = f"{task}, target {least:g} %"
+        uneven = [(row, results) for row, results in chosen if any(map(_uneven, results))]
+        if uneven:
+            caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
+            drawn.append((f"matrices-{task}", caption, matrices(uneven)))
         if chosen:
-            least = min(100 * row.density for row, _ in chosen)
-            where = f"{task}, target {least:g} %"
-            drawn.append(
-                (
-                    f"matrices-{task}",
-                    f"Remaining weights by layer and matrix ({where})",
-                    matrices(chosen),
-                )
-            )
-            drawn.append(
-                (f"heads-{task}", f"Remaining weights by attention head ({where})", heads(chosen))
-            )
+            caption = f"Remaining weights by attention head ({where})"
+            drawn.append((f"heads-{task}", caption, heads(chosen)))
     return drawn
+
+
+def _uneven(result: Result) -> bool:
+    """Whether matrices keep different fractions, more than rounding to whole weights makes."""
+    kept, total = result.remaining["kept"], result.remaining["total"]
+    fractions = [kept[name] / total[name] for name in total]
+    return max(fractions) - min(fractions) > 1 / min(total.values())
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from leaderboard.collect import Board, RowKey, Table, collect
 from leaderboard.figures import draw
-from leaderboard.tables import cost_table, in_order, label, main_table, plain_text
+from leaderboard.tables import cost_table, in_order, main_table, plain_text
 from zoo.trial import Result, write_whole
 
 PAGE, COSTS, FIGURES = "LEADERBOARD.md", "COSTS.md", "figures"
@@ -142,11 +142,11 @@ def _commands(board: Board) -> list[str]:
         for row in in_order(table.rows):
             results = table.of_row(row)
             if results:
-                lines.append(f"# {label(row, results)}, {100 * row.density:g} %")
+                lines.append(f"# {row.method}, {100 * row.density:g} %")
                 lines.append(command(board.suite, table, row, results))
     if not lines:
         return []
-    block = "\n".join(line.replace("```", "'''") for line in lines)
+    block = "\n".join(lines)
     return [
         "## Run a row again",
         f"<details><summary>Commands</summary>\n\n```\n{block}\n```\n\n</details>",

@@ -192,10 +192,10 @@ def cost_table(table: Table) -> str:
     return tabulate(body, header, "pipe", disable_numparse=True)
 
 
+MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})
+"""What means something to markdown or HTML, as entities; underscores inside words do not."""
+
+
 def plain_text(text: str) -> str:
-    """Text that changes no column, tag or link of a markdown table."""
-    for old, new in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "&#124;"), ("`", "&#96;")):
-        text = text.replace(old, new)
-    for mark in "\\*_[]":
-        text = text.replace(mark, "\\" + mark) if mark != "_" else text
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Text that changes no column, tag or link of a markdown page; one line."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split()).translate(MARKUP)

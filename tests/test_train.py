@@ -8,25 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from zoo.build import Place, build, recipe_steps, stream
 from zoo.errors import TrialError
 from zoo.masks import topk_local
 from zoo.measure import pack_bits
-from zoo.outputs import load_outputs, outputs, store_outputs, teacher_logits
+from zoo.outputs import load_outputs, outputs, outputs_of, teacher_key, teacher_logits
 from zoo.plan import Planner
 from zoo.suites import BASE, Cell
 from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import (
-    Frozen,
-    Place,
-    build,
-    evaluate,
-    fit,
-    make_optimizer,
-    rate,
-    recipe_steps,
-    run_trial,
-    stream,
-)
+from zoo.train import Frozen, evaluate, fit, make_optimizer, rate, run_trial
 
 
 @pytest.fixture
@@ -180,7 +170,7 @@ def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
     trial = planner.trial(cell("dense"))
     run = build(trial, place)
     list(fit(run, Frozen(None, {}, torch.zeros(1))))
-    store_outputs(Path(place.cache), trial.id, run.network, run.data.train)
+    outputs_of(Path(place.cache), teacher_key(trial.id), run.network, run.data.train)
     kept = load_outputs(Path(place.cache), trial.id)
     batch = collate(run.data.train, [3, 40, 7], 0, run.device)
     run.network.eval()

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from zoo.build import planned_steps
 from zoo.plan import Job, Planner
-from zoo.train import planned_steps
 from zoo.trial import Result
 
 STEP_OVERHEAD = 0.012

@@ -13,12 +13,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from zoo.build import Place
 from zoo.errors import ResourceError, StorageError
 from zoo.outputs import has_outputs
 from zoo.plan import Job
 from zoo.registry import one_line
-from zoo.train import Place, run_trial
-from zoo.trial import Failure, Result, Trial, load_result, result_path, save
+from zoo.train import run_trial
+from zoo.trial import (
+    UNREADABLE,
+    Failure,
+    Result,
+    Trial,
+    load_result,
+    result_path,
+    save,
+    write_whole,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 Report = Callable[[Result | Failure], None]
@@ -41,58 +51,59 @@ def attempt(job: Job, place: Place, folder: Path) -> Result | Failure:
 
 @dataclass(frozen=True)
 class Pending:
-    """What is left to run, what stands already, and lines about what was found on the way."""
+    """What is left to run, what stands already, lines about what was found on the way, and result
+    files that cannot be read though their trials are left to run."""
 
     jobs: list[Job]
     done: list[Result]
     remarks: list[str]
+    unreadable: list[Path]
+
+    def set_aside(self) -> None:
+        """Rename unreadable files, so that they stay when their trials run again."""
+        for path in self.unreadable:
+            path.rename(path.with_name(f"{path.name}.unreadable"))
 
 
 def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool = True) -> Pending:
-    """Split jobs into those with a result and those to run.
+    """Split jobs into those with a result and those to run; nothing but `take_over` writes.
 
-    A result that another suite's folder beside this one holds is copied, not run again. A teacher
-    whose outputs are gone runs again for them. A file that cannot be read is named, and kept under
-    another name when its trial runs again.
+    A result that stands in another suite's folder of the same results is copied, not run again. A
+    teacher whose outputs are gone runs again for its students. An unreadable file is named.
     """
-    left, done, remarks = [], [], []
+    state = Pending([], [], [], [])
     for job in jobs:
         path = result_path(job.trial, folder)
-        found = next(iter(sorted(folder.parent.glob(f"*/{path.name}"))), None)
-        if not path.exists() and found is not None and take_over:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found, path)
-            remarks.append(f"{job.trial.id}: taken over from {found.parent.name}")
+        found = path if path.exists() else _elsewhere(path)
         try:
-            result = load_result(path if path.exists() or not found else found)
+            result = load_result(found)
         except FileNotFoundError:
-            left.append(job)
+            state.jobs.append(job)
             continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            remarks.append(
-                f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run again"
-                f" and the file is kept as {path.name}.unreadable"
-            )
-            left.append(job)
+        except UNREADABLE as error:
+            if found == path:
+                state.unreadable.append(path)
+                state.remarks.append(
+                    f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run"
+                    f" again and the file kept as {path.name}.unreadable"
+                )
+            state.jobs.append(job)
             continue
+        if found != path:
+            state.remarks.append(f"{job.trial.id}: taken over from {found.parent.name}")
+            if take_over:
+                write_whole(path, found.read_bytes())
         if job.teaches and result.status == "ok" and not has_outputs(cache, job.trial.id):
-            remarks.append(f"{job.trial.id}: is run again, its outputs are needed by students")
-            left.append(job)
+            state.remarks.append(f"{job.trial.id}: runs again, students need its outputs")
+            state.jobs.append(job)
         else:
-            done.append(result)
-    return Pending(left, done, remarks)
+            state.done.append(result)
+    return state
 
 
-def set_aside_unreadable(jobs: Iterable[Job], folder: Path) -> None:
-    """Rename the unreadable result files of jobs that are about to run, so that they stay."""
-    for job in jobs:
-        path = result_path(job.trial, folder)
-        try:
-            load_result(path)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError):
-            path.rename(path.with_name(f"{path.name}.unreadable"))
+def _elsewhere(path: Path) -> Path:
+    """The same result in another suite's folder, or the path itself."""
+    return next(iter(sorted(path.parent.parent.glob(f"*/{path.name}"))), path)
 
 
 def in_phases(jobs: Sequence[Job]) -> list[list[Job]]:

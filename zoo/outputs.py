@@ -67,32 +67,34 @@ def _places(data: Encoded, rows: np.ndarray) -> np.ndarray:
     return np.concatenate([np.arange(data.bounds[row], data.bounds[row + 1]) for row in rows])
 
 
-def teacher_key(teacher: str) -> Mapping[str, str]:
-    """The cache key of what a dense trial says over its training set."""
-    return {"outputs over the training set": teacher}
-
-
-def store_outputs(cache: Path, teacher: str, network: Network, data: Encoded) -> None:
-    """Keep what a dense trial's model says over its training set, for its students."""
+def outputs_of(
+    cache: Path, key: Mapping[str, object], network: Network, data: Encoded
+) -> Mapping[str, np.ndarray]:
+    """The outputs and representations of a frozen network over a split, made once per key."""
 
     def make() -> Contents:
         return outputs(network, data, representations=True), None
 
-    cached(cache, teacher_key(teacher), make)
+    return cached(cache, {"outputs": dict(key)}, make)[0]
+
+
+def teacher_key(teacher: str) -> Mapping[str, object]:
+    """The key of what a dense trial says over its training set."""
+    return {"teacher": teacher}
 
 
 def has_outputs(cache: Path, teacher: str) -> bool:
     """Whether a dense trial's outputs are there."""
-    return (place_of(cache, teacher_key(teacher)) / "value.json").exists()
+    return (place_of(cache, {"outputs": teacher_key(teacher)}) / "value.json").exists()
 
 
 def load_outputs(cache: Path, teacher: str) -> Mapping[str, np.ndarray]:
-    """The arrays of `store_outputs`; raises TrialError if the teacher left none."""
+    """What a dense trial left for its students; raises TrialError if it left nothing."""
 
     def missing() -> Contents:
         raise TrialError(f"its teacher {teacher} left no outputs: see why that trial failed")
 
-    return cached(cache, teacher_key(teacher), missing)[0]
+    return cached(cache, {"outputs": teacher_key(teacher)}, missing)[0]
 
 
 def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:

@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from zoo.build import make_method, planned_steps, recipe_steps
 from zoo.checkpoint import Checkpoint, find_checkpoint, word_ids
 from zoo.errors import ConfigError
-from zoo.recipes import FAMILIES, RECIPES, Request, Values, resolve
+from zoo.recipes import FAMILIES, RECIPES, Request, Value, Values, resolve
 from zoo.registry import Entry, Plugin, methods, plugin_of, tasks, unknown
 from zoo.schedules import check_fits
 from zoo.suites import Cell, Scale
 from zoo.task import Source, Task, prepare
-from zoo.train import make_method, planned_steps, recipe_steps
 from zoo.trial import Trial
 
 TEACHER = "dense"
@@ -99,6 +99,7 @@ class Planner:
     def values(self, cell: Cell) -> tuple[Values, Values]:
         """The resolved recipe of a cell with its sources: training values and hyper-parameters."""
         entry = methods[cell.method]
+        given = {name: Value(value, "given by the suite") for name, value in cell.given}
         request = Request(
             recipe=self.recipe,
             scale=self.scale.name,
@@ -106,11 +107,15 @@ class Planner:
             has_mlm_head=self.checkpoint.has_mlm_head,
             method=recipe_name(entry),
             task=tasks[cell.task].facts.get("recipe", cell.task),
+            task_name=cell.task,
             density=cell.density,
             distill=cell.distill,
+            given=frozenset(given),
         )
         train, hyper = resolve(request)
-        return train, {name: v for name, v in hyper.items() if _takes(entry, name)}
+        train |= {name: value for name, value in given.items() if name in train}
+        hyper |= {name: value for name, value in given.items() if name not in train}
+        return train, {n: v for n, v in hyper.items() if n in given or _takes(entry, n)}
 
     def trial(self, cell: Cell) -> Trial:
         """The trial of a cell, checked: factory, schedule against steps, label words."""

@@ -24,6 +24,10 @@ OUTCOMES = 1
 """Counted up when a change of this project changes what trials give; part of every id."""
 
 
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
+"""What reading a damaged or foreign file may raise."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One run, as values that fit JSON. Everything here that changes the outcome is in the id.
@@ -144,7 +148,7 @@ def result_path(trial: Trial, folder: Path) -> Path:
 
 
 def load_result(path: Path) -> Result:
-    """Read one result; raises OSError or ValueError (and the like) if it is not one."""
+    """Read one result; raises one of UNREADABLE if it is not one."""
     record = _read(path)
     if not isinstance(record, Result):
         raise ValueError("it is not a result")
@@ -194,7 +198,7 @@ def load_all(folder: Path) -> tuple[list[Result], list[Failure], list[Unreadable
             continue
         try:
             record = _read(path)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except UNREADABLE as error:
             unreadable.append(Unreadable(path, f"{type(error).__name__}: {error}".strip()[:200]))
             continue
         (results if isinstance(record, Result) else failures).append(record)  # type: ignore[arg-type]
@@ -246,6 +250,6 @@ def load_plans(folder: Path) -> tuple[list[Trial], list[Unreadable]]:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             trials.update((t.id, t) for t in (_from(Trial, one) for one in content))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except UNREADABLE as error:
             unreadable.append(Unreadable(path, f"{type(error).__name__}: {error}"[:200]))
     return [trials[key] for key in sorted(trials)], unreadable
