@@ -1,0 +1,39 @@
+# `make bench` and `make test`: set-up and the job in one command each.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+
+.PHONY: bench test lint setup constraints clean
+
+bench: $(VENV)/ready
+	$(RUN)/python run_benchmark.py --suite high_sparsity
+
+test: $(VENV)/ready lint
+	$(RUN)/python -m pytest -q
+
+lint: $(VENV)/ready
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+setup: $(VENV)/ready
+
+# uv is much faster than pip but does not read PIP_FIND_LINKS by itself; without uv, pip does it.
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install -q uv || true
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(RUN)/python -m uv pip install -q --compile-bytecode \
+		--python $(RUN)/python -c constraints.txt -e '.[test]' \
+		|| $(RUN)/python -m pip install -q -c constraints.txt -e '.[test]'
+	touch $@
+
+# The exact versions, for every platform; edit a pin, then run this. Torch stands without a local version, so that the
+# CUDA build where there is a GPU.
+constraints: $(VENV)/ready
+	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(RUN)/python -m uv pip compile -q \
+		--universal --python-version 3.11 --no-header --no-annotate --extra test \
+		-o constraints.txt pyproject.toml
+	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' constraints.txt
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
