@@ -1,0 +1,105 @@
+"""The contract of a task, run over everything that is registered."""
+
+import numpy as np
+import pytest
+
+from tests.helpers import save_checkpoint, write_parquet
+from zoo.checkpoint import find_checkpoint, load_tokenizer, word_ids
+from zoo.errors import ConfigError
+from zoo.recipes import SMP_STEPS
+from zoo.registry import tasks
+from zoo.task import Task, prepare
+
+ROWS = 12
+TASKS = [entry.name for entry in tasks]
+REAL = [name for name in TASKS if not name.startswith("tiny_")]
+
+
+@pytest.fixture(params=TASKS)
+def task(request) -> Task:
+    return tasks[request.param].make()
+
+
+@pytest.fixture(scope="session")
+def vocabulary(tmp_path_factory):
+    words = {word.lower() for name in TASKS for word in tasks[name].make().words}
+    folder = tmp_path_factory.mktemp("vocabulary") / "words"
+    return find_checkpoint(str(save_checkpoint(folder, words=[*sorted(words), "cat", "dog"])))
+
+
+def columns_of(task: Task) -> dict[str, list]:
+    """Rows in the layout of the task's data set."""
+    if task.output.per_token:
+        answers = [{"text": ["dog"], "answer_start": [4]}] * ROWS
+        return {"context": ["cat dog cat"] * ROWS, "question": ["dog"] * ROWS, "answers": answers}
+    texts, column = task.encode.args[:2]
+    labels = [row % len(task.labels) if task.labels else row / 4 for row in range(ROWS)]
+    return {text: ["cat dog"] * ROWS for text in texts} | {column: labels}
+
+
+def write(task: Task, folder) -> None:
+    repo = task.locate.args[2]
+    for split in (task.train, *task.evaluation):
+        write_parquet(folder / repo / f"{split}.parquet", columns_of(task))
+
+
+def test_a_task_reads_tokenises_and_scores(task, vocabulary, tmp_path):
+    """Perfect logits give perfect scores; splits are cached and the same when read again."""
+    if task.name in REAL:
+        write(task, tmp_path)
+    source = task.locate(str(tmp_path))
+    data = prepare(task, source, vocabulary, 64, tmp_path / "cache")
+    assert set(data.evaluation) == set(task.evaluation)
+    for split, encoded in data.evaluation.items():
+        logits = perfect(task, encoded, vocabulary)
+        scores = task.score(split, logits, encoded)
+        assert set(scores.metrics) <= set(task.metrics)
+        assert all(value == pytest.approx(100.0) for value in scores.metrics.values())
+        assert scores.correct is None or scores.correct.all()
+    again = prepare(task, source, vocabulary, 64, tmp_path / "cache")
+    assert np.array_equal(again.train.tokens, data.train.tokens)
+    assert isinstance(again.train.tokens, np.memmap)
+
+
+def perfect(task: Task, encoded, checkpoint) -> np.ndarray:
+    if task.output.per_token:
+        logits = np.zeros((len(encoded.tokens), 2), np.float32)
+        source = task.locate(None) if task.name not in REAL else None
+        columns = source.read("validation") if source else columns_of(task)
+        train = task.encode(columns, load_tokenizer(checkpoint), 64, True)
+        for window, (start, end) in enumerate(train.labels):
+            logits[encoded.bounds[window] + start, 0] = logits[encoded.bounds[window] + end, 1] = 9
+        return logits
+    if not task.labels:
+        return np.asarray(encoded.labels, np.float32)[:, None]
+    return np.eye(len(task.labels), dtype=np.float32)[np.asarray(encoded.labels)]
+
+
+def test_a_task_is_consistent(task):
+    assert task.name in TASKS and tasks[task.name].summary
+    assert len(task.words) == (len(task.labels) or (2 if task.output.per_token else 1))
+    assert set(task.official) == {task.train, *task.evaluation}
+    assert tasks[task.name].facts.get("recipe", task.name) in SMP_STEPS
+
+
+def test_label_words_are_one_token_each(task, vocabulary):
+    assert len(set(word_ids(vocabulary, task.name, task.words))) == len(task.words)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_missing_training_file_is_named(name, tmp_path):
+    with pytest.raises(ConfigError, match=r"train\.parquet is missing; expected parquet with"):
+        tasks[name].make().locate(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_every_missing_column_is_named(name, tmp_path):
+    task = tasks[name].make()
+    for column in columns_of(task):
+        write(task, tmp_path)
+        columns = columns_of(task)
+        del columns[column]
+        path = tmp_path / task.locate.args[2] / f"{task.train}.parquet"
+        write_parquet(path, columns)
+        with pytest.raises(ConfigError, match=f"has no column '{column}'; expected"):
+            task.locate(str(tmp_path))

@@ -1,0 +1,200 @@
+"""The leaderboard: a pure function of result files that mixes nothing and hides nothing."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from leaderboard import write
+from leaderboard.collect import collect
+from leaderboard.statistics import mean, sample_std
+from leaderboard.tables import amount, plain_text
+from tests.helpers import a_result, a_trial
+from zoo.trial import Failure, save, save_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_mean_and_sample_std_against_the_standard_library():
+    import statistics
+
+    values = [83.1, 84.7, 82.05, 90.0]
+    assert mean(values) == pytest.approx(statistics.mean(values))
+    assert sample_std(values) == pytest.approx(statistics.stdev(values))
+    assert sample_std([1.0]) is None
+    assert mean([1e16, 1.0, -1e16]) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError):
+        mean([])
+
+
+def fill(folder: Path) -> Path:
+    """Dense and movement with three seeds, one of them missing, failed or diverged."""
+    planned = []
+    for seed in range(3):
+        dense = a_trial(method="dense", density=1.0, seed=seed, hyper={})
+        save(a_result(dense, metrics={"acc": 90.0 + seed}), folder)
+        planned.append(dense)
+        for density in (0.1, 0.03):
+            planned.append(a_trial(density=density, seed=seed))
+    save(a_result(planned[1], metrics={"acc": 80.0}), folder)
+    save(a_result(planned[4], metrics={"acc": 82.0}), folder)
+    save(Failure(planned[7], "out of luck | really"), folder)
+    diverged = {"status": "diverged", "diverged": {"step": 7, "value": "nan"}}
+    save(a_result(planned[2], metrics={"acc": None}, **diverged), folder)
+    save_plan(planned, folder)
+    return folder
+
+
+def rows(page: str) -> dict[tuple[str, str], list[str]]:
+    """(method, target) -> the cells of a row."""
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {(cells[0], cells[1]): cells for cells in split}
+
+
+def test_cells_show_what_became_of_every_seed(tmp_path):
+    page = write(fill(tmp_path / "suite"), figures=False).read_text()
+    got = rows(page)
+    assert got["dense", "100"][5:] == ["91.0 ± 1.0 (3/3)", ""]
+    assert got["movement", "10"][5:] == ["81.0 ± 1.4 (2/3, 1 failed)", "-10.0"]
+    assert got["movement", "3"][5:] == ["1 diverged", "-"]
+    assert got["majority class", ""][5] == "50.0"
+    assert "failed: t-movement-0.1-seed2" in page and "out of luck &#124; really" in page
+    assert "diverged: t-movement-0.03-seed0" in page and "step 7 (value nan)" in page
+    assert "not run yet: movement at 3 % on t, seed 1, 2" in page
+    assert "6 results, 1 failed, 2 planned and not run yet" in page
+
+
+def test_the_page_is_a_pure_function_of_the_files(tmp_path):
+    folder = fill(tmp_path / "a" / "suite")
+    first = write(folder).read_bytes()
+    figures = {p.name: p.read_bytes() for p in (folder / "figures").iterdir()}
+    assert write(folder).read_bytes() == first
+    again = fill(tmp_path / "b" / "suite")
+    for path in sorted(again.glob("*.json"), reverse=True):  # another order of directory entries
+        path.write_bytes(path.read_bytes())
+    assert write(again).read_bytes() == first
+    assert {p.name: p.read_bytes() for p in (again / "figures").iterdir()} == figures
+    assert {"quality.png", "quality.svg"} <= set(figures)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scale": "base"},
+        {"model_sha": "other"},
+        {"recipe": "paper"},
+        {"distill": True},
+        {"train": {"batch": 32, "steps": 300, "max_steps": 5}},
+        {"data_sha": "other"},
+    ],
+)
+def test_what_differs_never_shares_a_table(tmp_path, change):
+    folder = tmp_path / "suite"
+    save(a_result(a_trial()), folder)
+    save(a_result(a_trial(**change)), folder)
+    board = collect(folder)
+    assert len(board.tables) == 2
+    assert [len(table.results) for table in board.tables] == [1, 1]
+
+
+def test_two_files_of_one_plugin_have_two_rows(tmp_path):
+    folder = tmp_path / "suite"
+    for sha in ("a" * 64, "b" * 64):
+        save(a_result(a_trial(method="mine", plugin_sha=sha)), folder)
+    page = write(folder, figures=False).read_text()
+    assert "mine (mine@aaaaaa)" in page and "mine (mine@bbbbbb)" in page
+
+
+def test_the_table_with_distillation_shows_its_teacher(tmp_path):
+    folder = tmp_path / "suite"
+    save(a_result(a_trial(method="dense", density=1.0, hyper={}), metrics={"acc": 90.0}), folder)
+    save(a_result(a_trial(distill=True), metrics={"acc": 85.0}), folder)
+    page = write(folder, figures=False).read_text()
+    taught = rows(page[page.index("with distillation") :])
+    assert taught["dense", "100"][5] == "90.0 (1/1)"
+    assert taught["movement", "10"][5:] == ["85.0 (1/1)", "-5.0"]
+
+
+def test_measured_remaining_weights_are_a_range_where_they_differ(tmp_path):
+    folder = tmp_path / "suite"
+    for seed, density in enumerate((0.0952, 0.101)):
+        trial = a_trial(method="l0", seed=seed)
+        remaining = a_result(trial).remaining | {"density": density}
+        save(a_result(trial, remaining=remaining), folder)
+    assert rows(write(folder, figures=False).read_text())["l0", "10"][2] == "9.52 to 10.10"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a|b",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "`code`",
+        "a\nb",
+        "\u202ex",
+        "**x**",
+    ],
+)
+def test_names_change_no_column_tag_or_link(tmp_path, text):
+    folder = tmp_path / "suite"
+    save(a_result(label=text, notes=[text]), folder)
+    save(Failure(a_trial(seed=1), text), folder)
+    page = write(folder, figures=False).read_text()
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in table}) == 1
+    assert "<img" not in page and "](javascript" not in page and "\u202e" not in page
+    assert "\n" not in plain_text(text)
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    folder = fill(tmp_path / "suite")
+    (folder / "t-x.json").write_text("{")
+    page = write(folder, figures=False).read_text()
+    assert "**Warning:** t-x.json cannot be read" in page
+
+
+def test_an_empty_folder_gives_a_page(tmp_path):
+    (tmp_path / "suite").mkdir()
+    assert "0 results" in write(tmp_path / "suite").read_text()
+
+
+def test_a_row_can_be_run_again(tmp_path):
+    page = write(fill(tmp_path / "suite"), figures=False).read_text()
+    expected = (
+        "python run_benchmark.py --suite suite --scale tiny --recipe released --distill off"
+        " --methods movement --densities 0.1 --tasks t --seeds 0,1"
+    )
+    assert expected in page
+
+
+def test_amounts():
+    assert [amount(n) for n in (950, 12_300, 109_482_240)] == ["0.9k", "12.3k", "109.48M"]
+    assert math.isclose(float(amount(2_654_208)[:-1]), 2.65)
+
+
+def test_the_command_needs_no_torch_and_no_ray(tmp_path):
+    folder = fill(tmp_path / "suite")
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['ray'] = None;"
+        "from leaderboard.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), "--out", str(tmp_path / "out")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "LEADERBOARD.md").exists()
+    assert not (folder / "LEADERBOARD.md").exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path, capsys):
+    from leaderboard.__main__ import main
+
+    assert main([str(tmp_path / "absent")]) == 2
+    assert "is not a folder of results" in capsys.readouterr().err
