@@ -146,11 +146,16 @@ def _commands(board: Board) -> list[str]:
                 lines.append(command(board.suite, table, row, results))
     if not lines:
         return []
-    block = "\n".join(lines)
+    block = "\n".join(map(in_a_fence, lines))
     return [
         "## Run a row again",
         f"<details><summary>Commands</summary>\n\n```\n{block}\n```\n\n</details>",
     ]
+
+
+def in_a_fence(line: str) -> str:
+    """A line that cannot end the block of code that it stands in."""
+    return "".join(c if c.isprintable() else "?" for c in line).replace("```", "'''")
 
 
 def command(suite: str, table: Table, row: RowKey, results: Iterable[Result]) -> str:

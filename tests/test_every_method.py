@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import save_checkpoint
 from zoo.build import Place, build, make_method
 from zoo.errors import ConfigError
 from zoo.plan import Planner
@@ -134,3 +135,24 @@ def test_distillation_runs_on_every_kind_of_task(method, task, cache):
     assert teacher.trial.method == "dense" and student.trial.teacher == teacher.trial.id
     run_trial(teacher.trial, replace(place, keep_outputs=True))
     assert run_trial(student.trial, place).status == "ok"
+
+
+def test_random_weights_are_those_of_a_new_encoder_of_the_same_configuration(tmp_path):
+    """Also where the encoder was loaded from a checkpoint, which initialisers may pass over."""
+    from transformers import BertModel
+
+    from zoo.method import from_random_weights
+
+    save_checkpoint(tmp_path)
+    encoder = BertModel.from_pretrained(tmp_path)
+    before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
+    from_random_weights(encoder)
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 2:
+            assert (parameter != before[name]).float().mean() > 0.9, name
+            assert parameter.std().item() == pytest.approx(
+                encoder.config.initializer_range, rel=0.3
+            )
+        else:
+            constant = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+            assert (parameter == constant).all(), name

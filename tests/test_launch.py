@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -144,37 +145,51 @@ def dies(density, *, start, stop):
 '''
 
 
-def test_two_nodes_two_pretended_gpus_and_a_plugin(here):
-    """Four trials share two GPUs on two nodes at once, each with its device; all results arrive; a
-    worker that dies costs its own trial alone."""
+@pytest.fixture
+def cluster(here):
+    """An empty Ray cluster on this machine, and the plugin."""
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    (here / "marks").mkdir()
+    (here / "marks").mkdir(exist_ok=True)
+    for mark in (here / "marks").iterdir():
+        mark.unlink()
     (here / "waits.py").write_text(PLUGIN)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "num_gpus": 1})
-    try:
-        cluster.add_node(num_cpus=2, num_gpus=1)
-        cluster.wait_for_nodes()
-        options = ("--plugin", "waits.py", "--gpus-per-trial", "0.5")
-        seeds = ("--methods", "waits,dies", "--seeds", "0,1,2,3")
-        address = {"RAY_ADDRESS": cluster.address}
-        out = finished(start(here, "cluster", *options, *seeds, **address), code=3)
-        assert "4 failed" in out and "its worker process ended twice" in out
-        results = results_of(here / "cluster" / "smoke")
-        assert len(results) == 4, out
-        environments = [result["environment"] for result in results.values()]
-        assert len({e["node"] for e in environments}) == 2
-        assert {e["visible_gpus"] for e in environments} == {"0"}  # each node's one GPU
-        page = (here / "cluster" / "smoke" / "LEADERBOARD.md").read_text()
-        assert "| waits " in page
-        too_many = start(here, "cluster", *options[:-1], "3", *seeds, **address)
-        _, err = too_many.communicate(timeout=120)
-        assert too_many.returncode == 5
-        assert "--gpus-per-trial 3, but Ray has 2 GPUs" in err
-    finally:
-        cluster.shutdown()
-        ray.shutdown()
+    cluster = Cluster()
+    yield cluster
+    cluster.shutdown()
+    ray.shutdown()
+
+
+FOUR = ("--plugin", "waits.py", "--methods", "waits", "--seeds", "0,1,2,3")
+
+
+def test_two_nodes_run_a_plugin_and_all_results_arrive(here, cluster):
+    for _ in range(2):
+        cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    out = finished(start(here, "nodes", *FOUR, RAY_ADDRESS=cluster.address))
+    results = results_of(here / "nodes" / "smoke")
+    assert len(results) == 4, out
+    assert len({result["environment"]["node"] for result in results.values()}) == 2
+    assert "| waits " in (here / "nodes" / "smoke" / "LEADERBOARD.md").read_text()
+
+
+def test_four_trials_share_two_pretended_gpus_and_a_worker_that_dies_costs_one_trial(here, cluster):
+    cluster.add_node(num_cpus=4, num_gpus=2)
+    cluster.wait_for_nodes()
+    address = {"RAY_ADDRESS": cluster.address}
+    finished(start(here, "gpus", *FOUR, "--gpus-per-trial", "0.5", **address))
+    results = results_of(here / "gpus" / "smoke")
+    devices = Counter(result["environment"]["visible_gpus"] for result in results.values())
+    assert devices == {"0": 2, "1": 2}
+    more = ("--plugin", "waits.py", "--methods", "waits,dies", "--seeds", "0,1")
+    out = finished(start(here, "gpus", *more, "--gpus-per-trial", "1", **address), code=3)
+    assert "2 failed" in out and "its worker process ended twice" in out
+    too_many = start(here, "gpus", *FOUR, "--gpus-per-trial", "3", "--seeds", "9", **address)
+    _, err = too_many.communicate(timeout=120)
+    assert too_many.returncode == 5
+    assert "--gpus-per-trial 3, but Ray has 2 GPUs" in err
 
 
 def test_a_gpu_where_there_is_none_is_said_at_once(here):

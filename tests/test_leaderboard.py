@@ -9,6 +9,7 @@ import pytest
 
 from leaderboard import write
 from leaderboard.collect import collect
+from leaderboard.page import in_a_fence
 from leaderboard.statistics import mean, sample_std
 from leaderboard.tables import amount, plain_text
 from tests.helpers import a_result, a_trial
@@ -169,6 +170,10 @@ def test_a_row_can_be_run_again(tmp_path):
         " --methods movement --densities 0.1 --tasks t --seeds 0,1"
     )
     assert expected in page
+
+
+def test_a_command_cannot_end_its_block_of_code():
+    assert in_a_fence("--model 'a```b\n# c'") == "--model 'a'''b?# c'"
 
 
 def test_amounts():

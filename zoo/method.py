@@ -44,8 +44,12 @@ def pretrained(encoder: nn.Module) -> None:
 
 
 def from_random_weights(encoder: Any) -> None:
-    """Draw all weights anew, as the architecture's own initialisation does."""
-    encoder.apply(encoder._init_weights)
+    """Draw all weights anew: those of a new encoder of the same configuration.
+
+    Not by `_init_weights`, which passes over parameters that were loaded from a checkpoint.
+    """
+    new = type(encoder)(encoder.config).state_dict()
+    encoder.load_state_dict({name: new[name] for name in encoder.state_dict()})
 
 
 @dataclass(frozen=True)

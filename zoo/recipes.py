@@ -20,6 +20,10 @@ from typing import Any
 from zoo.errors import ConfigError
 
 RECIPES = ("released", "paper")
+PENALTIES_FILE = Path(__file__).with_name("penalties.csv")
+"""Runs of penalty-driven methods: which lambda left how many weights."""
+LABORATORY_FILE = Path(__file__).with_name("laboratory.csv")
+"""Candidates that were tried for the embedded laboratory, and which were chosen."""
 
 LOG = "Movement run log (nn_pruning, mvmt_pruning.xlsx, seed 92)"
 SMP_CODE = "SMP released code (run.sh, run_squad.sh, smp_trainer.py)"
@@ -66,7 +70,8 @@ LARGE = ("mnli", "qqp", "qnli", "sst2", "squad")
 
 @dataclass(frozen=True)
 class Request:
-    """What a recipe is asked for. `method` and `task` are names that recipes know."""
+    """What a recipe is asked for. `method` and `task` are names that recipes know, `task_name` is
+    the task's own; `given` names values that the suite sets itself."""
 
     recipe: str
     scale: str
@@ -74,8 +79,10 @@ class Request:
     has_mlm_head: bool
     method: str
     task: str
+    task_name: str
     density: float
     distill: bool
+    given: frozenset[str] = frozenset()
 
 
 Values = dict[str, Value]
@@ -97,13 +104,18 @@ def resolve(request: Request) -> tuple[Values, Values]:
     train = _common(request) | train
     if request.distill:
         train |= _distillation(request)
-    if request.method in PENALTY_DRIVEN and not (
-        request.method == "smp_t" and request.scale != "tiny"
-    ):
+    driven = request.method in PENALTY_DRIVEN and not _smp_t_of_the_paper(request)
+    if driven and "penalty" not in request.given:
         hyper["penalty"] = penalty_for(request)
     if request.scale == "tiny":
-        train |= laboratory(request)
+        small, own = laboratory(request)
+        return train | small, hyper | own
     return train, hyper
+
+
+def _smp_t_of_the_paper(request: Request) -> bool:
+    """SMP-T has the lambda of its family in the paper, whatever density comes out."""
+    return request.method == "smp_t" and request.scale != "tiny"
 
 
 def _common(request: Request) -> Values:
@@ -295,7 +307,9 @@ def _mix(task: float, teacher: float, source: str) -> Values:
 
 FAMILIES = {
     "dense": _dense,
+    "scratch": _dense,
     "head_only": _head_only,
+    "random": _magnitude,
     "magnitude": _magnitude,
     "movement": _movement,
     "soft_movement": _movement,
@@ -311,30 +325,42 @@ PENALTY_DRIVEN = ("soft_movement", "l0", "smp_t")
 
 LABORATORY = {
     "batch": Value(32, OURS),
-    "steps": Value(300, OURS),
-    "evaluate_every": Value(100, OURS),
+    "steps": Value(250, OURS),
+    "evaluate_every": Value(125, OURS),
     "max_length": Value(64, OURS),
 }
-LABORATORY_RATES: dict[str, tuple[float, float]] = {}
-"""Peak learning rates of weights and scores by method, from `python -m zoo.calibrate`."""
+CALIBRATED = f"{OURS}: python -m zoo.calibrate"
 
 
-def laboratory(request: Request) -> Values:
+def laboratory(request: Request) -> tuple[Values, Values]:
     """What the embedded laboratory sets in place of the published values."""
-    weights, scores = LABORATORY_RATES.get(request.method, (1e-3, 1e-1))
-    source = f"{OURS}: python -m zoo.calibrate"
-    return LABORATORY | {
-        "lr_weights": Value(weights, source),
-        "lr_head": Value(weights, source),
-        "lr_scores": Value(scores, source),
-    }
+    chosen = laboratory_choices().get(request.method, {})
+    train = dict(LABORATORY)
+    for name in ("lr_weights", "lr_scores"):
+        if name in chosen:
+            train[name] = Value(chosen[name], CALIBRATED)
+    train["lr_head"] = train.get("lr_weights", Value(1e-3, OURS))
+    fixed = "penalty" in chosen and request.method not in PENALTY_DRIVEN
+    return train, {"penalty": Value(chosen["penalty"], CALIBRATED)} if fixed else {}
+
+
+@lru_cache
+def laboratory_choices() -> Mapping[str, Mapping[str, float]]:
+    """method -> the learning rates (and penalty) that were chosen for it among its candidates."""
+    choices = {}
+    with LABORATORY_FILE.open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["chosen"] == "yes":
+                names = ("lr_weights", "lr_scores", "penalty")
+                choices[row["method"]] = {n: float(row[n]) for n in names if row[n]}
+    return choices
 
 
 @lru_cache
 def penalty_runs() -> Mapping[tuple[str, str, str, bool], list[tuple[float, float]]]:
     """(scale, method, task, distill) -> [(remaining, lambda), ...], most remaining first."""
     runs: dict[tuple[str, str, str, bool], list[tuple[float, float]]] = {}
-    with Path(__file__).with_name("penalties.csv").open(newline="") as file:
+    with PENALTIES_FILE.open(newline="") as file:
         for row in csv.DictReader(file):
             key = (row["scale"], row["method"], row["task"], row["distill"] == "yes")
             runs.setdefault(key, []).append((float(row["remaining"]) / 100, float(row["penalty"])))
@@ -347,8 +373,11 @@ def penalty_for(request: Request) -> Value:
     Raises ConfigError outside the range of the runs, or where there is none.
     """
     scale = "tiny" if request.scale == "tiny" else "base"
-    points = penalty_runs().get((scale, request.method, request.task, request.distill), [])
-    what = f"method {request.method} on {request.task}" + (" with distillation" * request.distill)
+    task = request.task_name if scale == "tiny" else request.task
+    points = penalty_runs().get((scale, request.method, task, request.distill), [])
+    what = (
+        f"method {request.method} on {request.task_name}" + " with distillation" * request.distill
+    )
     if not points:
         raise ConfigError(f"{what}: no run is known that gives its penalty; leave it out")
     high, low = points[0][0], points[-1][0]
@@ -357,7 +386,7 @@ def penalty_for(request: Request) -> Value:
             f"{what}: known runs reach from {low:.2%} to {high:.2%} remaining weights, not"
             f" {request.density:.2%}; leave it out there"
         )
-    source = LOG if scale == "base" else f"{OURS}: python -m zoo.calibrate"
+    source = LOG if scale == "base" else CALIBRATED
     return Value(_between(points, request.density), f"{source}, log-linear between runs")
 
 

@@ -23,13 +23,15 @@ class Scale:
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry of a suite's grid."""
+    """One entry of a suite's grid. `given` are values (name, value) that the suite sets in place of
+    the recipe's, for training or as the method's hyper-parameters."""
 
     method: str
     task: str
     density: float
     distill: bool
     seed: int
+    given: tuple[tuple[str, Any], ...] = ()
 
 
 Suite = Callable[..., list[Cell]]
@@ -60,8 +62,8 @@ TINY = Scale(
     name="tiny",
     tasks=("tiny_inference", "tiny_paraphrase", "tiny_span"),
     model=str(Path(__file__).parent.parent / "tasks" / "laboratory"),
-    about="the embedded laboratory: an artificial language and a BERT of two megabytes; its scores"
-    " compare methods with each other and say nothing about published numbers",
+    about="the embedded laboratory: an artificial language and a BERT of half a megabyte; its"
+    " scores compare methods with each other and say nothing about published numbers",
 )
 BASE = Scale(
     name="base",

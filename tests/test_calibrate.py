@@ -1,0 +1,48 @@
+"""The laboratory's calibration: the same effort for every method, on seeds of its own."""
+
+import csv
+import math
+
+import pytest
+
+from zoo import calibrate, recipes
+from zoo.registry import suites
+from zoo.suites import TINY
+
+
+def test_every_method_has_as_many_candidates():
+    assert {len(set(calibrate.candidates(method))) for method in recipes.FAMILIES} == {6}
+
+
+def test_no_suite_uses_its_seeds():
+    used = {cell.seed for entry in suites for cell in entry.make(TINY)}
+    assert not used & set(calibrate.SEEDS)
+
+
+def test_metrics_at_ten_percent_are_read_between_the_runs_of_a_ladder():
+    assert calibrate.at_density([(0.01, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
+    assert calibrate.at_density([(0.02, 40.0), (0.05, 50.0)]) == 50.0  # the nearest: none beyond
+    assert calibrate.at_density([(0.2, 70.0), (0.9, 80.0)]) == 70.0
+    points = [(0.05, 30.0), (0.2, 50.0), (0.9, 90.0)]
+    by_hand = 30 + 20 * (math.log(0.1) - math.log(0.05)) / (math.log(0.2) - math.log(0.05))
+    assert calibrate.at_density(points) == pytest.approx(by_hand)
+
+
+def test_what_was_chosen_is_the_best_of_what_was_tried():
+    with recipes.LABORATORY_FILE.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for method in recipes.FAMILIES:
+        tried = [row for row in rows if row["method"] == method]
+        assert len(tried) == 6, method
+        given = {
+            tuple((n, float(row[n])) for n in ("lr_weights", "lr_scores", "penalty") if row[n])
+            for row in tried
+        }
+        wanted = {
+            tuple((n, v) for n, v in candidate if n != "lr_head")
+            for candidate in calibrate.candidates(method)
+        }
+        assert given == wanted, method
+        best = max(float(row["score"]) for row in tried)
+        (chosen,) = (row for row in tried if row["chosen"] == "yes")
+        assert float(chosen["score"]) == best

@@ -1,0 +1,138 @@
+"""The laboratory's language and tasks: the same for everybody, fair, and with something to learn."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tasks import language
+from tasks.tiny import DATA_VERSION, SIZES
+from zoo.checkpoint import find_checkpoint, load_tokenizer
+from zoo.registry import tasks
+from zoo.suites import TINY
+
+DIGEST = "fc4df13a0b4d8e84"
+
+
+def everything() -> dict[str, dict]:
+    sources = {name: tasks[name].make().locate(None) for name in TINY.tasks}
+    return {name: {split: dict(s.read(split)) for split in SIZES} for name, s in sources.items()}
+
+
+def test_the_examples_are_those_of_their_version():
+    """If this fails, the examples changed: count up DATA_VERSION in tasks/tiny.py, then this."""
+    text = json.dumps(everything(), sort_keys=True)
+    assert (DATA_VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (
+        "laboratory 1",
+        DIGEST,
+    )
+
+
+def test_no_evaluation_example_is_in_the_training_set():
+    for name, data in everything().items():
+        first, second = ("question", "context") if name == "tiny_span" else ("first", "second")
+        seen = {split: set(zip(d[first], d[second], strict=True)) for split, d in data.items()}
+        assert (
+            len(seen["train"]) == SIZES["train"] and len(seen["validation"]) == SIZES["validation"]
+        )
+        assert not seen["train"] & seen["validation"]
+
+
+def test_classes_are_balanced_and_one_side_alone_says_little():
+    """No word of the second sentence alone gives the label away: a naive Bayes over the bag of its
+    words, trained on the training set, stays near chance."""
+    import math
+
+    for name, classes in (("tiny_inference", 3), ("tiny_paraphrase", 2)):
+        data = everything()[name]
+        counts = Counter(data["train"]["label"])
+        assert min(counts.values()) > 0.9 * SIZES["train"] / classes
+        words = [Counter() for _ in range(classes)]
+        for text, label in zip(data["train"]["second"], data["train"]["label"], strict=True):
+            words[label].update(set(text.split()))
+        right = 0
+        for text, label in zip(
+            data["validation"]["second"], data["validation"]["label"], strict=True
+        ):
+            scores = [
+                sum(math.log((words[c][w] + 1) / (counts[c] + 2)) for w in set(text.split()))
+                for c in range(classes)
+            ]
+            right += scores.index(max(scores)) == label
+        assert right / SIZES["validation"] < 1 / classes + 0.12, name
+
+
+def test_answers_stand_where_they_are_said_to_stand():
+    data = everything()["tiny_span"]["train"]
+    for context, answers in zip(data["context"], data["answers"], strict=True):
+        (text,), (start,) = answers["text"], answers["answer_start"]
+        assert context[start : start + len(text)] == text
+        assert start == 0 or context[start - 1] == " "
+
+
+def test_every_word_is_one_known_token():
+    checkpoint = find_checkpoint(TINY.model)
+    tokenizer = load_tokenizer(checkpoint)
+    assert checkpoint.has_mlm_head
+    assert (
+        list(tokenizer.convert_ids_to_tokens(range(len(language.vocabulary()))))
+        == language.vocabulary()
+    )
+    for name, data in everything().items():
+        for column, values in data["validation"].items():
+            if isinstance(values[0], str):
+                ids = tokenizer(list(values), add_special_tokens=False)["input_ids"]
+                lengths = [len(text.split()) for text in values]
+                assert [len(one) for one in ids] == lengths, (name, column)
+                assert not any(tokenizer.unk_token_id in one for one in ids)
+
+
+def test_the_checkpoint_is_one_small_file_of_float32():
+    from safetensors import safe_open
+
+    (path,) = Path(TINY.model).glob("*.safetensors")
+    assert path.stat().st_size < 2_000_000
+    with safe_open(path, "pt") as file:
+        assert {file.get_slice(name).get_dtype() for name in list(file.keys())} == {"F32"}
+
+
+@pytest.mark.parametrize("task", TINY.tasks)
+def test_evaluation_does_not_depend_on_the_size_of_the_training_set(task):
+    small = language.task_data(task, 7, train_size=10, eval_size=20)
+    large = language.task_data(task, 7, train_size=30, eval_size=20)
+    assert small[1] == large[1] and large[0][:10] == small[0]
+
+
+def test_the_command_that_makes_the_checkpoint_makes_these_files(tmp_path, capsys):
+    from tasks.pretrain import WORDS, pretrain, save
+
+    save(pretrain(seed=1, steps=2), tmp_path)
+    shipped = Path(TINY.model)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in shipped.iterdir()}
+    for name in ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (shipped / name).read_bytes(), name
+    assert (shipped / "vocab.txt").read_text().split() == WORDS
+
+
+def test_corruption_asks_for_key_words_or_for_others_and_never_for_specials():
+    import torch
+
+    from tasks import pretrain
+
+    torch.manual_seed(0)
+    texts = list(zip(range(400), language.pretraining_texts("answer", 3), strict=False))
+    ids, types, key = pretrain.pack([text for _, text in texts])
+    table, counts = pretrain.replacements()
+    corrupted, chosen = pretrain.corrupt(ids, types, key, "answer", table, counts)
+    assert not chosen[ids < pretrain.FIRST_WORD].any()
+    assert (corrupted == ids)[~chosen].all()
+    asked = (chosen & key).any(1)
+    assert (corrupted[chosen & key] == pretrain.MASK).all()
+    assert (chosen & key).sum() == key[asked].sum()  # all of a text's key words, or none
+    assert 0.4 < asked.float().mean() < 0.6
+    changed = (corrupted != ids) & (corrupted != pretrain.MASK)
+    groups = {word: set(group) for group in language.similar_words() for word in group}
+    for old, new in zip(ids[changed].tolist(), corrupted[changed].tolist(), strict=True):
+        assert pretrain.WORDS[new] in groups[pretrain.WORDS[old]]
