@@ -1,10 +1,11 @@
 """Group what lies in a suite's folder into tables whose entries may stand beside each other."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from zoo.trial import Failure, Result, Trial, Unreadable, load_all, load_plans
+from zoo.trial import Failure, Result, Trial, Unreadable, canonical, load_all, load_plans
 
 
 @dataclass(frozen=True, order=True)
@@ -22,7 +23,8 @@ class Key:
 
 @dataclass(frozen=True, order=True)
 class RowKey:
-    """A row of a table: one method at one target density. `variant` tells plugin files apart."""
+    """A row of a table: one method at one target density. `variant` tells plugin files apart, and
+    settings where the trials of one cell have several."""
 
     density: float
     method: str
@@ -109,11 +111,13 @@ def collect(folder: Path) -> Board:
     planned, more = load_plans(folder)
     known = [r.trial for r in results] + [f.trial for f in failures] + planned
     variants = _variants(known)
+    settings = _settings({trial.id: trial for trial in known})
     tables: dict[Key, Table] = {}
 
     def cell(trial: Trial) -> Cell:
         key = _key(trial, variants)
-        row = RowKey(trial.density, trial.method, variants.get(_named(trial, "plugin_sha"), ""))
+        names = (variants.get(_named(trial, "plugin_sha"), ""), settings[trial.id])
+        row = RowKey(trial.density, trial.method, " ".join(filter(None, names)))
         return tables.setdefault(key, Table(key)).cell(row, trial.task)
 
     for result in results:
@@ -148,6 +152,30 @@ def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
         if len(found) > 1
         for sha in found
     }
+
+
+def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
+    """Per trial id a short name of its hyper-parameters and its teacher's, where the seeds of one
+    cell do not all have the same ones: they are no repetitions of each other."""
+
+    def sha(trial: Trial) -> str:
+        teacher = trials.get(trial.teacher)
+        content = [trial.train, trial.hyper, *([teacher.train, teacher.hyper] if teacher else [])]
+        return hashlib.sha256(canonical(content).encode()).hexdigest()[:6]
+
+    cells: dict[str, set[str]] = {}
+    for trial in trials.values():
+        cells.setdefault(_all_but_settings(trial), set()).add(sha(trial))
+    return {
+        id: f"settings@{sha(trial)}" if len(cells[_all_but_settings(trial)]) > 1 else ""
+        for id, trial in trials.items()
+    }
+
+
+def _all_but_settings(trial: Trial) -> str:
+    """What the seeds of one cell share whatever their settings."""
+    apart = {"train": {}, "hyper": {}, "teacher": "", "seed": 0}
+    return canonical({**asdict(trial), **apart, "max_steps": trial.train.get("max_steps") or 0})
 
 
 def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:

@@ -1,5 +1,8 @@
 """The contract of a task, run over everything that is registered."""
 
+import runpy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +62,28 @@ def test_a_task_reads_tokenises_and_scores(task, vocabulary, tmp_path):
     again = prepare(task, source, vocabulary, 64, tmp_path / "cache")
     assert np.array_equal(again.train.tokens, data.train.tokens)
     assert isinstance(again.train.tokens, np.memmap)
+
+
+def test_tokens_are_made_again_when_the_file_that_makes_them_changes(vocabulary, tmp_path):
+    """A user edits the tokenising of a task in a plugin: the old tokens must not be read."""
+    path = tmp_path / "mine.py"
+    lengths = []
+    for words in (2, 1):
+        path.write_text(
+            "from tasks.glue import encode_text\n"
+            "def encode(columns, *rest):\n"
+            f"    cut = [' '.join(text.split()[:{words}]) for text in columns['sentence']]\n"
+            "    return encode_text(('sentence',), 'label', range(2), {**columns, 'sentence': cut}, *rest)\n"
+        )
+        encode = runpy.run_path(str(path))["encode"]
+        sst2 = tasks["sst2"].make()
+        write(sst2, tmp_path / "data")
+        mine = replace(sst2, encode=encode)
+        data = prepare(
+            mine, mine.locate(str(tmp_path / "data")), vocabulary, 64, tmp_path / "cache"
+        )
+        lengths.append(len(data.train.tokens))
+    assert lengths[0] > lengths[1]
 
 
 def perfect(task: Task, encoded, checkpoint) -> np.ndarray:

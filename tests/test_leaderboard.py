@@ -109,6 +109,25 @@ def test_two_files_of_one_plugin_have_two_rows(tmp_path):
     assert "mine (mine@aaaaaa)" in page and "mine (mine@bbbbbb)" in page
 
 
+def test_seeds_with_other_settings_are_no_repetitions(tmp_path):
+    """Neither the method's nor the teacher's: they are never averaged, in whatever cell they are."""
+    folder = tmp_path / "suite"
+    for seed, stop in ((0, 0.5), (1, 0.5), (0, 0.9)):
+        save(a_result(a_trial(seed=seed, hyper={"start": 0.1, "stop": stop})), folder)
+    table = collect(folder).tables[0]
+    assert sorted(len(table.of_row(row)) for row in table.rows) == [1, 2]
+    assert len({row.variant for row in table.rows}) == 2 and all(row.variant for row in table.rows)
+
+    folder = tmp_path / "taught"
+    for rate in (1e-3, 2e-3):
+        dense = a_trial(
+            method="dense", density=1.0, hyper={}, train={"batch": 32, "lr_weights": rate}
+        )
+        save(a_result(dense), folder)
+        save(a_result(a_trial(distill=True, teacher=dense.id)), folder)
+    assert all(len(table.rows) == 2 for table in collect(folder).tables)
+
+
 def test_the_table_with_distillation_shows_its_teacher(tmp_path):
     folder = tmp_path / "suite"
     save(a_result(a_trial(method="dense", density=1.0, hyper={}), metrics={"acc": 90.0}), folder)

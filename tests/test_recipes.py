@@ -56,6 +56,8 @@ def test_paper_and_released_disagree_where_they_do():
     assert (released["head"], paper["head"]) == ("mlm_label_words", "label_words")
     assert released["penalty_stop"] == 1.0 and paper["penalty_stop"] == paper["stop"]
     assert paper["stop"] * 73632 == pytest.approx(3500)
+    assert plain(task="squad", recipe="paper")["stop"] * 10 * 1384 == pytest.approx(3500)
+    assert plain(task="rte", recipe="paper")["stop"] == 0.9  # 60 epochs of 39 steps are too few
     assert plain(recipe="paper", density=0.8)["stop"] == pytest.approx(7 / 12)
     assert (plain(task="squad")["batch"], plain(task="squad", recipe="paper")["batch"]) == (32, 64)
 
@@ -107,7 +109,11 @@ def test_movement_as_in_the_run_log():
     assert got["start"] * 55330 == pytest.approx(5400)
     assert (1 - got["stop"]) * 55330 == pytest.approx(10800)
     assert plain(method="movement", task="qqp", density=0.1)["lr_weights"] == 3e-6
-    assert plain(method="l0", task="qqp", density=0.1)["lr_scores"] == 1e-2
+    l0 = plain(method="l0", task="qqp", density=0.1)
+    assert (l0["lr_scores"], l0["epochs"]) == (1e-2, 6)
+    assert l0["warmup"] * 68226 == pytest.approx(11000)
+    assert plain(method="cap_lite", task="qqp", density=0.1)["lr_weights"] == 3e-5
+    assert plain(method="smp_l")["lr_head"] == 3e-5  # where its head trains
 
 
 def test_a_penalty_lies_between_its_neighbours():

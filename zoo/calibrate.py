@@ -118,20 +118,22 @@ def judge(method: str, given: Given, found: Mapping[Cell, Result]) -> float:
     for cell, result in own.items():
         point = (result.remaining["density"], first_metric(result))
         by_task.setdefault(cell.task, []).append(point)
-    return mean(at_density(sorted(points)) for points in by_task.values())
+    return mean(at_density(points) for points in by_task.values())
 
 
 def matches(cell: Cell, method: str, given: Given) -> bool:
     return cell.method == method and cell.given[: len(given)] == given
 
 
-def at_density(points: Sequence[tuple[float, float]]) -> float:
-    """The metric at 10 %, log-linear between neighbours; the nearest run's where none is beyond."""
+def at_density(points: Iterable[tuple[float, float]]) -> float:
+    """The metric at 10 %, log-linear between neighbours; the nearest run's where none is beyond,
+    and 0 where every run lost all weights."""
+    points = sorted((density, metric) for density, metric in points if density > 0)
     for (d1, m1), (d2, m2) in pairwise(points):
         if d1 <= DENSITY <= d2 and d1 < d2:
             share = math.log(DENSITY / d1) / math.log(d2 / d1)
             return m1 + share * (m2 - m1)
-    return min(points, key=lambda point: abs(math.log(point[0] / DENSITY)))[1]
+    return min(((abs(math.log(d / DENSITY)), m) for d, m in points), default=(0.0, 0.0))[1]
 
 
 def choose(laboratory: Laboratory, methods: Sequence[str]) -> None:

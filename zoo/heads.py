@@ -45,7 +45,7 @@ class FirstTokenClassifier(nn.Module):
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
-        return self.classifier(self.dropout(first)), first
+        return self.classifier(self.dropout(first)), hidden[:, 0]
 
 
 class TokenClassifier(nn.Module):

@@ -205,14 +205,14 @@ def _tune(
     watcher = _watcher(tune, folder, report)
     space = {"job": tune.grid_search([json.dumps(asdict(job)) for job in jobs])}
     trainable = tune.with_parameters(_trainable, place=place, folder=str(folder.resolve()))
-    storage = Path(place.cache) / "ray"
+    storage, name = Path(place.cache) / "ray", f"{os.getpid()}-{time.time_ns()}"
     try:
         tune.Tuner(
             tune.with_resources(trainable, resources),
             param_space=space,
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
-                name=f"{os.getpid()}-{time.time_ns()}",
+                name=name,
                 storage_path=str(storage),
                 verbose=0,
                 callbacks=[watcher],
@@ -221,7 +221,7 @@ def _tune(
             ),
         ).fit()
     finally:
-        shutil.rmtree(storage, ignore_errors=True)
+        shutil.rmtree(storage / name, ignore_errors=True)
     if watcher.storage_error:
         raise StorageError(watcher.storage_error)
 

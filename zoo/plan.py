@@ -82,8 +82,7 @@ class Planner:
             try:
                 trial, teacher = self.trial(cell), None
                 if cell.distill or "finetuned" in make_method(trial).needs:
-                    dense = replace(cell, method=TEACHER, density=1.0, distill=False)
-                    teacher = self.trial(dense)
+                    teacher = self.trial(teacher_of(cell))
                     trial = replace(trial, teacher=teacher.id)
             except ConfigError as error:
                 problems[str(error)] = None
@@ -150,6 +149,12 @@ class Planner:
     def _plugin_sha(self, cell: Cell) -> str:
         own = [plugin_of(e, self.plugins) for e in (methods[cell.method], tasks[cell.task])]
         return "+".join(sorted({plugin.sha256 for plugin in own if plugin}))
+
+
+def teacher_of(cell: Cell) -> Cell:
+    """The cell of a student's teacher: of what the suite gives, it shares how text is cut."""
+    shared = tuple((name, value) for name, value in cell.given if name == "max_length")
+    return replace(cell, method=TEACHER, density=1.0, distill=False, given=shared)
 
 
 def recipe_name(entry: Entry) -> str:

@@ -62,9 +62,16 @@ MOVEMENT = {
     "qqp": Reference(32, 10, 113710, 11000, 2, 3, 3e-6),
     "squad": Reference(16, 10, 55330, 5400, 1, 2),
 }
+L0 = {
+    "mnli": Reference(32, 6, 73632, 12000),
+    "qqp": Reference(32, 6, 68226, 11000),
+    "squad": Reference(16, 10, 55330, 5400),
+}
 SMP_EPOCHS = {"mnli": 12, "qqp": 12, "qnli": 12, "sst2": 12, "squad": 10, "rte": 100}
 SMP_STEPS = {"mnli": 73632, "qqp": 68232, "qnli": 19644, "sst2": 12636, "mrpc": 6900}
 SMP_STEPS |= {"cola": 16080, "stsb": 10800, "rte": 7800, "squad": 27670}
+PAPER_STEPS = SMP_STEPS | {"mrpc": 3480, "cola": 8040, "stsb": 5400, "rte": 2340, "squad": 13840}
+"""Steps of the runs that SMP's text describes: batch 64, 12 epochs, small tasks 60, SQuAD 10."""
 LARGE = ("mnli", "qqp", "qnli", "sst2", "squad")
 
 
@@ -182,9 +189,10 @@ def _magnitude(request: Request) -> tuple[Values, Values]:
 
 def _l0(request: Request) -> tuple[Values, Values]:
     train, _ = _movement(request)
-    epochs = {"mnli": 6, "qqp": 6, "squad": 10}
-    if request.task in epochs:
-        train["epochs"] = Value(epochs[request.task], LOG)
+    if request.task in L0:
+        reference = L0[request.task]
+        train["epochs"] = Value(reference.epochs, LOG)
+        train["warmup"] = Value(reference.warmup / reference.steps, LOG)
     scores = 1e-2 if request.task == "qqp" else 1e-1
     return train | _rates(3e-5, scores, LOG), {}
 
@@ -195,6 +203,8 @@ def _cap_lite(request: Request) -> tuple[Values, Values]:
     code = "CAP released scripts"
     hyper["unsupervised"] = Value(0.5 if squad else 0.1, code)
     hyper["supervised"] = Value(0.0 if squad or regression else 10.0, code)
+    if request.task == "qqp":
+        train |= _rates(3e-5, 1e-2, f"{code}; movement's log has 3e-6")
     return train, hyper
 
 
@@ -228,7 +238,9 @@ def _smp(request: Request) -> tuple[Values, Values]:
         "power": _smp_power(request),
         "head": _smp_head(request),
     }
-    return train | _rates(0.0, 2e-2, source), hyper
+    rates = _rates(0.0, 2e-2, source)
+    rates["lr_head"] = Value(3e-5, "SMP, section 6.2: of a head that trains")
+    return train | rates, hyper
 
 
 def _smp_stop(request: Request, epochs: int) -> Value:
@@ -238,13 +250,13 @@ def _smp_stop(request: Request, epochs: int) -> Value:
     after 3,500 to 5,250 steps where many weights remain, and 30,000 (SQuAD 5,000) steps before the
     end where few do. `paper` follows the sentence, `released` the code.
     """
-    total, squad = SMP_STEPS[request.task], request.task == "squad"
-    many = request.density >= 0.7
+    squad, many = request.task == "squad", request.density >= 0.7
     if request.recipe == "paper":
         if many:
             return Value(7 / epochs, f"{SMP_PAPER}: N = 7 epochs at low sparsity")
         source = f"{SMP_PAPER}: N = 3500 steps at high sparsity; ours: at most 0.9 of the run"
-        return Value(min(3500 / total, 0.9), source)
+        return Value(min(3500 / PAPER_STEPS[request.task], 0.9), source)
+    total = SMP_STEPS[request.task]
     if squad:
         steps = 5000 if many else 22670
         total = 55340 if request.density <= 0.03 else total
@@ -394,7 +406,7 @@ def _between(points: list[tuple[float, float]], density: float) -> float:
     for (d1, p1), (d2, p2) in pairwise(points):
         if d2 <= density <= d1:
             share = 0.0 if d1 == d2 else (d1 - density) / (d1 - d2)
-            if p1 <= 0:
+            if p1 <= 0 or p2 <= 0:
                 return p1 + share * (p2 - p1)
             return math.exp(math.log(p1) + share * (math.log(p2) - math.log(p1)))
     return points[0][1]

@@ -4,8 +4,11 @@ An adapter in tasks/ registers a factory `() -> Task`. Reading, tokenising and s
 adapter's functions; batches are made here.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +178,16 @@ TOKENISING = 1
 """Counted up whenever the code that tokenises changes what it gives; part of the cache's key."""
 
 
+def encoding(task: Task) -> dict[str, object]:
+    """What stands for the code that tokenises in the keys of caches: a version, and the file that
+    defines the task's own part, which may be a user's."""
+    function = task.encode
+    while isinstance(function, partial):
+        function = function.func
+    own = Path(inspect.getfile(function)).read_bytes()
+    return {"version": TOKENISING, "code": hashlib.sha256(own).hexdigest()}
+
+
 def prepare(
     task: Task, source: Source, checkpoint: Checkpoint, max_length: int, folder: Path
 ) -> TaskData:
@@ -196,7 +209,7 @@ def prepare(
             "data": source.fingerprint,
             "tokeniser": checkpoint.tokenizer_sha,
             "max_length": max_length,
-            "version": TOKENISING,
+            **encoding(task),
         }
         arrays, texts = cached(folder, key, make)
         own = {k: arrays[k] for k in ("tokens", "types", "bounds", "labels")}

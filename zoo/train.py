@@ -16,7 +16,7 @@ from zoo.errors import Diverged, TrialError
 from zoo.losses import Bank, Step
 from zoo.outputs import bank, load_outputs, outputs, outputs_of, teacher_key, teacher_logits
 from zoo.registry import methods
-from zoo.task import collate, shuffled
+from zoo.task import collate, encoding, shuffled
 from zoo.trial import Result, Trial
 
 
@@ -55,10 +55,11 @@ def result_of(
     """What is written down of a run that ended."""
     names = run.task.metrics
     last = curve[-1] if curve and diverged is None else {}
-    final = [point for point in curve if point["level"] == run.method.level(run.steps, run.steps)]
+    kept = run.masked.remaining()
+    level = run.method.level(run.steps, run.steps)
+    final = [p for p in curve if p["level"] == level and abs(p["density"] - kept.density) < 0.01]
     judged = [point for point in final if point.get(names[0]) is not None]
     best = max(judged, key=lambda point: point[names[0]], default={}) if not diverged else {}
-    kept = run.masked.remaining()
     taken = diverged["step"] if diverged else run.steps
     return Result(
         trial=run.trial,
@@ -130,6 +131,7 @@ def _start_key(run: Run) -> dict[str, object]:
         "model": trial.model_sha,
         "data": trial.data_sha,
         "task": trial.task,
+        "encoding": encoding(run.task),
         "max_length": trial.train["max_length"],
         "head": run.method.head.name,
         "start": f"{start.__module__}.{start.__qualname__}",
