@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 import zoo.suites  # noqa: F401  registers the suites
 from leaderboard import write
 from zoo.build import Place
@@ -22,13 +24,27 @@ from zoo.launch import Executor, Pending, RayTune, inline, pending
 from zoo.plan import Job, Planner, check_density
 from zoo.progress import Progress
 from zoo.recipes import RECIPES
-from zoo.registry import BUILT_IN, Plugin, find_plugin, load_plugin, methods, suites, tasks, unknown
-from zoo.suites import SCALES, Scale
+from zoo.registry import (
+    BUILT_IN,
+    Plugin,
+    find_plugin,
+    load_plugin,
+    methods,
+    one_line,
+    suites,
+    tasks,
+    unknown,
+)
+from zoo.suites import SCALES, Cell, Scale
 from zoo.trial import save_plan
 
 RESULT_KB = 8
 EXECUTORS = ("ray", "inline")
 DISTILL = {"off": (False,), "on": (True,), "both": (False, True)}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for a fault of its own."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -77,14 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("\nstopped; what was finished is kept. Go on with the same command:", file=sys.stderr)
         print(f"  {command_line(argv)}", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
 
 
 def _terminated(number: int, frame: Any) -> NoReturn:
-    raise SystemExit(143)
+    raise Terminated
 
 
 def command_line(argv: Sequence[str] | None) -> str:
@@ -125,6 +141,9 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         raise ConfigError("give --suite NAME; --list shows the suites")
     suites[options.suite]
     local = options.model is not None or options.data_dir is not None
+    for option, value in (("--model", options.model), ("--data-dir", options.data_dir)):
+        if value == "":
+            raise ConfigError(f"{option} is empty; give a folder, or leave it out")
     name = options.scale or ("base" if local else "tiny")
     one_of("scale", name, SCALES)
     one_of("executor", options.executor, EXECUTORS)
@@ -147,7 +166,8 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         one_of("value of --distill", options.distill, DISTILL)
         given["distill"] = DISTILL[options.distill]
     scale = SCALES[name]
-    if options.executor == "inline" and options.gpus_per_trial is not None:
+    gpus = positive("--gpus-per-trial", options.gpus_per_trial, float, least=0)
+    if options.executor == "inline" and gpus is not None:
         raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
     return Settings(
         suite=options.suite,
@@ -160,7 +180,7 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         results=Path(options.results).expanduser().resolve(),
         executor=options.executor,
         cpus=positive("--cpus-per-trial", options.cpus_per_trial or "1", int),
-        gpus=positive("--gpus-per-trial", options.gpus_per_trial, float, least=0),
+        gpus=gpus,
         max_steps=positive("--max-steps", options.max_steps, int),
         dry_run=options.dry_run,
     )
@@ -209,20 +229,33 @@ def run_suite(settings: Settings) -> int:
     print(
         f"suite {settings.suite}, scale {settings.scale.name}: {settings.scale.about}", flush=True
     )
-    jobs = planner.jobs(suites[settings.suite].make(settings.scale, **settings.given))
+    jobs = planner.jobs(cells_of(settings))
     folder, cache = settings.results / settings.suite, settings.results / ".cache"
     state = pending(jobs, folder, cache, take_over=not settings.dry_run)
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
         print_trials(planner, settings, jobs, state)
         return 0
-    save_plan((job.trial for job in jobs), folder)
     progress = Progress(len(state.jobs), workers(settings), partial(write, folder, figures=False))
     if state.jobs:
         planner.prepare(state.jobs, cache)
         state.set_aside()
+    save_plan((job.trial for job in jobs), folder)
+    if state.jobs:
         executor(settings)(state.jobs, place(settings, cache), folder, progress)
     return finish(folder, progress)
+
+
+def cells_of(settings: Settings) -> list[Cell]:
+    """The suite's cells; a suite may be anybody's code."""
+    entry = suites[settings.suite]
+    try:
+        return list(entry.make(settings.scale, **settings.given))
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ConfigError(f"suite {entry.name} ({entry.origin}): {reason}") from error
 
 
 def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state: Pending) -> None:
@@ -231,8 +264,11 @@ def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state:
     print(f"model {checkpoint.name} ({checkpoint.sha[:12]}), recipe {settings.recipe}")
     for line in (*planner.notes(), *state.remarks):
         print(line)
-    for step in (settings.max_steps,) * bool(settings.max_steps):
-        print(f"SHORTENED to {step} steps: these results never share a table with full ones")
+    if any("max_steps" in job.trial.train for job in jobs):
+        print(
+            f"SHORTENED to at most {settings.max_steps} steps: these results never share a table"
+            " with full ones"
+        )
     print(f"{len(jobs)} trials: {len(state.done)} done, {len(state.jobs)} to run", flush=True)
 
 
@@ -252,7 +288,13 @@ def print_trials(planner: Planner, settings: Settings, jobs: Sequence[Job], stat
 
 def workers(settings: Settings) -> int:
     """How many trials run at once on this machine."""
-    return 1 if settings.executor == "inline" else max((os.cpu_count() or 1) // settings.cpus, 1)
+    if settings.executor == "inline":
+        return 1
+    at_once = (os.cpu_count() or 1) // settings.cpus
+    gpus = torch.cuda.device_count()
+    if gpus and settings.gpus != 0:
+        at_once = min(at_once, int(gpus / (settings.gpus or 1)))
+    return max(at_once, 1)
 
 
 def executor(settings: Settings) -> Executor:
@@ -264,26 +306,20 @@ def place(settings: Settings, cache: Path) -> Place:
     """Where trials run; `options` are what a reader must add to the command to run them again."""
     options = []
     if settings.model != settings.scale.model:
-        options += [
-            "--model",
-            Path(settings.model).name if is_folder(settings.model) else settings.model,
-        ]
+        options += ["--model", settings.model]
     if settings.data_dir:
-        options += ["--data-dir", Path(settings.data_dir).name]
+        options += ["--data-dir", settings.data_dir]
     for plugin in settings.plugins:
         options += ["--plugin", plugin.name] if plugin.path else []
+    local = Path(settings.model).expanduser()
     return Place(
-        model=str(Path(settings.model).resolve()) if is_folder(settings.model) else settings.model,
+        model=str(local.resolve()) if local.is_dir() else settings.model,
         data_dir=settings.data_dir and str(Path(settings.data_dir).expanduser().resolve()),
         cache=str(cache),
         plugins=settings.plugins,
         threads=settings.cpus,
         facts={"git": git_state(), "options": options},
     )
-
-
-def is_folder(model: str) -> bool:
-    return Path(model).expanduser().is_dir()
 
 
 def git_state() -> str:

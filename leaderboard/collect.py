@@ -13,7 +13,7 @@ class Key:
     """What all trials of one table share; nothing of different keys is ever compared."""
 
     scale: str
-    model: str
+    model: str = field(compare=False)
     model_sha: str
     recipe: str
     max_steps: int

@@ -150,11 +150,11 @@ def _at_lowest(table: Table, task: str) -> list[tuple[RowKey, list[Result]]]:
         return []
     lowest = min(row.density for row in rows)
     chosen = [
-        (row, table.cells.get((row, task), Cell()).ok) for row in rows if row.density == lowest
+        (row, [r for r in table.cells.get((row, task), Cell()).ok if r.remaining["heads"]])
+        for row in rows
+        if row.density == lowest
     ]
-    return [
-        (row, [r for r in results if r.remaining["heads"]]) for row, results in chosen if results
-    ]
+    return [(row, results) for row, results in chosen if results]
 
 
 def matrices(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:

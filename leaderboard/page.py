@@ -31,17 +31,23 @@ def write(folder: Path, out: Path | None = None, *, figures: bool = True) -> Pat
     (default: the same folder). Returns the page's path. Raises StorageError."""
     out = out or folder
     board = collect(folder)
-    drawn = draw(board, out / FIGURES) if figures else []
+    drawn, trouble = [], ""
+    try:
+        drawn = draw(board, out / FIGURES) if figures else []
+    except Exception as error:  # the tables stand without them
+        trouble = f"{type(error).__name__}: {error}"
     write_whole(out / COSTS, costs(board).encode())
-    write_whole(out / PAGE, render(board, drawn).encode())
+    write_whole(out / PAGE, render(board, drawn, trouble).encode())
     return out / PAGE
 
 
-def render(board: Board, drawn: Iterable[tuple[str, Path]]) -> str:
-    """The page as markdown: a pure function of the board and the figures' names."""
+def render(board: Board, drawn: Iterable[tuple[str, Path]], trouble: str = "") -> str:
+    """The page as markdown: a pure function of the board, the figures' names, and why there are
+    none."""
     parts = [f"# {plain_text(board.suite)}", *_head(board)]
     for table in board.tables:
         parts += [f"## {title(table)}", *_notes(table), main_table(board, table)]
+    parts += [f"The figures could not be drawn: {plain_text(trouble)}"] if trouble else []
     for caption, path in drawn:
         parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
     parts += [*_troubles(board), *_commands(board), "## Small print", SMALL_PRINT.rstrip()]
@@ -166,7 +172,7 @@ def command(suite: str, table: Table, row: RowKey, results: Iterable[Result]) ->
     words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale]
     words += results[0].environment.get("options", [])
     words += ["--recipe", key.recipe, "--distill", "on" if key.distill else "off"]
-    words += ["--methods", row.method, "--densities", f"{row.density:g}"]
+    words += ["--methods", row.method, "--densities", str(row.density)]
     words += ["--tasks", ",".join(sorted({r.trial.task for r in results}))]
     words += ["--seeds", ",".join(str(seed) for seed in sorted({r.trial.seed for r in results}))]
     if key.max_steps:

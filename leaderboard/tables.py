@@ -134,7 +134,8 @@ def _row(
     tasks: Sequence[str],
     columns: Sequence[tuple[str, str]],
 ) -> list[str]:
-    results = table.of_row(row)
+    ran = table.of_row(row)
+    results = [result for result in ran if result.status == "ok"]
     cells = {task: table.cells.get((row, task), Cell()) for task in tasks}
     dense = {task: source.cells.get((RowKey(1.0, "dense"), task)) for task in tasks}
     differences = [
@@ -142,7 +143,7 @@ def _row(
         for t in tasks
     ]
     return [
-        label(row, results),
+        label(row, ran),
         f"{100 * row.density:g}",
         remaining_text(results),
         amounts([result.parameters["new"] for result in results]),
@@ -166,7 +167,7 @@ def _majority_row(
 
 
 def cost_table(table: Table) -> str:
-    """Seconds and memory per trial, medians over seeds; not reproducible, hence apart."""
+    """Seconds and memory per trial, means over seeds; not reproducible, hence apart."""
     body = []
     for row in in_order(table.rows):
         for task in table.tasks:

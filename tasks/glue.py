@@ -29,10 +29,18 @@ def encode_text(
     for row, value in enumerate(values):
         if value is None or (check is not None and value not in check):
             expected = f"{check.start} to {check.stop - 1}" if check else "a number"
-            raise ConfigError(f"column {labels!r}, row {row}: got {value}; expected {expected}")
-    given = [list(columns[text]) for text in texts]
+            raise ConfigError(f"column {labels!r}, row {row}: got {value!r}; expected {expected}")
+    given = [texts_of(columns, text) for text in texts]
     encoded = tokenizer(*given, truncation=True, max_length=max_length, return_attention_mask=False)
     return pack(encoded, np.asarray(values, dtype=np.int64 if check else np.float32))
+
+
+def texts_of(columns: Mapping[str, Sequence[Any]], name: str) -> list[str]:
+    """A column of texts; raises ConfigError for the first row that is none."""
+    for row, text in enumerate(columns[name]):
+        if not isinstance(text, str):
+            raise ConfigError(f"column {name!r}, row {row}: got {text!r:.80}; expected a text")
+    return list(columns[name])
 
 
 def pack(encoded: Mapping[str, Any], labels: np.ndarray, **more: Any) -> Encoded:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.glue import pack
+from tasks.glue import pack, texts_of
 from tasks.metrics import answer_exact, compute
 from tasks.reading import locate
 from zoo.errors import ConfigError
@@ -20,6 +20,8 @@ from zoo.task import SPAN, Encoded, Scores, Task
 COLUMNS = ("context", "question", "answers")
 STRIDE, BEST, LONGEST = 128, 20, 30
 """Tokens that windows share, spans that are weighed per window, tokens of the longest answer."""
+MISPLACED = 0.01
+"""Share of answers that may not stand at their start: data with more is refused."""
 
 
 def encode_spans(
@@ -31,10 +33,11 @@ def encode_spans(
     `arrays` keep for each window its `example`, and for each token its characters in the context,
     `chars` (sum of lengths, 2), -1 outside the context; `texts` contexts and answers.
     """
-    contexts, answers = list(columns["context"]), list(columns["answers"])
+    contexts, questions = texts_of(columns, "context"), texts_of(columns, "question")
+    answers = list(columns["answers"])
     _check(contexts, answers)
     windows = tokenizer(
-        [question.lstrip() for question in columns["question"]],
+        [question.lstrip() for question in questions],
         contexts,
         truncation="only_second",
         max_length=max_length,
@@ -57,17 +60,30 @@ def encode_spans(
 
 
 def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
+    elsewhere = []
     for row, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
-        texts, starts = answer["text"], answer["answer_start"]
-        if not len(texts) or len(texts) != len(starts):
+        try:
+            texts, starts = answer["text"], answer["answer_start"]
+            fits = len(texts) == len(starts) > 0 and isinstance(texts[0], str) and starts[0] >= 0
+        except (TypeError, KeyError):
+            fits = False
+        if not fits:
             raise ConfigError(
-                f"column 'answers', row {row}: expected at least one text with a start"
+                f"column 'answers', row {row}: expected at least one text with a start, as"
+                f" {{'text': [...], 'answer_start': [...]}}, got {answer!r:.80}"
             )
         if not 0 <= starts[0] <= len(context) - len(texts[0]):
             raise ConfigError(
                 f"column 'answers', row {row}: answer_start {starts[0]} is outside its context of"
                 f" {len(context)} characters"
             )
+        if context[starts[0] : starts[0] + len(texts[0])] != texts[0]:
+            elsewhere.append(row)
+    if len(elsewhere) > MISPLACED * len(answers):
+        raise ConfigError(
+            f"column 'answers': {len(elsewhere)} of {len(answers)} answers do not stand where"
+            f" answer_start says, first row {elsewhere[0]}"
+        )
 
 
 def _token_span(offsets: np.ndarray, answers: Mapping[str, Any]) -> tuple[int, int]:

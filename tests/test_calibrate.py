@@ -22,10 +22,9 @@ def test_no_suite_uses_its_seeds():
 
 def test_metrics_at_ten_percent_are_read_between_the_runs_of_a_ladder():
     assert calibrate.at_density([(0.01, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
-    assert calibrate.at_density([(0.02, 40.0), (0.05, 50.0)]) == 50.0  # the nearest: none beyond
-    assert calibrate.at_density([(0.2, 70.0), (0.9, 80.0)]) == 70.0
-    assert calibrate.at_density([(0.0, 33.0), (0.2, 60.0)]) == 60.0
-    assert calibrate.at_density([(0.0, 33.0)]) == 0.0
+    assert calibrate.at_density([(0.02, 40.0), (0.05, 50.0)]) == 50.0
+    for out_of_reach in ([(0.2, 70.0), (0.9, 80.0)], [(0.0, 33.0), (0.2, 60.0)], [(0.0, 33.0)], []):
+        assert calibrate.at_density(out_of_reach) == 0.0
     points = [(0.9, 90.0), (0.05, 30.0), (0.2, 50.0)]
     by_hand = 30 + 20 * (math.log(0.1) - math.log(0.05)) / (math.log(0.2) - math.log(0.05))
     assert calibrate.at_density(points) == pytest.approx(by_hand)

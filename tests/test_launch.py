@@ -112,6 +112,19 @@ def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(here):
     )
 
 
+def test_sigterm_ends_a_run_and_blames_no_trial(here):
+    folder = here / "ended" / "smoke"
+    process = start(here, "ended", *GRID, "--executor", "inline")
+    while not results_of(folder):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143, out + err
+    assert "what was finished is kept" in err and "Traceback" not in err
+    assert not list(folder.glob("*.failed.json")) and len(results_of(folder)) < 12
+
+
 PLUGIN = '''
 import os, pathlib, time
 from dataclasses import replace

@@ -170,6 +170,23 @@ def test_names_change_no_column_tag_or_link(tmp_path, text):
     assert "\n" not in plain_text(text)
 
 
+def test_diverged_seeds_are_in_no_measured_column(tmp_path):
+    folder = tmp_path / "suite"
+    save(a_result(a_trial(seed=0)), folder)
+    wide = {"density": 0.7, "kept": {"x": 70}, "total": {"x": 100}, "heads": {}}
+    lost = {"status": "diverged", "diverged": {"step": 3, "value": "nan"}, "remaining": wide}
+    save(a_result(a_trial(seed=1), metrics={"acc": None}, **lost), folder)
+    assert rows(write(folder, figures=False).read_text())["movement", "10"][2] == "10.00"
+
+
+def test_one_model_under_two_names_is_one_table(tmp_path):
+    folder = tmp_path / "suite"
+    save(a_result(a_trial(seed=0, model="here")), folder)
+    save_plan([a_trial(seed=0, model="there"), a_trial(seed=1, model="there")], folder)
+    (table,) = collect(folder).tables
+    assert [cell.missing for cell in table.cells.values()] == [[1]]
+
+
 def test_an_unreadable_file_is_named(tmp_path):
     folder = fill(tmp_path / "suite")
     (folder / "t-x.json").write_text("{")

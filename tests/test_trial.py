@@ -54,6 +54,26 @@ def test_a_result_comes_back_as_it_was(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"metrics": None},
+        {"majority": []},
+        {"remaining": {}},
+        {"parameters": {"new": 1}},
+        {"cost": {}},
+        {"environment": {}},
+        {"head": {}},
+        {"curve": {}},
+    ],
+)
+def test_a_result_with_damaged_parts_is_unreadable(tmp_path, damage):
+    path = save(a_result(), tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    results, _, unreadable = load_all(tmp_path)
+    assert not results and [one.path for one in unreadable] == [path]
+
+
 def test_a_result_clears_its_failure(tmp_path):
     save(Failure(a_trial(), "it rained"), tmp_path)
     assert load_all(tmp_path)[1] == [Failure(a_trial(), "it rained")]

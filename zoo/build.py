@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from zoo.checkpoint import find_checkpoint
-from zoo.errors import ConfigError, TrialError
+from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.heads import Network
 from zoo.masked import MaskedModel
 from zoo.method import Method, with_distillation
-from zoo.registry import Plugin, load_plugin, methods, tasks
+from zoo.registry import Plugin, load_plugin, methods, one_line, tasks
 from zoo.task import Source, Task, TaskData, prepare
 from zoo.trial import Trial
 
@@ -70,6 +70,11 @@ def make_method(trial: Trial) -> Method:
         method = entry.make(trial.density, **trial.hyper)
     except TypeError as error:
         raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise TrialError(f"method {trial.method} ({entry.origin}): {reason}") from error
     if not isinstance(method, Method):
         kind = type(method).__name__
         raise ConfigError(

@@ -25,8 +25,12 @@ def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -
     cache cannot be written.
     """
     place = place_of(folder, key)
-    if not (place / "value.json").exists():
-        _store(place, make())
+    if (place / "value.json").exists():
+        try:
+            return _load(place)
+        except (OSError, ValueError, EOFError):  # damaged: made again
+            shutil.rmtree(place, ignore_errors=True)
+    _store(place, make())
     return _load(place)
 
 
@@ -51,7 +55,9 @@ def _store(place: Path, contents: Contents) -> None:
     except OSError as error:
         if place.is_dir():  # another process stored the same contents first
             return
-        raise StorageError(f"cannot write the cache {place.parent}: {error.strerror}") from error
+        raise StorageError(
+            f"cannot write the cache {place.parent}: {error.strerror or error}"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -34,7 +34,7 @@ BOTH = tuple((w, s) for w in (1e-3, 2e-3, 4e-3) for s in (0.03, 0.1))
 SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (40.0, 400.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
-LONG = (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
+LONG = (1.0, 10.0, 30.0, 100.0, 150.0, 225.0, 350.0, 600.0, 1200.0, 3000.0, 10000.0)
 
 Given = tuple[tuple[str, float], ...]
 
@@ -126,14 +126,14 @@ def matches(cell: Cell, method: str, given: Given) -> bool:
 
 
 def at_density(points: Iterable[tuple[float, float]]) -> float:
-    """The metric at 10 %, log-linear between neighbours; the nearest run's where none is beyond,
-    and 0 where every run lost all weights."""
+    """The metric at 10 %, log-linear between neighbours; 0 if no run has both left fewer weights
+    and not lost them all; the nearest run's if none left more."""
     points = sorted((density, metric) for density, metric in points if density > 0)
     for (d1, m1), (d2, m2) in pairwise(points):
         if d1 <= DENSITY <= d2 and d1 < d2:
             share = math.log(DENSITY / d1) / math.log(d2 / d1)
             return m1 + share * (m2 - m1)
-    return min(((abs(math.log(d / DENSITY)), m) for d, m in points), default=(0.0, 0.0))[1]
+    return points[-1][1] if points and points[-1][0] <= DENSITY else 0.0
 
 
 def choose(laboratory: Laboratory, methods: Sequence[str]) -> None:

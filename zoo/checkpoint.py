@@ -19,6 +19,8 @@ TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
 )
+TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
+"""Files that a tokeniser can be made from."""
 HUB_TIMEOUT = 3.0
 """Seconds that the first word from the hub may take."""
 
@@ -29,7 +31,8 @@ class Checkpoint:
 
     `name` is what tables show, `folder` where it lies, `sha` the sha256 over its weights,
     configuration and tokeniser, `tokenizer_sha` that over the tokeniser's files alone;
-    `prunable_weights` counts the entries of the encoder's matrices.
+    `prunable_weights` counts the entries of the encoder's matrices; `positions` is how many
+    tokens the longest input may have.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Checkpoint:
     model_type: str
     has_mlm_head: bool
     prunable_weights: int
+    positions: int
 
 
 def find_checkpoint(given: str) -> Checkpoint:
@@ -58,6 +62,8 @@ def find_checkpoint(given: str) -> Checkpoint:
 @lru_cache
 def _inspect(given: str, folder: str) -> Checkpoint:
     config = _read_json(Path(folder, "config.json"), given)
+    if not isinstance(config, dict):
+        raise ConfigError(f"model {given}: config.json is no object")
     if config.get("model_type") not in SUPPORTED:
         raise ConfigError(
             f"model {given}: config.json says model_type {config.get('model_type')!r};"
@@ -73,6 +79,11 @@ def _inspect(given: str, folder: str) -> Checkpoint:
             f"model {given}: no .safetensors file in it; convert the checkpoint first"
         )
     names = {name for file in weights for name in _tensor_names(file, given)}
+    if not any(all(Path(folder, file).exists() for file in files) for files in TOKENIZERS):
+        raise ConfigError(
+            f"model {given}: no tokeniser in it; expected tokenizer.json, vocab.txt, or vocab.json"
+            " with merges.txt"
+        )
     mlm = any(
         n.endswith(("cls.predictions.transform.dense.weight", "lm_head.dense.weight"))
         for n in names
@@ -81,12 +92,25 @@ def _inspect(given: str, folder: str) -> Checkpoint:
     whole = _sha([Path(folder, "config.json"), *weights])
     name = Path(folder).name if Path(given).expanduser().is_dir() else given
     sha = hashlib.sha256((tokenizer + whole).encode()).hexdigest()
-    try:
-        hidden, inner = config["hidden_size"], config["intermediate_size"]
-        weights_in_all = config["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * inner)
-    except KeyError as error:
-        raise ConfigError(f"model {given}: config.json has no {error}") from None
-    return Checkpoint(name, folder, sha, tokenizer, config["model_type"], mlm, weights_in_all)
+    sizes = ("num_hidden_layers", "hidden_size", "intermediate_size", "max_position_embeddings")
+    for size in sizes:
+        if not isinstance(config.get(size), int) or config[size] < 1:
+            raise ConfigError(
+                f"model {given}: config.json says {size} {config.get(size)!r}; expected a whole"
+                " number"
+            )
+    layers, hidden, inner, positions = (config[size] for size in sizes)
+    kind = config["model_type"]
+    return Checkpoint(
+        name=name,
+        folder=folder,
+        sha=sha,
+        tokenizer_sha=tokenizer,
+        model_type=kind,
+        has_mlm_head=mlm,
+        prunable_weights=layers * (4 * hidden**2 + 2 * hidden * inner),
+        positions=positions - (config.get("pad_token_id", 1) + 1 if kind == "roberta" else 0),
+    )
 
 
 def _sha(files: Sequence[Path]) -> str:

@@ -4,9 +4,11 @@ Each trial writes its own file when it ends, so nothing that was finished is eve
 pending is what has no file. The only module that imports ray, and only when it is used.
 """
 
+import itertools
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +41,9 @@ def attempt(job: Job, place: Place, folder: Path) -> Result | Failure:
     """Run one trial and write what came of it. Faults of the trial become a Failure; StorageError
     is raised, since no other trial could be written either."""
     place = replace(place, keep_outputs=job.teaches)
+    found = written_meanwhile(job, place, folder)
+    if found:
+        return found
     try:
         record: Result | Failure = run_trial(job.trial, place)
     except StorageError:
@@ -47,6 +52,16 @@ def attempt(job: Job, place: Place, folder: Path) -> Result | Failure:
         record = Failure(job.trial, f"{type(error).__name__}: {one_line(error)}")
     save(record, folder)
     return record
+
+
+def written_meanwhile(job: Job, place: Place, folder: Path) -> Result | None:
+    """The result that another driver of the same folder wrote since this run was planned."""
+    if job.teaches and not has_outputs(Path(place.cache), job.trial.id):
+        return None
+    try:
+        return load_result(result_path(job.trial, folder))
+    except UNREADABLE:
+        return None
 
 
 @dataclass(frozen=True)
@@ -62,16 +77,26 @@ class Pending:
     def set_aside(self) -> None:
         """Rename unreadable files, so that they stay when their trials run again."""
         for path in self.unreadable:
-            path.rename(path.with_name(f"{path.name}.unreadable"))
+            try:
+                path.rename(aside(path))
+            except OSError as error:
+                raise StorageError(f"cannot rename {path}: {error.strerror or error}") from error
+
+
+def aside(path: Path) -> Path:
+    """A free name beside an unreadable file."""
+    names = (f"{path.name}.unreadable{number or ''}" for number in itertools.count())
+    return next(place for place in map(path.with_name, names) if not place.exists())
 
 
 def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool = True) -> Pending:
     """Split jobs into those with a result and those to run; nothing but `take_over` writes.
 
     A result that stands in another suite's folder of the same results is copied, not run again. A
-    teacher whose outputs are gone runs again for its students. An unreadable file is named.
+    teacher without outputs runs again if a student is to run. An unreadable file is named.
     """
     state = Pending([], [], [], [])
+    without_outputs: dict[str, tuple[Job, Result]] = {}
     for job in jobs:
         path = result_path(job.trial, folder)
         found = path if path.exists() else _elsewhere(path)
@@ -85,7 +110,7 @@ def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool =
                 state.unreadable.append(path)
                 state.remarks.append(
                     f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run"
-                    f" again and the file kept as {path.name}.unreadable"
+                    f" again and the file kept as {aside(path).name}"
                 )
             state.jobs.append(job)
             continue
@@ -94,7 +119,13 @@ def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool =
             if take_over:
                 write_whole(path, found.read_bytes())
         if job.teaches and result.status == "ok" and not has_outputs(cache, job.trial.id):
-            state.remarks.append(f"{job.trial.id}: runs again, students need its outputs")
+            without_outputs[job.trial.id] = (job, result)
+        else:
+            state.done.append(result)
+    wanted = {job.trial.teacher for job in state.jobs}
+    for id, (job, result) in without_outputs.items():
+        if id in wanted:
+            state.remarks.append(f"{id}: runs again, students need its outputs")
             state.jobs.append(job)
         else:
             state.done.append(result)
@@ -269,16 +300,24 @@ def _watcher(tune: Any, folder: Path, report: Report) -> Any:
             content = json.loads(last["record"])
             kind = Result if last["kind"] == "result" else Failure
             record = kind(**{**content, "trial": Trial(**content["trial"])})
-            if isinstance(record, Failure) or not result_path(record.trial, folder).exists():
-                save(record, folder)  # from a node without this folder
-            report(record)
+            self.take(record)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             job = json.loads(trial.config["job"])
             reason = "its worker process ended twice without a result (out of memory, or killed)"
-            record = Failure(Trial(**job["trial"]), reason)
-            save(record, folder)
-            report(record)
+            self.take(Failure(Trial(**job["trial"]), reason))
+
+        def take(self, record: Result | Failure) -> None:
+            """Report a record, and write what a node without this folder could not write. Raises
+            nothing: Ray would take that for a fault of the trial."""
+            try:
+                if not result_path(record.trial, folder).exists():
+                    save(record, folder)
+                report(record)
+            except StorageError as error:
+                self.storage_error = str(error)
+            except Exception as error:
+                print(f"warning: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
 
     watcher = Watcher()
     return watcher

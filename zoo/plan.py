@@ -1,11 +1,11 @@
 """From cells to jobs: resolve recipes, data, checkpoint and teachers, and check all of it first."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from zoo.build import make_method, planned_steps, recipe_steps
 from zoo.checkpoint import Checkpoint, find_checkpoint, word_ids
@@ -17,6 +17,7 @@ from zoo.suites import Cell, Scale
 from zoo.task import Source, Task, prepare
 from zoo.trial import Trial
 
+T = TypeVar("T")
 TEACHER = "dense"
 """The method whose trial of the same model, task and seed teaches."""
 
@@ -81,7 +82,8 @@ class Planner:
         for cell in cells:
             try:
                 trial, teacher = self.trial(cell), None
-                if cell.distill or "finetuned" in make_method(trial).needs:
+                method = attempted(make_method, trial)
+                if cell.distill or (method is not None and "finetuned" in method.needs):
                     teacher = self.trial(teacher_of(cell))
                     trial = replace(trial, teacher=teacher.id)
             except ConfigError as error:
@@ -113,6 +115,10 @@ class Planner:
         )
         train, hyper = resolve(request)
         train |= {name: value for name, value in given.items() if name in train}
+        if train["max_length"].value > self.checkpoint.positions:
+            train["max_length"] = Value(
+                self.checkpoint.positions, "the model has no more positions"
+            )
         hyper |= {name: value for name, value in given.items() if name not in train}
         return train, {n: v for n, v in hyper.items() if n in given or _takes(entry, n)}
 
@@ -140,15 +146,27 @@ class Planner:
         windows = task.output.per_token  # a row may give several examples
         if self.max_steps and (windows or self.max_steps < recipe_steps(trial.train, rows)):
             trial = replace(trial, train={**trial.train, "max_steps": self.max_steps})
-        method = make_method(trial)
-        check_fits(method.level, planned_steps(trial.train, rows))
-        if method.head.label_words:
-            word_ids(self.checkpoint, task.name, task.words)
+        method = attempted(make_method, trial)
+        if method is not None:
+            attempted(check_fits, method.level, planned_steps(trial.train, rows))
+            if method.head.label_words:
+                word_ids(self.checkpoint, task.name, task.words)
         return trial
 
     def _plugin_sha(self, cell: Cell) -> str:
         own = [plugin_of(e, self.plugins) for e in (methods[cell.method], tasks[cell.task])]
         return "+".join(sorted({plugin.sha256 for plugin in own if plugin}))
+
+
+def attempted(call: Callable[..., T], *arguments: object) -> T | None:
+    """What a call gives, or None where a method's own code raises: its trials will raise the same,
+    fail alone, and the others go on."""
+    try:
+        return call(*arguments)
+    except ConfigError:
+        raise
+    except Exception:
+        return None
 
 
 def teacher_of(cell: Cell) -> Cell:

@@ -49,6 +49,7 @@ class Progress:
             self.last_line = now
             self._line(record)
         if now - self.last_rebuild >= self.rebuild_every and self.done < self.todo:
+            self.last_rebuild = now  # also where it raises: not again after every trial
             self.rebuild()
             self.last_rebuild = time.monotonic()
 

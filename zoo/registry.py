@@ -42,7 +42,7 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first line of the factory's docstring."""
-        return (self.make.__doc__ or "(no description)").strip().splitlines()[0]
+        return ((self.make.__doc__ or "").strip() or "(no description)").splitlines()[0]
 
 
 class Registry:
@@ -156,7 +156,7 @@ def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
         load()
     except ConfigError:
         raise
-    except Exception as error:  # whatever a user's file does at import is the user's to mend
+    except (Exception, SystemExit) as error:  # what a user's file does at import is theirs to mend
         where = plugin.path or plugin.name
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)

@@ -214,9 +214,39 @@ def _read(path: Path) -> Result | Failure:
     kind = Failure if failed else Result
     trial = _from(Trial, content.pop("trial"))
     record = _from(kind, {**content, "trial": trial})
+    if isinstance(record, Result):
+        _check_parts(record)
     if path.name != f"{trial.id}{'.failed' if failed else ''}.json":
         raise ValueError(f"its name is not its trial's id, {trial.id}")
     return record
+
+
+PARTS = {
+    "metrics": (),
+    "best": ("candidates",),
+    "majority": (),
+    "remaining": ("density", "kept", "total", "heads"),
+    "parameters": ("trainable", "new"),
+    "steps": ("taken", "planned", "recipe"),
+    "head": ("name",),
+    "digests": (),
+    "correct": (),
+    "cost": ("seconds", "evaluation_seconds", "peak_bytes"),
+    "environment": ("packages", "device"),
+}
+"""What readers rely on in the mappings of a result."""
+
+
+def _check_parts(result: Result) -> None:
+    for part, names in PARTS.items():
+        found = getattr(result, part)
+        if not isinstance(found, dict):
+            raise ValueError(f"its {part} is no object")
+        for name in names:
+            if name not in found:
+                raise ValueError(f"its {part} has no {name}")
+    if not isinstance(result.curve, list) or not isinstance(result.notes, list):
+        raise ValueError("its curve or its notes are no list")
 
 
 def _from(kind: type, content: Mapping[str, Any]) -> Any:
