@@ -141,9 +141,13 @@ def low_sparsity_glue(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("masking")
 def masking(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """SMP, Table 3: masking functions L, S, G, T at 80, 10 and 3 %."""
-    axes: dict[str, Any] = {} if scale.name == "tiny" else {"tasks": ("mnli", "squad")}
-    return grid(scale, given, methods=("dense", *SMP), densities=(0.8, 0.1, 0.03), **axes)
+    """SMP, Table 3: masking functions L, S, G, T at 80, 10 and 3 %; the laboratory's SMP-T keeps at
+    most 59 %, so that it starts at 50 %."""
+    if scale.name == "tiny":
+        axes: dict[str, Any] = {"densities": (0.5, 0.1, 0.03)}
+    else:
+        axes = {"densities": (0.8, 0.1, 0.03), "tasks": ("mnli", "squad")}
+    return grid(scale, given, methods=("dense", *SMP), **axes)
 
 
 @register_suite("sweep")
