@@ -3,7 +3,10 @@
 import pytest
 
 from zoo.errors import ConfigError
+from zoo.plan import Planner
 from zoo.recipes import FAMILIES, SMP_STEPS, Request, penalty_for, penalty_runs, resolve
+from zoo.registry import suites
+from zoo.suites import TINY
 
 
 def request(method="smp_l", task="mnli", density=0.03, **changes) -> Request:
@@ -138,3 +141,10 @@ def test_unknown_recipe_names():
         resolve(request("x"))
     with pytest.raises(ConfigError, match=r"no recipe for task 'x'.*register_task"):
         resolve(request(task="x"))
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in suites])
+def test_every_suite_can_be_planned_on_the_laboratory(name):
+    """Whatever its cells need is known: penalties, schedules that fit, teachers."""
+    jobs = Planner(TINY, "released", TINY.model, None).jobs(suites[name].make(TINY))
+    assert len({job.trial.id for job in jobs}) == len(jobs) > 0

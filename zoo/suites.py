@@ -141,8 +141,10 @@ def low_sparsity_glue(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("masking")
 def masking(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """SMP, Table 3: masking functions L, S, G, T at 80, 10 and 3 %; the laboratory's SMP-T keeps at
-    most 59 %, so that it starts at 50 %."""
+    """SMP, Table 3: masking functions L, S, G, T at 80 (laboratory: 50), 10 and 3 %.
+
+    No penalty leaves the laboratory's SMP-T more than 59 %.
+    """
     if scale.name == "tiny":
         axes: dict[str, Any] = {"densities": (0.5, 0.1, 0.03)}
     else:
