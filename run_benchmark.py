@@ -20,6 +20,7 @@ from leaderboard import write
 from zoo.build import Place
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.estimate import seconds_of, words
+from zoo.fidelity import lines_of
 from zoo.launch import Executor, Pending, RayTune, inline, pending
 from zoo.plan import Job, Planner, check_density
 from zoo.progress import Progress
@@ -78,9 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--gpus-per-trial", help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", help="CPU threads per trial (default 1)")
     p.add_argument("--max-steps", help="stop trainings early; results are marked as shortened")
-    p.add_argument(
-        "--dry-run", action="store_true", help="show the trials and their cost, run none"
-    )
+    p.add_argument("--dry-run", action="store_true", help="show trials, cost and recipes, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks and suites")
     return p
 
@@ -229,12 +228,14 @@ def run_suite(settings: Settings) -> int:
     print(
         f"suite {settings.suite}, scale {settings.scale.name}: {settings.scale.about}", flush=True
     )
-    jobs = planner.jobs(cells_of(settings))
+    cells = cells_of(settings)
+    jobs = planner.jobs(cells)
     folder, cache = settings.results / settings.suite, settings.results / ".cache"
     state = pending(jobs, folder, cache, take_over=not settings.dry_run)
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
         print_trials(planner, settings, jobs, state)
+        print_recipes(planner, cells)
         return 0
     progress = Progress(len(state.jobs), workers(settings), partial(write, folder, figures=False))
     if state.jobs:
@@ -284,6 +285,22 @@ def print_trials(planner: Planner, settings: Settings, jobs: Sequence[Job], stat
         f"cost of what is left: {words(seconds)} of one worker, {words(seconds / number)} with"
         f" {number} workers ({source}); {len(state.jobs) * RESULT_KB / 1000:.1f} MB of results"
     )
+
+
+def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
+    """Every value that trials train with and its source, once for all seeds."""
+    groups: dict[tuple[Any, ...], dict[tuple[float, bool], Any]] = {}
+    seeds: dict[int, None] = {}
+    for cell in cells:
+        train, hyper = planner.values(cell)
+        key = cell.density, cell.distill
+        groups.setdefault((cell.method, cell.task, cell.given), {})[key] = train | hyper
+        seeds[cell.seed] = None
+    print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
+    for (method, task, _), values in groups.items():
+        print(f"\n{method} on {task}, recipe {planner.recipe}")
+        for line in lines_of(values):
+            print(f"  {line}")
 
 
 def workers(settings: Settings) -> int:

@@ -110,7 +110,7 @@ def _line(
     points = []
     for row in rows:
         cell = table.cells.get((row, task), Cell())
-        scores = values(cell, metric)
+        scores = values(cell.ok, metric)
         if scores:
             x = mean([100 * result.remaining["density"] for result in cell.ok])
             points.append((x, mean(scores), sample_std(scores) or 0.0))
@@ -131,7 +131,7 @@ def _line(
 def _references(axis: Any, table: Table, task: str, metric: str) -> None:
     """Horizontal lines: what does not prune, and the majority class."""
     for index, row in enumerate(r for r in in_order(table.rows) if r.density == 1):
-        scores = values(table.cells.get((row, task), Cell()), metric)
+        scores = values(table.cells.get((row, task), Cell()).ok, metric)
         if scores:
             dash = DASHES[index % len(DASHES)]
             axis.axhline(

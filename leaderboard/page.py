@@ -6,22 +6,35 @@ from pathlib import Path
 
 from leaderboard.collect import Board, RowKey, Table, collect
 from leaderboard.figures import draw
-from leaderboard.tables import cost_table, in_order, main_table, plain_text
+from leaderboard.tables import (
+    BELOW_MAJORITY,
+    OFF_TARGET,
+    cost_table,
+    in_order,
+    main_table,
+    off_target_table,
+    plain_text,
+    selection_table,
+)
 from zoo.trial import Result, write_whole
 
 PAGE, COSTS, FIGURES = "LEADERBOARD.md", "COSTS.md", "figures"
 
-SMALL_PRINT = """\
+SMALL_PRINT = f"""\
 - **±** is the sample standard deviation over seeds (ddof = 1); *(n/planned)* counts the seeds
   behind a figure. "-" was not run; diverged and failed seeds are named and never averaged in.
 - **Remaining weights** are counted: nonzero entries of what multiplies the weights at evaluation,
   over the encoder's Q, K, V, O, U and D matrices. Biases, LayerNorm, embeddings, pooler and head
-  are never pruned and not in this figure. Methods that drive a threshold or a penalty stand at
-  what they kept.
+  are never pruned and not in this figure.
+- **Off target**: a run that kept over {OFF_TARGET:g} points more or fewer weights than its target
+  is in no row of that target; it stands in a table of its own at what it measured. This happens to
+  methods that drive a threshold or a penalty.
+- **{BELOW_MAJORITY}** marks a mean below what the most frequent class would score.
 - **New per task** is what a task adds to the shared pre-trained model: kept weights that were
   trained, all else that was trained, and one bit per prunable weight for the mask (counted as
   1/32 parameter). **Trainable** is what the optimiser updates, scores included.
 - Metrics are those of the **last step** on the evaluation set; no checkpoint is selected on it.
+  What selecting the best evaluation on that same set would give stands beside it, never ranked.
   Δ dense is the difference of the means, in points of each task's first metric.
 """
 
@@ -46,13 +59,25 @@ def render(board: Board, drawn: Iterable[tuple[str, Path]], trouble: str = "") -
     none."""
     parts = [f"# {plain_text(board.suite)}", *_head(board)]
     for table in board.tables:
-        parts += [f"## {title(table)}", *_notes(table), main_table(board, table)]
+        parts += [f"## {title(table)}", *_notes(table), main_table(board, table), *_beside(table)]
     parts += [f"The figures could not be drawn: {plain_text(trouble)}"] if trouble else []
     for caption, path in drawn:
         parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
     parts += [*_troubles(board), *_commands(board), "## Small print", SMALL_PRINT.rstrip()]
     parts += [f"Seconds and memory stand in [{COSTS}]({COSTS})."]
     return "\n\n".join(parts) + "\n"
+
+
+def _beside(table: Table) -> list[str]:
+    """What stands under a main table: runs off their target, and what selection would give."""
+    parts = []
+    away, chosen = off_target_table(table), selection_table(table)
+    if away:
+        parts += [f"**Off target** by more than {OFF_TARGET:g} points of remaining weights:", away]
+    if chosen:
+        title = "Last step and best evaluation side by side"
+        parts.append(f"<details><summary>{title}</summary>\n\n{chosen}\n\n</details>")
+    return parts
 
 
 def costs(board: Board) -> str:

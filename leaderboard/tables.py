@@ -1,6 +1,6 @@
 """Tables: rows of methods by remaining weights, cells of mean and spread over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tabulate import tabulate
 
@@ -10,7 +10,8 @@ from zoo.trial import Result
 
 ORDER = (
     *("dense", "scratch", "head_only", "random", "magnitude", "l0", "movement", "soft_movement"),
-    *("cap_lite", "smp_l", "smp_s", "smp_g", "smp_t"),
+    *("cap_lite", "smp_l", "smp_l_new_head", "smp_l_no_penalty", "smp_s", "smp_s_shuffled"),
+    *("smp_g", "smp_t"),
 )
 """Known methods in the papers' order; others follow by name."""
 
@@ -25,31 +26,53 @@ def in_order(rows: Sequence[RowKey]) -> list[RowKey]:
     return sorted(rows, key=place)
 
 
-def values(cell: Cell, metric: str) -> list[float]:
-    """The metric of every seed that has it."""
-    found = [result.metrics.get(metric) for result in cell.ok]
+OFF_TARGET = 0.5
+"""Points of remaining weights that a run may miss its target by and still stand under it."""
+BELOW_MAJORITY = "▽"
+
+
+def off_target(result: Result) -> bool:
+    """Whether a run kept so much more or less than its target that it stands apart."""
+    return abs(100 * (result.remaining["density"] - result.trial.density)) > OFF_TARGET
+
+
+def at_target(cell: Cell) -> list[Result]:
+    """Results that trained to the end and kept what they were to keep."""
+    return [result for result in cell.ok if not off_target(result)]
+
+
+def values(results: Iterable[Result], metric: str) -> list[float]:
+    """The metric of every result that has it."""
+    found = [result.metrics.get(metric) for result in results]
     return [value for value in found if value is not None]
 
 
 def cell_text(cell: Cell, metric: str) -> str:
     """'83.2 ± 0.4 (3/3)'; with fewer seeds what became of the others; '-' if nothing was run."""
-    shown, planned = values(cell, metric), len(cell.seeds)
-    diverged = len(cell.results) - len(cell.ok)
-    undefined = len(cell.ok) - len(shown)
+    there = at_target(cell)
+    shown = values(there, metric)
     lost = [
         f"{n} {word}"
         for n, word in (
-            (diverged, "diverged"),
+            (len(cell.results) - len(cell.ok), "diverged"),
             (len(cell.failures), "failed"),
-            (undefined, "undefined"),
+            (len(cell.ok) - len(there), "off target"),
+            (len(there) - len(shown), "undefined"),
         )
         if n
     ]
     if not shown:
         return ", ".join(lost) if lost else "-"
-    counts = ", ".join([f"{len(shown)}/{planned}", *lost])
-    spread = sample_std(shown)
-    return f"{mean(shown):.1f}{'' if spread is None else f' ± {spread:.1f}'} ({counts})"
+    counts = ", ".join([f"{len(shown)}/{len(cell.seeds)}", *lost])
+    chance = [v for r in there if (v := r.majority.get(metric)) is not None]
+    flag = f" {BELOW_MAJORITY}" if chance and mean(shown) < mean(chance) else ""
+    return f"{spread_text(shown)} ({counts}){flag}"
+
+
+def spread_text(numbers: Sequence[float]) -> str:
+    """'83.2 ± 0.4', or the one number there is."""
+    spread = sample_std(numbers)
+    return f"{mean(numbers):.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def remaining_text(results: Sequence[Result]) -> str:
@@ -94,9 +117,10 @@ def metrics_of(table: Table, task: str) -> list[str]:
 
 def against_dense(cell: Cell, dense: Cell | None, metric: str) -> str:
     """The mean's difference from dense, in points."""
-    if dense is None or not values(cell, metric) or not values(dense, metric):
+    if dense is None:
         return "-"
-    return f"{mean(values(cell, metric)) - mean(values(dense, metric)):+.1f}"
+    own, other = values(at_target(cell), metric), values(at_target(dense), metric)
+    return f"{mean(own) - mean(other):+.1f}" if own and other else "-"
 
 
 def label(row: RowKey, results: Sequence[Result]) -> str:
@@ -136,6 +160,7 @@ def _row(
 ) -> list[str]:
     ran = table.of_row(row)
     results = [result for result in ran if result.status == "ok"]
+    there = [result for result in results if not off_target(result)]
     cells = {task: table.cells.get((row, task), Cell()) for task in tasks}
     dense = {task: source.cells.get((RowKey(1.0, "dense"), task)) for task in tasks}
     differences = [
@@ -145,7 +170,7 @@ def _row(
     return [
         label(row, ran),
         f"{100 * row.density:g}",
-        remaining_text(results),
+        remaining_text(there),
         amounts([result.parameters["new"] for result in results]),
         amounts([result.parameters["trainable"] for result in results]),
         *(cell_text(cells[task], metric) for task, metric in columns),
@@ -166,31 +191,76 @@ def _majority_row(
     return ["majority class", "", "", "", "", *scores, ""]
 
 
+def off_target_table(table: Table) -> str:
+    """Runs that missed their target, at what they measured; "" if there are none."""
+    body = []
+    for row, task, cell in entries(table):
+        away = [result for result in cell.ok if off_target(result)]
+        scores = [
+            f"{metric} {spread_text(values(away, metric))}"
+            for metric in metrics_of(table, task)
+            if values(away, metric)
+        ]
+        if away:
+            target, seeds = f"{100 * row.density:g}", [str(r.trial.seed) for r in away]
+            measured = remaining_text(away)
+            body.append(
+                [label(row, away), target, task, measured, ", ".join(scores), ", ".join(seeds)]
+            )
+    header = ["Method", "Target %", "Task", "Remaining weights % (measured)", "Scores", "Seeds"]
+    return _pipes(header, body)
+
+
+def selection_table(table: Table) -> str:
+    """The last step beside the best evaluation at the final density; "" if nothing was judged."""
+    body = []
+    for row, task, cell in entries(table):
+        for metric in metrics_of(table, task):
+            judged = [r for r in cell.ok if r.best.get(metric) is not None]
+            if judged:
+                best = [r.best[metric] for r in judged]
+                chosen = sorted({r.best["candidates"] for r in judged})
+                last = spread_text(values(judged, metric))
+                target, number = (
+                    f"{100 * row.density:g}",
+                    " to ".join(map(str, chosen[:: len(chosen) - 1 or 1])),
+                )
+                name = label(row, judged)
+                body.append([name, target, f"{task} {metric}", last, spread_text(best), number])
+    header = ["Method", "Target %", "Metric", "Last step", "Best evaluation", "Chosen from"]
+    return _pipes(header, body)
+
+
+def entries(table: Table) -> Iterator[tuple[RowKey, str, Cell]]:
+    """Row, task and cell, in the order of the tables."""
+    for row in in_order(table.rows):
+        for task in table.tasks:
+            if (row, task) in table.cells:
+                yield row, task, table.cells[row, task]
+
+
+def _pipes(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    if not body:
+        return ""
+    escaped = [[plain_text(entry) for entry in line] for line in body]
+    return tabulate(escaped, header, "pipe", disable_numparse=True)
+
+
 def cost_table(table: Table) -> str:
     """Seconds and memory per trial, means over seeds; not reproducible, hence apart."""
     body = []
-    for row in in_order(table.rows):
-        for task in table.tasks:
-            results = table.cells.get((row, task), Cell()).ok
-            if results:
-                seconds = [r.cost["seconds"] for r in results]
-                train = [r.cost["seconds"] - r.cost["evaluation_seconds"] for r in results]
-                steps = [1000 * t / r.steps["taken"] for t, r in zip(train, results, strict=True)]
-                peak = max(r.cost["peak_bytes"] for r in results) / 2**20
-                devices = sorted({r.environment["device"] for r in results})
-                body.append(
-                    [
-                        label(row, results),
-                        f"{100 * row.density:g}",
-                        task,
-                        f"{mean(seconds):.1f}",
-                        f"{mean(steps):.1f}",
-                        f"{peak:.0f}",
-                        ", ".join(devices),
-                    ]
-                )
+    for row, task, cell in entries(table):
+        if cell.ok:
+            seconds = [r.cost["seconds"] for r in cell.ok]
+            train = [r.cost["seconds"] - r.cost["evaluation_seconds"] for r in cell.ok]
+            steps = [1000 * t / r.steps["taken"] for t, r in zip(train, cell.ok, strict=True)]
+            peak = max(r.cost["peak_bytes"] for r in cell.ok) / 2**20
+            devices = sorted({r.environment["device"] for r in cell.ok})
+            numbers = [f"{mean(seconds):.1f}", f"{mean(steps):.1f}", f"{peak:.0f}"]
+            name, target = label(row, cell.ok), f"{100 * row.density:g}"
+            body.append([name, target, task, *numbers, ", ".join(devices)])
     header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
-    return tabulate(body, header, "pipe", disable_numparse=True)
+    return _pipes(header, body)
 
 
 MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})

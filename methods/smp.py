@@ -7,9 +7,10 @@ recipes say so: see zoo/recipes.py.
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from zoo import heads
-from zoo.gates import straight_through
+from zoo.gates import shuffled_at_evaluation, straight_through
 from zoo.losses import Penalty, mean_sigmoid, mean_sigmoid_gradient
 from zoo.masks import above_threshold, topk_by_type, topk_global
 from zoo.method import Method, nothing
@@ -17,7 +18,7 @@ from zoo.registry import register_method
 from zoo.schedules import Ramp
 from zoo.scores import learned
 
-HEADS = {head.name: head for head in (heads.label_words, heads.mlm_label_words, heads.trained)}
+HEADS = {head.name: head for head in (heads.label_words, heads.mlm_label_words)}
 TAU = 0.1
 """Final threshold of SMP-T; the paper gives none, this is soft movement's."""
 
@@ -49,25 +50,56 @@ def smp_l(
     )
 
 
+@register_method("smp_l_new_head", label="SMP-L, head from scratch", recipe="smp_l")
+def smp_l_new_head(density: float, **hyper: Any) -> Method:
+    """SMP-L with a fresh head that trains, in place of label words (SMP, Table 4).
+
+    Differs from the released code, whose freezing would keep that head at its random start.
+    """
+    return replace(smp_l(density, **hyper), head=heads.trained)
+
+
+@register_method("smp_l_no_penalty", label="SMP-L, without R", recipe="smp_l")
+def smp_l_no_penalty(
+    density: float, *, stop: float, power: int = 3, head: str = "label_words"
+) -> Method:
+    """SMP-L without the penalty on scores (SMP, Table 5)."""
+    base = smp_l(density, stop=stop, penalty=0.0, power=power, head=head)
+    return replace(base, penalty=None)
+
+
 @register_method("smp_s")
-def smp_s(density: float, *, temperature: float = 1.0, **hyper: float | str) -> Method:
+def smp_s(
+    density: float, *, score_temperature: float = 1.0, redistribute: bool = False, **hyper: Any
+) -> Method:
     """SMP-S: layers share the density of a matrix type by their scores (SMP, Eq. 4).
 
-    Reproduces the SMP-S rows of SMP, Tables 1 to 3. `temperature` divides the scores in Eq. 4, as
-    in the released code; the paper does not mention it.
+    Reproduces the SMP-S rows of SMP, Tables 1 to 3. `score_temperature` divides the scores in
+    Eq. 4, as in the released code; the paper does not mention it. `redistribute` hands a share
+    above 1 on to the other layers, which neither the paper nor the code does.
     """
-    by_type = partial(topk_by_type, temperature=temperature)
-    return replace(smp_l(density, **hyper), mask=by_type)  # type: ignore[arg-type]
+    by_type = partial(topk_by_type, temperature=score_temperature, redistribute=redistribute)
+    return replace(smp_l(density, **hyper), mask=by_type)
+
+
+@register_method("smp_s_shuffled", label="SMP-S, mask shuffled", recipe="smp_s")
+def smp_s_shuffled(density: float, **hyper: Any) -> Method:
+    """SMP-S judged with its masks shuffled inside each matrix: is it the choice of weights?
+
+    A control: the densities of all matrices are SMP-S's own, the places are random. If it scores
+    like SMP-S, only the allocation matters (Su et al. 2020; Frankle et al. 2021).
+    """
+    return replace(smp_s(density, **hyper), gate=shuffled_at_evaluation)
 
 
 @register_method("smp_g")
-def smp_g(density: float, **hyper: float | str) -> Method:
+def smp_g(density: float, **hyper: Any) -> Method:
     """SMP-G: one threshold over all matrices, found anew every step (SMP, section 6.1).
 
     Reproduces the SMP-G row of SMP, Table 3. The released code cannot run it; this is what its
     parts would do: int(density n) + 1 weights in all, at least 0.5 % of each matrix.
     """
-    return replace(smp_l(density, **hyper), mask=topk_global, budget=None)  # type: ignore[arg-type]
+    return replace(smp_l(density, **hyper), mask=topk_global, budget=None)
 
 
 @register_method("smp_t", drives="penalty")

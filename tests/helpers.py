@@ -28,7 +28,9 @@ WORDS = [
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def save_checkpoint(folder: Path, *, mlm: bool = True, words: list[str] | None = None) -> Path:
+def save_checkpoint(
+    folder: Path, *, mlm: bool = True, words: list[str] | None = None, layers: int = 2
+) -> Path:
     """A BERT of 2 layers x 32 with random weights and a whole-word vocabulary."""
     from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
 
@@ -36,7 +38,7 @@ def save_checkpoint(folder: Path, *, mlm: bool = True, words: list[str] | None =
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=32,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         intermediate_size=64,
         max_position_embeddings=64,

@@ -1,29 +1,9 @@
 """Gates: hard concrete against the published values and against autograd."""
 
-import math
-
 import pytest
 import torch
 
 from zoo.gates import SHIFT, hard, hard_concrete, straight_through
-
-
-def mean_gate(score: float) -> float:
-    assert hard_concrete.test is not None
-    return hard_concrete.test(torch.tensor([[score]], dtype=torch.float64), None, None).item()
-
-
-@pytest.mark.parametrize(
-    ("score", "value"), [(2.197, 0.97998), (0.0, 0.5), (2.398, 1.0), (-2.3979, 0.0), (-9.0, 0.0)]
-)
-def test_the_evaluation_gate(score, value):
-    """no division by beta, not binary."""
-    assert mean_gate(score) == pytest.approx(value, abs=2e-5)
-
-
-def test_the_boundary_is_a_twelfth():
-    assert mean_gate(math.log(1 / 11) - 1e-9) == 0
-    assert mean_gate(math.log(1 / 11) + 1e-6) > 0
 
 
 def test_shift():

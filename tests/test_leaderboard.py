@@ -49,8 +49,8 @@ def fill(folder: Path) -> Path:
 
 
 def rows(page: str) -> dict[tuple[str, str], list[str]]:
-    """(method, target) -> the cells of a row."""
-    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    """(method, target) -> the cells of a row of the page's first table."""
+    lines = page[page.index("| Method") :].split("\n\n")[0].splitlines()
     split = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return {(cells[0], cells[1]): cells for cells in split}
 
@@ -138,6 +138,16 @@ def test_the_table_with_distillation_shows_its_teacher(tmp_path):
     assert taught["movement", "10"][5:] == ["85.0 (1/1)", "-5.0"]
 
 
+def test_a_mean_below_the_majority_class_is_flagged(tmp_path):
+    folder = tmp_path / "suite"
+    for seed, (low, high) in enumerate(((49.0, 51.0), (50.5, 51.0))):
+        save(a_result(a_trial(seed=seed), metrics={"acc": low}), folder)
+        save(a_result(a_trial(seed=seed, density=0.03), metrics={"acc": high}), folder)
+    got = rows(write(folder, figures=False).read_text())
+    assert got["movement", "10"][5] == "49.8 ± 1.1 (2/2) ▽"
+    assert got["movement", "3"][5] == "51.0 ± 0.0 (2/2)"
+
+
 def test_measured_remaining_weights_are_a_range_where_they_differ(tmp_path):
     folder = tmp_path / "suite"
     for seed, density in enumerate((0.0952, 0.101)):
@@ -164,8 +174,9 @@ def test_names_change_no_column_tag_or_link(tmp_path, text):
     save(a_result(label=text, notes=[text]), folder)
     save(Failure(a_trial(seed=1), text), folder)
     page = write(folder, figures=False).read_text()
-    table = [line for line in page.splitlines() if line.startswith("|")]
-    assert len({line.count("|") for line in table}) == 1
+    for table in page.split("\n\n"):
+        lines = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({line.count("|") for line in lines}) <= 1
     assert "<img" not in page and "](javascript" not in page and "\u202e" not in page
     assert "\n" not in plain_text(text)
 

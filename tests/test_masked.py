@@ -9,7 +9,7 @@ from torch import nn
 from methods.cap_lite import cap_lite
 from methods.controls import dense, random
 from methods.magnitude import magnitude
-from methods.movement import l0, movement, soft_movement
+from methods.movement import l0, movement
 from methods.smp import smp_g, smp_l
 from tasks.glue import sst2
 from zoo.checkpoint import find_checkpoint
@@ -32,90 +32,6 @@ def masked(encoder, method):
 def loss_of(encoder):
     tokens = torch.tensor([[2, 9, 12, 8, 3]])
     return encoder(input_ids=tokens).last_hidden_state.pow(2).sum()
-
-
-def test_the_gradient_of_a_score_is_g_times_w(bert):
-    """W = [2, 3], S = [1, -1], density 0.5, x = [1, 1], L = y: dL/dS = [2, 3], dL/dW = [1, 0]."""
-    encoder = bert()
-    linear = nn.Linear(2, 1, bias=False)
-    linear.weight.data = torch.tensor([[2.0, 3.0]])
-    encoder.encoder.layer = nn.ModuleList([nn.Module()])
-    encoder.encoder.layer[0].output = nn.Module()
-    encoder.encoder.layer[0].output.dense = linear
-    model = masked(encoder, movement(0.5, start=0.0, stop=1.0))
-    (layer,) = model.layers.values()
-    layer.score.data = torch.tensor([[1.0, -1.0]])
-    model.refresh(0.5)
-    assert layer.mask.tolist() == [[True, False]]
-    layer(torch.ones(1, 2)).sum().backward()
-    model.backward(0.0)
-    assert layer.score.grad.tolist() == [[2.0, 3.0]]
-    assert layer.weight.grad.tolist() == [[1.0, 0.0]]
-
-
-@pytest.mark.parametrize(
-    "method",
-    [
-        movement(0.3, start=0.0, stop=1.0),
-        smp_l(0.3, stop=0.5, penalty=7.0),
-        soft_movement(0.3, start=0.0, stop=1.0, penalty=7.0),
-    ],
-)
-def test_gradients_equal_autograd_through_a_straight_through_mask(bert, method):
-    """Another route: the mask in the graph as M + S - S.detach(), the penalty by autograd."""
-    encoder = bert().eval()
-    stock = bert().eval()
-    model = masked(encoder, method)
-    torch.manual_seed(4)
-    for layer in model.layers.values():
-        layer.score.data = torch.randn_like(layer.score)
-    model.refresh(method.level(5, 10))
-    loss_of(encoder).backward()
-    model.backward(0.5)
-
-    scores = {n: layer.score.detach().clone().requires_grad_() for n, layer in model.layers.items()}
-    weights = {
-        n: layer.weight.detach().clone().requires_grad_() for n, layer in model.layers.items()
-    }
-    parameters = {
-        f"{n}.weight": weights[n] * (layer.mask + scores[n] - scores[n].detach())
-        for n, layer in model.layers.items()
-    }
-    tokens = torch.tensor([[2, 9, 12, 8, 3]])
-    out = torch.func.functional_call(stock, parameters, kwargs={"input_ids": tokens})
-    loss = out.last_hidden_state.pow(2).sum()
-    if method.penalty:
-        loss = loss + 0.5 * method.penalty.value(scores)
-    loss.backward()
-    for name, layer in model.layers.items():
-        assert torch.allclose(layer.score.grad, scores[name].grad, rtol=1e-4, atol=1e-6)
-        if layer.weight.requires_grad:
-            assert torch.allclose(layer.weight.grad, weights[name].grad, rtol=1e-4, atol=1e-6)
-        else:
-            assert layer.weight.grad is None
-
-
-def test_l0_gradients_equal_autograd(bert):
-    encoder, stock = bert().eval(), bert().eval()
-    method = l0(0.3, penalty=3.0)
-    model = masked(encoder, method)
-    model.refresh(1.0)
-    loss_of(encoder).backward()
-    model.backward(3.0)
-    scores = {n: layer.score.detach().clone().requires_grad_() for n, layer in model.layers.items()}
-    gates = {
-        n: (torch.sigmoid((torch.logit(layer.noise) + scores[n]) / (2 / 3)) * 1.2 - 0.1).clamp(0, 1)
-        for n, layer in model.layers.items()
-    }
-    parameters = {
-        f"{n}.weight": layer.weight.detach() * gates[n] for n, layer in model.layers.items()
-    }
-    tokens = torch.tensor([[2, 9, 12, 8, 3]])
-    out = torch.func.functional_call(stock, parameters, kwargs={"input_ids": tokens})
-    penalty = torch.stack([torch.sigmoid(s + 1.598597).mean() for s in scores.values()]).mean()
-    (out.last_hidden_state.pow(2).sum() + 3.0 * penalty).backward()
-    for name, layer in model.layers.items():
-        assert torch.allclose(layer.score.grad, scores[name].grad, rtol=1e-4, atol=1e-6)
 
 
 def test_names_of_pretrained_tensors_stay(bert):
@@ -271,18 +187,6 @@ def test_a_statistic_is_observed(bert):
     model.backward(0.0)
     for name, layer in model.layers.items():
         assert torch.equal(layer.score, expected[name])
-
-
-def test_what_trains(bert):
-    """SMP: the scores alone. Movement: all but embeddings, and scores."""
-    encoder = bert()
-    model = masked(encoder, smp_l(0.1, stop=0.5, penalty=400.0))
-    assert not any(p.requires_grad for p in encoder.parameters())
-    assert len(model.trained_scores) == 12
-    encoder = bert()
-    model = masked(encoder, movement(0.1, start=0.0, stop=1.0))
-    frozen = {n for n, p in encoder.named_parameters() if not p.requires_grad}
-    assert frozen == {n for n, _ in encoder.named_parameters() if n.startswith("embeddings.")}
 
 
 def test_cap_lite_without_its_losses_is_movement():

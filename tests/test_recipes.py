@@ -83,7 +83,7 @@ def test_a_checkpoint_without_mlm_head_gets_the_other_head_and_says_why():
 )
 def test_the_temperature_of_smp_s(density, distill, task, temperature):
     got = plain(method="smp_s", density=density, distill=distill, task=task)
-    assert got["temperature"] == temperature
+    assert got["score_temperature"] == temperature
 
 
 def test_roberta_has_a_linear_schedule():

@@ -17,28 +17,12 @@ def test_movement_on_mnli(step, density):
     assert ramp(step, T) == pytest.approx(density, abs=1e-6)
 
 
-def test_tau_of_soft_movement():
-    assert cubic(0.0, 0.1, 12000 / T, 1 - 12000 / T)(36816, T) == pytest.approx(0.0875)
-
-
 @pytest.mark.parametrize(
     ("step", "density"),
     [(0, 1), (1000, 0.934823), (10000, 0.474237), (21816, 0.15125), (43632, 0.03)],
 )
 def test_smp_on_mnli(step, density):
     assert cubic(1.0, 0.03, 0.0, 43632 / T)(step, T) == pytest.approx(density, abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("step", "weight"),
-    [(0, 0), (1000, 16.0769), (10000, 141.8412), (21816, 260.6035), (43632, 372.9465)],
-)
-def test_lambda_of_smp_as_released(step, weight):
-    assert cubic(0.0, 400.0, 0.0, 1.0)(step, T) == pytest.approx(weight, abs=1e-4)
-
-
-def test_lambda_of_smp_as_printed():
-    assert cubic(0.0, 400.0, 0.0, 43632 / T)(21816, T) == pytest.approx(350.0)
 
 
 @pytest.mark.parametrize(("step", "density"), [(875, 0.884375), (1750, 0.825), (3500, 0.8)])

@@ -12,11 +12,11 @@ from zoo.build import Place, build, recipe_steps, stream
 from zoo.errors import TrialError
 from zoo.masks import topk_local
 from zoo.measure import pack_bits
-from zoo.outputs import load_outputs, outputs, outputs_of, teacher_key, teacher_logits
+from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
 from zoo.plan import Planner
 from zoo.suites import BASE, Cell
 from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import Frozen, evaluate, fit, make_optimizer, rate, run_trial
+from zoo.train import Frozen, evaluate, fit, rate, run_trial
 
 
 @pytest.fixture
@@ -126,32 +126,6 @@ def test_steps_are_those_that_are_taken(planner, place):
     assert result.steps == {"taken": 6, "planned": 6, "recipe": 6}
 
 
-def test_the_optimizer_has_no_decay(planner, place):
-    """A hundred steps without a gradient leave the scores as they are."""
-    run = build(planner.trial(cell("movement")), place)
-    optimizer, parameters = make_optimizer(run)
-    torch.manual_seed(0)
-    for score in run.masked.trained_scores:
-        score.data.normal_()
-    before = [p.detach().clone() for p in parameters]
-    for _ in range(100):
-        for p in parameters:
-            p.grad = torch.zeros_like(p)
-        optimizer.step()
-    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
-
-
-def test_a_tiny_gradient_reaches_a_score(planner, place):
-    run = build(planner.trial(cell("smp_l")), place)
-    assert {s.dtype for s in run.masked.trained_scores} == {torch.float32}
-    run.masked.refresh(1.0)
-    for layer in run.masked.layers.values():
-        layer.working.grad = torch.full_like(layer.working, 1e-8)
-    run.masked.backward(0.0)
-    layer = next(iter(run.masked.layers.values()))
-    assert torch.allclose(layer.score.grad, 1e-8 * layer.weight, rtol=1e-6, atol=0)
-
-
 def test_students_learn_from_the_dense_trial_of_their_seed(planner, place):
     jobs = planner.jobs([cell("smp_l", distill=True), cell("cap_lite")])
     assert [job.trial.method for job in jobs] == ["dense", "smp_l", "cap_lite"]
@@ -170,8 +144,11 @@ def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
     trial = planner.trial(cell("dense"))
     run = build(trial, place)
     list(fit(run, Frozen(None, {}, torch.zeros(1))))
-    outputs_of(Path(place.cache), teacher_key(trial.id), run.network, run.data.train)
-    kept = load_outputs(Path(place.cache), trial.id)
+    leave_outputs(Path(place.cache), trial.id, run.network, run.task, run.data.train)
+    kept = load_outputs(Path(place.cache), trial.id, run.task)
+    with pytest.raises(TrialError, match=r"classes \['negative', 'positive'\], the task \['p"):
+        turned = replace(run.task, labels=run.task.labels[::-1])
+        load_outputs(Path(place.cache), trial.id, turned)
     batch = collate(run.data.train, [3, 40, 7], 0, run.device)
     run.network.eval()
     with torch.no_grad():

@@ -15,7 +15,7 @@ from zoo.heads import Network
 from zoo.masked import MaskedModel
 from zoo.method import Method, with_distillation
 from zoo.registry import Plugin, load_plugin, methods, one_line, tasks
-from zoo.task import Source, Task, TaskData, prepare
+from zoo.task import Source, Task, TaskData, label_notes, prepare
 from zoo.trial import Trial
 
 
@@ -51,6 +51,7 @@ class Run:
     device: torch.device
     steps: int
     recipe_steps: int
+    notes: list[str]
 
     @property
     def pad(self) -> int:
@@ -127,4 +128,5 @@ def build(trial: Trial, place: Place) -> Run:
     masked = MaskedModel(network.encoder, method, generator)
     full = recipe_steps(trial.train, len(data.train))
     steps = planned_steps(trial.train, len(data.train))
-    return Run(trial, task, method, source, data, network, masked, device, steps, full)
+    notes = task.notes(source) + label_notes(task, checkpoint)
+    return Run(trial, task, method, source, data, network, masked, device, steps, full, notes)

@@ -32,7 +32,8 @@ class Checkpoint:
     `name` is what tables show, `folder` where it lies, `sha` the sha256 over its weights,
     configuration and tokeniser, `tokenizer_sha` that over the tokeniser's files alone;
     `prunable_weights` counts the entries of the encoder's matrices; `positions` is how many
-    tokens the longest input may have.
+    tokens the longest input may have; `labels` are the class names of its configuration, in order,
+    empty if it has none but numbers.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Checkpoint:
     has_mlm_head: bool
     prunable_weights: int
     positions: int
+    labels: tuple[str, ...] = ()
 
 
 def find_checkpoint(given: str) -> Checkpoint:
@@ -110,7 +112,16 @@ def _inspect(given: str, folder: str) -> Checkpoint:
         has_mlm_head=mlm,
         prunable_weights=layers * (4 * hidden**2 + 2 * hidden * inner),
         positions=positions - (config.get("pad_token_id", 1) + 1 if kind == "roberta" else 0),
+        labels=_labels(config.get("id2label")),
     )
+
+
+def _labels(names: Any) -> tuple[str, ...]:
+    """Class names in the order of their numbers; none if they are Hugging Face's LABEL_0, ..."""
+    if not isinstance(names, dict) or not all(str(number).isdigit() for number in names):
+        return ()
+    found = tuple(str(names[number]) for number in sorted(names, key=int))
+    return () if all(name.startswith("LABEL_") for name in found) else found
 
 
 def _sha(files: Sequence[Path]) -> str:

@@ -17,12 +17,13 @@ GateFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def mask_itself(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
-    """The binary mask as the gate."""
+    """The binary mask: W' = M * W, so dL/dW = G * M with G = dL/dW'."""
     return mask
 
 
 def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> None:
-    """d gate / dS = 1: None stands for a factor that need not be multiplied."""
+    """Straight through: d gate / dS = 1, so dL/dS = G * W, masked entries included (Sanh 2020,
+    Eq. 2; SMP, Eq. 3). None stands for the factor 1, which need not be multiplied."""
     return None
 
 
@@ -45,7 +46,21 @@ hard = Gate()
 """The mask; scores are not trained."""
 
 straight_through = Gate(slope=identity_slope)
-"""The mask; dL/dS = G * W, masked entries included (Sanh 2020, Eq. 2; SMP, Eq. 3)."""
+"""The mask; scores learn as if it were they."""
+
+
+def other_places(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """The mask with its entries in random places: as many are kept, the choice of them is lost.
+
+    One fixed permutation for each number of entries, so that an evaluation repeats bit for bit.
+    """
+    places = torch.randperm(mask.numel(), generator=torch.Generator().manual_seed(0))
+    return mask.flatten()[places.to(mask.device)].view_as(mask)
+
+
+shuffled_at_evaluation = Gate(slope=identity_slope, test=other_places)
+"""Learns as `straight_through` does and is judged with other places: what the allocation of the
+density among matrices is worth by itself (Su et al. 2020; Frankle et al. 2021)."""
 
 
 def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:

@@ -130,6 +130,8 @@ class Head:
 
 
 def _trained(checkpoint: Checkpoint, task: Task) -> Network:
+    """A fresh head that trains, as stock fine-tuning has it: BERT's pooler and a linear layer,
+    RoBERTa's two linear layers on the first token, one linear layer at every token for spans."""
     pooler = checkpoint.model_type == "bert" and not task.output.per_token
     encoder, missing = load_encoder(checkpoint, pooler=pooler)
     make = PooledClassifier if pooler else FirstTokenClassifier
@@ -141,6 +143,8 @@ def _trained(checkpoint: Checkpoint, task: Task) -> Network:
 
 
 def _label_words(checkpoint: Checkpoint, task: Task) -> Network:
+    """Logits z_k = <h, e_k> of the label words' embeddings, without transform or bias, h the hidden
+    state at the first token, or at every token for spans; any encoder (SMP, section 4.2)."""
     words = word_ids(checkpoint, task.name, task.words)
     encoder, _ = load_encoder(checkpoint, pooler=False)
     table = encoder.get_input_embeddings().weight
@@ -150,6 +154,8 @@ def _label_words(checkpoint: Checkpoint, task: Task) -> Network:
 
 
 def _mlm_label_words(checkpoint: Checkpoint, task: Task) -> Network:
+    """The checkpoint's whole MLM head, frozen, restricted to the label words: transform, LayerNorm,
+    decoder and bias at the first token, or at every token for spans (SMP's released code)."""
     if not checkpoint.has_mlm_head:
         raise ConfigError(
             f"{checkpoint.name} has no MLM head, which the head mlm_label_words reads; use the head"
@@ -167,13 +173,8 @@ def _mlm_label_words(checkpoint: Checkpoint, task: Task) -> Network:
 
 
 trained = Head("trained", _trained)
-"""A fresh head that trains, as stock fine-tuning has it."""
-
 label_words = Head("label_words", _label_words, label_words=True)
-"""The paper's text (SMP, section 4.2): embeddings of label words, no transform; any encoder."""
-
 mlm_label_words = Head("mlm_label_words", _mlm_label_words, label_words=True)
-"""SMP's released code: the checkpoint's whole MLM head, frozen, restricted to the label words."""
 
 
 def _linear(config: Any, inputs: int, outputs: int) -> nn.Linear:

@@ -63,15 +63,25 @@ def prunable(encoder: nn.Module) -> dict[str, nn.Linear]:
 
 @dataclass(frozen=True)
 class Remaining:
-    """Remaining weights: nonzero gate entries and all entries of each prunable matrix, by name."""
+    """Remaining weights: nonzero gate entries and all entries of each prunable matrix, by name.
+
+    `others` counts the biases and LayerNorm parameters of the encoder's layers.
+    """
 
     kept: Mapping[str, int]
     total: Mapping[str, int]
+    others: int = 0
 
     @property
     def density(self) -> float:
-        """Kept over all entries, in [0, 1]."""
+        """Kept over all entries, in [0, 1]: the figure of every table (SMP's way of counting)."""
         return sum(self.kept.values()) / sum(self.total.values())
+
+    @property
+    def encoder_density(self) -> float:
+        """The same with biases and LayerNorm as kept weights: how Sanh 2020 counts."""
+        kept = sum(self.kept.values()) + self.others
+        return kept / (sum(self.total.values()) + self.others)
 
 
 class MaskedModel:
@@ -86,6 +96,8 @@ class MaskedModel:
         self.generator = generator
         linears = prunable(encoder)
         self.sizes = {name: linear.weight.numel() for name, linear in linears.items()}
+        inside = sum(p.numel() for n, p in encoder.named_parameters() if ".layer." in n)
+        self.others = inside - sum(self.sizes.values())
         self.heads = encoder.config.num_attention_heads
         self.layers: dict[str, MaskedLinear] = {}
         if method.score is None:
@@ -190,9 +202,10 @@ class MaskedModel:
     def remaining(self) -> Remaining:
         """The one count of remaining weights: nonzero entries of the evaluation gates."""
         if not self.layers:
-            return Remaining(self.sizes, self.sizes)
+            return Remaining(self.sizes, self.sizes, self.others)
         counts = {name: gate.count_nonzero() for name, gate in self.test_gates().items()}
-        return Remaining({name: int(n) for name, n in counts.items()}, self.sizes)
+        kept = {name: int(n) for name, n in counts.items()}
+        return Remaining(kept, self.sizes, self.others)
 
     def remaining_by_head(self) -> dict[str, list[float]]:
         """Density of Q, K, V (rows) and O (columns) of each attention head, by matrix."""

@@ -38,7 +38,8 @@ def count(density: float, numel: int) -> int:
 
 
 def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
-    """The same density in every matrix (Sanh 2020, section 4; SMP-L)."""
+    """M = 1 at the int(density * numel) largest scores of each matrix: the same density everywhere
+    (Sanh 2020, section 4; SMP-L)."""
     return {name: keep(s, count(level, s.numel())) for name, s in scores.items()}
 
 
@@ -48,26 +49,46 @@ def matrix_type(name: str) -> str:
 
 
 def topk_by_type(
-    scores: Mapping[str, Tensor], level: float, *, temperature: float = 1.0
+    scores: Mapping[str, Tensor],
+    level: float,
+    *,
+    temperature: float = 1.0,
+    redistribute: bool = False,
 ) -> dict[str, Tensor]:
     """SMP-S, Eq. 4: within a matrix type, layers share the density by their mean sigmoid(S / p).
 
     density_cl = level * L * r_cl / sum over layers of r_cl', with r the mean of sigmoid(S / p);
     then top-k of S. A share above 1 keeps the matrix whole and its surplus is not handed on, so
-    the whole can stay below `level`. Differs from the paper: the mean for the sum of Eq. 4 (equal
-    within a type) and the temperature p, both as in the released code.
+    the whole can stay below `level`, unless `redistribute` asks for it. Differs from the paper:
+    the mean for the sum of Eq. 4 (equal within a type) and the temperature p, both as in the
+    released code.
     """
     means = torch.stack([torch.sigmoid(s.detach() / temperature).mean() for s in scores.values()])
-    shares = dict(zip(scores, means.tolist(), strict=True))
-    by_type: dict[str, list[float]] = {}
-    for name, share in shares.items():
-        by_type.setdefault(matrix_type(name), []).append(share)
-    masks = {}
-    for name, s in scores.items():
-        group = by_type[matrix_type(name)]
-        density = level * len(group) * shares[name] / sum(group)
-        masks[name] = keep(s, count(density, s.numel()))
-    return masks
+    by_type: dict[str, dict[str, float]] = {}
+    for name, mean in zip(scores, means.tolist(), strict=True):
+        by_type.setdefault(matrix_type(name), {})[name] = mean
+    densities: dict[str, float] = {}
+    for group in by_type.values():
+        densities |= allot(group, level, redistribute=redistribute)
+    return {name: keep(s, count(densities[name], s.numel())) for name, s in scores.items()}
+
+
+def allot(
+    means: Mapping[str, float], level: float, *, redistribute: bool = False
+) -> dict[str, float]:
+    """SMP, Eq. 4, for one matrix type: densities in proportion to `means` that add up to
+    level * L. With `redistribute`, what lies above 1 is shared among the others, again by `means`.
+    """
+    left, total = dict(means), level * len(means)
+    whole: dict[str, float] = {}
+    while True:
+        unit = total / sum(left.values()) if left else 0.0
+        full = [name for name, mean in left.items() if unit * mean > 1] if redistribute else []
+        if not full:
+            return whole | {name: unit * mean for name, mean in left.items()}
+        whole |= dict.fromkeys(full, 1.0)
+        total -= len(full)
+        left = {name: mean for name, mean in left.items() if name not in full}
 
 
 def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:

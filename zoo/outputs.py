@@ -16,7 +16,7 @@ from zoo.cache import Contents, cached, place_of
 from zoo.errors import TrialError
 from zoo.heads import HIDDEN_PADDING, Network
 from zoo.losses import Bank
-from zoo.task import Batch, Encoded, by_length, collate
+from zoo.task import Batch, Encoded, Task, by_length, collate
 
 EVALUATION_BATCH = 64
 
@@ -78,23 +78,39 @@ def outputs_of(
     return cached(cache, {"outputs": dict(key)}, make)[0]
 
 
-def teacher_key(teacher: str) -> Mapping[str, object]:
-    """The key of what a dense trial says over its training set."""
-    return {"teacher": teacher}
+def _teacher_key(teacher: str) -> Mapping[str, object]:
+    """The key of what a dense trial says over its training set. A trial's id stands for its model,
+    tokeniser, data and length; rows are in the order of the training set."""
+    return {"outputs": {"teacher": teacher}}
 
 
 def has_outputs(cache: Path, teacher: str) -> bool:
     """Whether a dense trial's outputs are there."""
-    return (place_of(cache, {"outputs": teacher_key(teacher)}) / "value.json").exists()
+    return (place_of(cache, _teacher_key(teacher)) / "value.json").exists()
 
 
-def load_outputs(cache: Path, teacher: str) -> Mapping[str, np.ndarray]:
-    """What a dense trial left for its students; raises TrialError if it left nothing."""
+def leave_outputs(cache: Path, teacher: str, network: Network, task: Task, data: Encoded) -> None:
+    """Compute and keep what a dense trial says over its training set, for its students."""
+
+    def make() -> Contents:
+        return outputs(network, data, representations=True), {"labels": list(task.labels)}
+
+    cached(cache, _teacher_key(teacher), make)
+
+
+def load_outputs(cache: Path, teacher: str, task: Task) -> Mapping[str, np.ndarray]:
+    """What a dense trial left for its students; raises TrialError if it left nothing, or if its
+    classes stand in another order than the task's."""
 
     def missing() -> Contents:
         raise TrialError(f"its teacher {teacher} left no outputs: see why that trial failed")
 
-    return cached(cache, {"outputs": teacher_key(teacher)}, missing)[0]
+    arrays, facts = cached(cache, _teacher_key(teacher), missing)
+    if facts["labels"] != list(task.labels):
+        raise TrialError(
+            f"its teacher {teacher} has the classes {facts['labels']}, the task {list(task.labels)}"
+        )
+    return arrays
 
 
 def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:
@@ -107,6 +123,7 @@ def teacher_logits(logits: np.ndarray, data: Encoded, batch: Batch) -> Tensor:
     rows = batch.rows.cpu().numpy()
     if len(logits) == len(data) and batch.labels.dim() == 1:
         return torch.from_numpy(logits[rows]).to(batch.tokens.device)
-    padded = torch.full((*batch.tokens.shape, logits.shape[-1]), HIDDEN_PADDING)
-    padded[batch.attention.cpu()] = torch.from_numpy(logits[_places(data, rows)])
+    real = torch.from_numpy(logits[_places(data, rows)])
+    padded = torch.full((*batch.tokens.shape, logits.shape[-1]), HIDDEN_PADDING, dtype=real.dtype)
+    padded[batch.attention.cpu()] = real
     return padded.to(batch.tokens.device)

@@ -1,6 +1,5 @@
 """From cells to jobs: resolve recipes, data, checkpoint and teachers, and check all of it first."""
 
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +13,7 @@ from zoo.recipes import FAMILIES, RECIPES, Request, Value, Values, resolve
 from zoo.registry import Entry, Plugin, methods, plugin_of, tasks, unknown
 from zoo.schedules import check_fits
 from zoo.suites import Cell, Scale
-from zoo.task import Source, Task, prepare
+from zoo.task import Source, Task, label_notes, prepare
 from zoo.trial import Trial
 
 T = TypeVar("T")
@@ -65,7 +64,10 @@ class Planner:
 
     def notes(self) -> list[str]:
         """What to know of the data of the tasks that were planned."""
-        return [note for task, source in self._tasks.values() for note in task.notes(source)]
+        notes = []
+        for task, source in self._tasks.values():
+            notes += task.notes(source) + label_notes(task, self.checkpoint)
+        return notes
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:
         """The jobs of the cells, teachers first where they are needed. Raises ConfigError, one line
@@ -120,7 +122,7 @@ class Planner:
                 self.checkpoint.positions, "the model has no more positions"
             )
         hyper |= {name: value for name, value in given.items() if name not in train}
-        return train, {n: v for n, v in hyper.items() if n in given or _takes(entry, n)}
+        return train, {n: v for n, v in hyper.items() if n in given or entry.takes(n)}
 
     def trial(self, cell: Cell) -> Trial:
         """The trial of a cell, checked: factory, schedule against steps, label words."""
@@ -194,9 +196,3 @@ def check_density(density: Any) -> None:
 def more(number: int) -> str:
     """' (and 3 more)', or nothing."""
     return f" (and {number} more)" if number > 0 else ""
-
-
-def _takes(entry: Entry, name: str) -> bool:
-    """Whether a factory takes a hyper-parameter by this name."""
-    parameters = inspect.signature(entry.make).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -28,6 +28,7 @@ LABORATORY_FILE = Path(__file__).with_name("laboratory.csv")
 LOG = "Movement run log (nn_pruning, mvmt_pruning.xlsx, seed 92)"
 SMP_CODE = "SMP released code (run.sh, run_squad.sh, smp_trainer.py)"
 SMP_PAPER = "SMP, section 5.2"
+ADAM = "all released code: AdamW of transformers"
 OURS = "ours"
 
 
@@ -37,6 +38,11 @@ class Value:
 
     value: Any
     source: str
+
+
+def share(steps: int, total: int, source: str) -> Value:
+    """A moment as a fraction of the run, with the reference's own steps in its source."""
+    return Value(steps / total, f"{source}: {steps:,} of {total:,} steps")
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,9 @@ def _common(request: Request) -> Values:
     return {
         "max_length": Value(384 if squad else 128, "all released code"),
         "clip": Value(1.0, "all released code"),
+        "betas": Value([0.9, 0.999], f"{ADAM}, with bias correction"),
+        "epsilon": Value(1e-8, ADAM),
+        "weight_decay": Value(0.0, f"{ADAM}; scores have none in any code"),
         "evaluate_every": Value(every, f"{SMP_CODE}: 1000 steps, small tasks each epoch"),
     }
 
@@ -151,7 +160,7 @@ def _dense(request: Request) -> tuple[Values, Values]:
     train = {
         "batch": Value(reference.batch, source),
         "epochs": Value(epochs, source if known else OURS),
-        "warmup": Value(reference.warmup / reference.steps, source),
+        "warmup": share(reference.warmup, reference.steps, source),
     }
     return train | _rates(reference.lr_weights, 0.0, source), {}
 
@@ -173,11 +182,11 @@ def _movement(request: Request) -> tuple[Values, Values]:
     train = {
         "batch": Value(reference.batch, source),
         "epochs": epochs,
-        "warmup": Value(unit / steps, source),
+        "warmup": share(unit, steps, source),
     }
     hyper = {
-        "start": Value(reference.initial * unit / steps, source),
-        "stop": Value(1 - reference.final * unit / steps, source),
+        "start": share(reference.initial * unit, steps, source),
+        "stop": share(steps - reference.final * unit, steps, source),
     }
     return train | _rates(reference.lr_weights, 1e-2, source), hyper
 
@@ -192,7 +201,7 @@ def _l0(request: Request) -> tuple[Values, Values]:
     if request.task in L0:
         reference = L0[request.task]
         train["epochs"] = Value(reference.epochs, LOG)
-        train["warmup"] = Value(reference.warmup / reference.steps, LOG)
+        train["warmup"] = share(reference.warmup, reference.steps, LOG)
     scores = 1e-2 if request.task == "qqp" else 1e-1
     return train | _rates(3e-5, scores, LOG), {}
 
@@ -229,8 +238,9 @@ def _smp(request: Request) -> tuple[Values, Values]:
     stop = _smp_stop(request, epochs)
     horizon = Value(stop.value, "SMP, Eq. 6: lambda follows the sparsity")
     if not paper:
-        late = 27660 / 55340 if squad and request.density <= 0.03 else 1.0
-        horizon = Value(late, f"{SMP_CODE}: lambda rises over the whole run")
+        horizon = Value(1.0, f"{SMP_CODE}: lambda rises over the whole run")
+        if squad and request.density <= 0.03:
+            horizon = share(27660, 55340, SMP_CODE)
     hyper = {
         "stop": stop,
         "penalty": Value(400.0, SMP_PAPER),
@@ -267,7 +277,7 @@ def _smp_stop(request: Request, epochs: int) -> Value:
         steps = total - 30000
     else:
         return Value(0.6, f"{OURS}: the released code stops with an error here")
-    return Value(steps / total, SMP_CODE)
+    return share(steps, total, SMP_CODE)
 
 
 def _smp_power(request: Request) -> Value:
@@ -293,10 +303,10 @@ def _smp_s(request: Request) -> tuple[Values, Values]:
     mnli_half = request.task == "mnli" and request.density == 0.5 and not request.distill
     p = 4.0 if many or squad_half else 3.0 if mnli_half else 1.0
     if request.recipe == "paper":
-        return train, hyper | {"temperature": Value(1.0, "SMP, Eq. 4")}
+        return train, hyper | {"score_temperature": Value(1.0, "SMP, Eq. 4")}
     if squad_half:
-        hyper["stop"] = Value(5000 / SMP_STEPS["squad"], SMP_CODE)
-    return train, hyper | {"temperature": Value(p, f"{SMP_CODE}; not in the paper")}
+        hyper["stop"] = share(5000, SMP_STEPS["squad"], SMP_CODE)
+    return train, hyper | {"score_temperature": Value(p, f"{SMP_CODE}; not in the paper")}
 
 
 def _distillation(request: Request) -> Values:

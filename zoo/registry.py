@@ -8,6 +8,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import re
 import sys
@@ -38,6 +39,11 @@ class Entry:
     @property
     def origin(self) -> str:
         return f"{_short(self.file)}:{self.line}"
+
+    def takes(self, name: str) -> bool:
+        """Whether the factory takes a hyper-parameter by this name."""
+        parameters = inspect.signature(self.make).parameters
+        return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
     def summary(self) -> str:

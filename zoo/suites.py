@@ -145,11 +145,35 @@ def masking(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
     No penalty leaves the laboratory's SMP-T more than 59 %.
     """
+    axes = _ablation(scale)
     if scale.name == "tiny":
-        axes: dict[str, Any] = {"densities": (0.5, 0.1, 0.03)}
-    else:
-        axes = {"densities": (0.8, 0.1, 0.03), "tasks": ("mnli", "squad")}
+        axes["densities"] = (0.5, 0.1, 0.03)
     return grid(scale, given, methods=("dense", *SMP), **axes)
+
+
+@register_suite("head")
+def head(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 4: a head from scratch against label words, at 80, 10 and 3 %."""
+    return grid(scale, given, methods=("dense", "smp_l", "smp_l_new_head"), **_ablation(scale))
+
+
+@register_suite("regulariser")
+def regulariser(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 5: SMP-L with and without its penalty on scores, at 80, 10 and 3 %."""
+    return grid(scale, given, methods=("dense", "smp_l", "smp_l_no_penalty"), **_ablation(scale))
+
+
+@register_suite("shuffled")
+def shuffled(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Is it the mask or only the allocation: SMP-S, its masks shuffled, and random masks."""
+    names = ("dense", "random", "smp_l", "smp_s", "smp_s_shuffled")
+    return grid(scale, given, methods=names, **_ablation(scale))
+
+
+def _ablation(scale: Scale) -> dict[str, Any]:
+    """The axes of SMP's ablations."""
+    tasks = scale.tasks if scale.name == "tiny" else ("mnli", "squad")
+    return {"densities": (0.8, 0.1, 0.03), "tasks": tasks}
 
 
 @register_suite("sweep")

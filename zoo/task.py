@@ -166,6 +166,18 @@ class Task:
         return notes
 
 
+def label_notes(task: Task, checkpoint: Checkpoint) -> list[str]:
+    """A note if the checkpoint was trained on the task's classes in another order, by name. Its own
+    classification head is never used, so nothing goes wrong; a reader should know."""
+    theirs, ours = ([name.lower() for name in names] for names in (checkpoint.labels, task.labels))
+    if theirs == ours or sorted(theirs) != sorted(ours):
+        return []
+    return [
+        f"{task.name}: the checkpoint's labels are {', '.join(theirs)}, the data's"
+        f" {', '.join(ours)}; its own head is not used"
+    ]
+
+
 @dataclass(frozen=True)
 class TaskData:
     """A task's tokenised splits."""

@@ -14,7 +14,7 @@ from zoo import measure
 from zoo.build import Place, Run, build, stream
 from zoo.errors import Diverged, TrialError
 from zoo.losses import Bank, Step
-from zoo.outputs import bank, load_outputs, outputs, outputs_of, teacher_key, teacher_logits
+from zoo.outputs import bank, leave_outputs, load_outputs, outputs, outputs_of, teacher_logits
 from zoo.registry import methods
 from zoo.task import collate, encoding, shuffled
 from zoo.trial import Result, Trial
@@ -38,7 +38,7 @@ def run_trial(trial: Trial, place: Place) -> Result:
             )
         if place.keep_outputs:
             with run.masked.evaluating():
-                outputs_of(Path(place.cache), teacher_key(trial.id), run.network, run.data.train)
+                leave_outputs(Path(place.cache), trial.id, run.network, run.task, run.data.train)
     except Diverged as stop:
         diverged = {"step": stop.step, "value": repr(stop.loss)}
     return result_of(run, curve, correct, diverged, watch.cost(run.device), place)
@@ -72,6 +72,7 @@ def result_of(
         curve=curve,
         remaining={
             "density": kept.density,
+            "encoder_density": kept.encoder_density,
             "kept": kept.kept,
             "total": kept.total,
             "heads": run.masked.remaining_by_head(),
@@ -79,7 +80,7 @@ def result_of(
         parameters=measure.parameters(run.network, run.masked),
         steps={"taken": taken, "planned": run.steps, "recipe": run.recipe_steps},
         head={"name": run.method.head.name, "words": run.task.words, "labels": run.task.labels},
-        notes=run.task.notes(run.source),
+        notes=run.notes,
         digests=measure.digests(run.network, run.masked),
         correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
         diverged=diverged,
@@ -116,7 +117,7 @@ class Frozen:
         if "pretrained" in needs:
             arrays = outputs_of(cache, _start_key(run), run.network, run.data.train)
             banks["pretrained"] = bank(arrays, run.device)
-        arrays = load_outputs(cache, run.trial.teacher) if run.trial.teacher else {}
+        arrays = load_outputs(cache, run.trial.teacher, run.task) if run.trial.teacher else {}
         if "finetuned" in needs:
             banks["finetuned"] = bank(arrays, run.device)
         logits = arrays["logits"] if "teacher" in needs else None
@@ -198,7 +199,7 @@ def _penalty_weight(run: Run, step: int) -> float:
 
 
 def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
-    """AdamW without decay, one group each for pre-trained weights, fresh ones and scores."""
+    """AdamW, one group each for pre-trained weights, fresh ones and scores."""
     train, network = run.trial.train, run.network
     named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
     groups = {
@@ -210,7 +211,11 @@ def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
     if not filled:
         raise TrialError(f"method {run.trial.method} trains nothing: no weights, head or scores")
     optimizer = torch.optim.AdamW(
-        filled, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, fused=True
+        filled,
+        betas=train["betas"],
+        eps=train["epsilon"],
+        weight_decay=train["weight_decay"],
+        fused=True,
     )
     return optimizer, [p for group in filled for p in group["params"]]
 

@@ -1,0 +1,63 @@
+"""The page of equations and sources is what registry and recipes give."""
+
+import re
+
+from zoo.fidelity import CONFLICTS, PAGE, by_value, main, page
+from zoo.recipes import Value
+from zoo.registry import methods
+
+
+def test_the_page_is_up_to_date(capsys):
+    assert main(["--check"]) == 0, "run python -m zoo.fidelity"
+
+
+def test_a_page_that_is_not_is_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("zoo.fidelity.PAGE", tmp_path / "fidelity.md")
+    assert main(["--check"]) == 6
+    assert "run python -m zoo.fidelity" in capsys.readouterr().out
+    assert main([]) == 0 and main(["--check"]) == 0
+
+
+def test_every_method_and_every_value_has_a_place():
+    text = page()
+    assert PAGE.read_text() == text
+    for entry in methods:
+        assert f"\n## {entry.name}" in text
+    for number, source in re.findall(r"^(\d+)\. (.*)$", text, re.M):
+        assert source, number
+    assert all(all(row) and len(row) == 4 for row in CONFLICTS)
+
+
+def test_values_say_where_they_are_others():
+    one, two = Value(1, "a"), Value(2, "b")
+    settings = {
+        (0.5, False): {"x": one, "y": one},
+        (0.1, False): {"x": one, "y": two},
+        (0.5, True): {"x": one, "y": one, "z": one},
+        (0.1, True): {"x": one, "y": two, "z": one},
+    }
+    assert list(by_value(settings)) == [
+        ("x", "1", "a"),
+        ("y", "1 at 50 %; 2 at 10 %", "a; b"),
+        ("z", "1 with distillation", "a"),
+    ]
+
+
+def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):
+    """Against what the planned trials hold."""
+    for recipe in ("released", "paper"):
+        code, out, _ = run(
+            *("--suite", "high_sparsity", "--model", str(checkpoint), "--data-dir", str(sst2)),
+            *("--tasks", "sst2", "--methods", "dense,movement,smp_s", "--densities", "0.5,0.1"),
+            *("--seeds", "3", "--recipe", recipe, "--dry-run"),
+        )
+        assert code == 0 and "seeds 3 " in out
+        blocks = out.split(f"on sst2, recipe {recipe}\n")[1:]
+        assert len(blocks) == 3
+        smp = {
+            line.split()[0]: " ".join(line.split()[1:]) for line in blocks[2].splitlines() if line
+        }
+        assert smp["lr_scores"].startswith("0.02 ") and smp["penalty"].startswith("400 ")
+        assert smp["teacher_weight"].startswith("0.5" if recipe == "released" else "1 ")
+        assert ("mlm_label_words" in smp["head"]) == (recipe == "released")
+        assert all(text for text in smp.values())

@@ -1,0 +1,608 @@
+"""The known mistakes in re-implementing these methods, one test each, with the published figures.
+
+`pytest -k pitfall` runs them. Where this project's shape makes a mistake impossible, its test shows
+that. The numbers are those of the pitfall list that the methods were written from (P-01 to P-42).
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoModelForMaskedLM, BertConfig, BertModel
+
+from leaderboard import write
+from methods.movement import movement, soft_movement
+from methods.smp import smp_l
+from tasks.glue import mnli, sst2, stsb
+from tests.helpers import a_result, a_trial, save_checkpoint
+from tests.test_leaderboard import rows
+from zoo.build import Place, build, planned_steps
+from zoo.checkpoint import find_checkpoint, word_ids
+from zoo.gates import hard_concrete
+from zoo.heads import mlm_label_words, trained
+from zoo.losses import (
+    Bank,
+    Contrast,
+    Step,
+    divergence,
+    expected_l0,
+    mean_sigmoid,
+    mean_sigmoid_gradient,
+    same_class,
+    same_example,
+)
+from zoo.masked import MaskedModel, Remaining, export
+from zoo.masks import above_threshold, allot, keep, topk_by_type, topk_local
+from zoo.outputs import outputs
+from zoo.plan import Planner
+from zoo.recipes import FAMILIES, Request, resolve
+from zoo.registry import methods
+from zoo.released import as_released
+from zoo.suites import BASE, Cell
+from zoo.task import CLASSES, regression_distillation
+from zoo.train import Frozen, evaluate, fit, make_optimizer, rate
+from zoo.trial import save
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+T = 73_632
+"""Optimiser steps of the MNLI runs of Sanh 2020 and of SMP."""
+
+
+# What the tests share ---------------------------------------------------------------------------
+
+
+def request(method: str, **changes) -> Request:
+    """What a recipe is asked for, MNLI at 3 % unless said otherwise."""
+    values = {
+        "recipe": "released",
+        "scale": "base",
+        "model_type": "bert",
+        "has_mlm_head": True,
+        "method": method,
+        "task": "mnli",
+        "task_name": "mnli",
+        "density": 0.03,
+        "distill": False,
+    }
+    return Request(**(values | changes))
+
+
+def from_recipe(method: str, **changes):
+    """The method as its recipe makes it."""
+    asked = request(method, **changes)
+    _, hyper = resolve(asked)
+    return methods[method].make(asked.density, **{n: v.value for n, v in hyper.items()})
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    """A checkpoint of 12 narrow layers: 72 matrices."""
+    return save_checkpoint(tmp_path_factory.mktemp("twelve") / "small", layers=12)
+
+
+@pytest.fixture
+def plan(checkpoint, sst2):
+    return Planner(BASE, "released", str(checkpoint), str(sst2))
+
+
+@pytest.fixture
+def place(checkpoint, sst2, tmp_path):
+    return Place(str(checkpoint), str(sst2), str(tmp_path / "cache"), ())
+
+
+@pytest.fixture
+def run(plan, place):
+    """(method, density, **given) -> a run that is ready to train, on SST-2."""
+
+    def ready(method: str, density: float = 0.5, **train):
+        trial = plan.trial(Cell(method, "sst2", density, False, 0))
+        return build(replace(trial, train={**trial.train, **train}), place)
+
+    return ready
+
+
+def no_outputs(run) -> Frozen:
+    """What a run needs that has no teacher and no banks."""
+    return Frozen(None, {}, torch.from_numpy(np.array(run.data.train.labels)))
+
+
+def on_base(method) -> tuple[BertModel, MaskedModel]:
+    """A method on BERT-base's geometry, without its memory."""
+    with torch.device("meta"):
+        encoder = BertModel(BertConfig())
+    for name, parameter in encoder.named_parameters():
+        parameter.requires_grad_(method.trains(name))
+    return encoder, MaskedModel(encoder, method, torch.Generator())
+
+
+def zeros_of_base() -> dict[str, torch.Tensor]:
+    """The 72 score matrices of BERT-base at 0, without their memory."""
+    zero = torch.zeros(1)
+    attention = {f"a{i}": zero.expand(768, 768) for i in range(48)}
+    return attention | {f"f{i}": zero.expand(3072, 768) for i in range(24)}
+
+
+def contrast_of(classes: list[int], rows: list[int], vectors: torch.Tensor) -> Step:
+    """A training step whose student and bank say `vectors`."""
+
+    class NoTask:
+        output = CLASSES
+
+    at = torch.tensor(rows)
+    return Step(
+        task=NoTask(),
+        logits=torch.zeros(len(rows), 2),
+        labels=torch.tensor(classes)[at],
+        representation=vectors[at],
+        rows=at,
+        generator=torch.Generator().manual_seed(0),
+        classes=torch.tensor(classes),
+        banks={"b": Bank(vectors)},
+    )
+
+
+# Loading, penalties, schedules ------------------------------------------------------------------
+
+
+def test_pitfall_01_loading_starts_masked_matrices_anew(twelve):
+    stored = load_file(twelve / "model.safetensors")
+    network = trained.build(find_checkpoint(str(twelve)), sst2()).eval()
+    plain = BertModel.from_pretrained(twelve, dtype=torch.float32).eval()
+    masked = MaskedModel(network.encoder, smp_l(1.0, stop=0.5, penalty=400.0), torch.Generator())
+    assert len(masked.layers) == 72
+    for name, layer in masked.layers.items():
+        assert (layer.weight - stored[f"bert.{name}.weight"]).abs().max() == 0
+    masked.refresh(1.0)
+    tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    with torch.no_grad():
+        got = network.encoder(tokens).last_hidden_state
+        assert (got - plain(tokens).last_hidden_state).abs().max() <= 1e-6
+
+
+def test_pitfall_02_the_penalty_is_a_sum_or_one_global_mean():
+    assert mean_sigmoid(zeros_of_base()).item() == 0.5
+    query = mean_sigmoid_gradient(torch.zeros(768, 768), 72)[0, 0].item()
+    inner = mean_sigmoid_gradient(torch.zeros(3072, 768), 72)[0, 0].item()
+    assert query == pytest.approx(1 / (72 * 589_824) * 0.25, rel=1e-6)
+    assert query / inner == pytest.approx(4.0, rel=1e-6)
+
+
+def test_pitfall_03_lambda_scaled_by_the_density_or_over_the_wrong_horizon():
+    released = from_recipe("smp_l").penalty.weight
+    for t, value in ((1000, 16.0769), (10_000, 141.8412), (21_816, 260.6035), (43_632, 372.9465)):
+        assert released(t, T) == pytest.approx(value, abs=1e-4)
+    assert released(0, T) == 0
+    stop = 43_632 / T
+    printed = smp_l(0.03, stop=stop, penalty=400.0, penalty_stop=stop).penalty.weight
+    assert printed(21_816, T) == pytest.approx(350.0, abs=1e-4)
+    asked = resolve(request("smp_l", recipe="paper"))[1]
+    assert asked["penalty_stop"].value == asked["stop"].value
+    density = from_recipe("smp_l").level
+    for t, value in ((1000, 0.934823), (10_000, 0.474237), (21_816, 0.15125), (43_632, 0.03)):
+        assert density(t, T) == pytest.approx(value, abs=1e-6)
+    soft = from_recipe("soft_movement", density=0.1)
+    assert soft.level(36_816, T) == pytest.approx(0.0875, abs=1e-6)
+    assert soft.penalty.weight(0, T) == soft.penalty.weight(12_000, T) == 0
+    final = soft.penalty.weight(T, T)
+    assert soft.penalty.weight(36_816, T) == pytest.approx(final * 0.0875 / 0.1)
+
+
+# Gradients and masks ----------------------------------------------------------------------------
+
+
+def test_pitfall_04_the_score_gradient_is_multiplied_by_the_mask_or_a_slope(run):
+    """y = W' x with W = [2, 3], S = [1, -1], x = [1, 1]: dL/dS = [2, 3], dL/dW = [1, 0]."""
+    encoder = run("dense", 1.0).network.encoder
+    linear = nn.Linear(2, 1, bias=False)
+    linear.weight.data = torch.tensor([[2.0, 3.0]])
+    encoder.encoder.layer = nn.ModuleList([nn.Module()])
+    encoder.encoder.layer[0].output = nn.Module()
+    encoder.encoder.layer[0].output.dense = linear
+    for method in (
+        movement(0.5, start=0.0, stop=1.0),
+        soft_movement(0.5, start=0.0, stop=1.0, penalty=1.0),
+    ):
+        encoder.encoder.layer[0].output.dense = linear
+        model = MaskedModel(encoder, method, torch.Generator())
+        (layer,) = model.layers.values()
+        layer.score.data = torch.tensor([[1.0, -1.0]])
+        model.refresh(0.5)
+        assert layer.mask.tolist() == [[True, False]]
+        layer(torch.ones(1, 2)).sum().backward()
+        model.backward(0.0)
+        assert layer.score.grad.tolist() == [[2.0, 3.0]]
+        assert layer.weight.grad.tolist() == [[1.0, 0.0]]
+
+
+def test_pitfall_05_a_wrong_number_is_kept():
+    scores = {"q": torch.randn(96, 64), "u": torch.zeros(77, 131)}
+    for density in (0.03, 0.1, 0.5, 0.8, 1.0, 1.3):
+        for name, mask in topk_local(scores, density).items():
+            numel = scores[name].numel()
+            assert mask.sum().item() == min(numel, int(density * numel))
+
+
+def test_pitfall_06_ties_after_the_first_step_of_adam():
+    draw = torch.Generator().manual_seed(1)
+    score = torch.randint(-1, 2, (768, 768), generator=draw) * 2e-2
+    for device in DEVICES:
+        mask = keep(score.to(device), int(0.5 * score.numel()))
+        assert mask.sum().item() == 294_912
+        assert torch.equal(mask, keep(score.clone().to(device), int(0.5 * score.numel())))
+        assert torch.equal(mask.cpu(), keep(score, int(0.5 * score.numel())))
+
+
+def test_pitfall_07_the_score_is_taken_without_its_sign_or_times_the_weight(run):
+    score = torch.tensor([[-5.0, 1.0]])
+    assert topk_local({"a": score}, 0.5)["a"].tolist() == [[False, True]]
+    ready = run("movement")
+    layer = next(iter(ready.masked.layers.values()))
+    layer.score.data.copy_(torch.linspace(-5, 1, layer.score.numel()).view_as(layer.score))
+    assert torch.equal(ready.masked.method.score.read(layer), layer.score)
+
+
+def test_pitfall_08_the_optimiser_shrinks_scores(run):
+    ready = run("movement")
+    optimizer, parameters = make_optimizer(ready)
+    for score in ready.masked.trained_scores:
+        score.data.normal_()
+    before = [p.detach().clone() for p in parameters]
+    for _ in range(100):
+        for p in parameters:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, parameters, strict=True))
+
+
+def test_pitfall_09_scores_lose_their_precision(run):
+    ready = run("smp_l")
+    ready.masked.refresh(0.5)
+    tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ready.network.encoder(tokens).last_hidden_state.sum().backward()
+    for layer in ready.masked.layers.values():
+        assert layer.score.dtype == layer.working.dtype == layer.working.grad.dtype == torch.float32
+        layer.working.grad.fill_(1e-8 / 3)
+    ready.masked.backward(0.0)
+    layer = next(iter(ready.masked.layers.values()))
+    assert torch.equal(layer.score.grad, layer.weight * (torch.tensor(1e-8) / 3))
+    assert layer.score.grad.abs().max() > 0
+
+
+def test_pitfall_10_what_must_not_is_masked_or_trained():
+    """Trained names of every method on BERT-base, written down by hand."""
+    layers = "encoder.layer."
+    for entry in methods:
+        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.1)
+        encoder, masked = on_base(method)
+        names = {n for n, p in encoder.named_parameters() if p.requires_grad}
+        every = {n for n, _ in encoder.named_parameters()}
+        frozen = entry.name.startswith("smp") or entry.name == "head_only"
+        free = {n for n in every if not n.startswith("embeddings.")}
+        whole = entry.name in ("dense", "scratch")
+        assert names == (set() if frozen else every if whole else free), entry.name
+        if method.score is not None:
+            assert set(masked.layers) == {n[: -len(".weight")] for n in every if is_matrix(n)}
+            assert len(masked.layers) == 72 and all(n.startswith(layers) for n in masked.layers)
+            assert sum(masked.sizes.values()) == 84_934_656
+        if entry.name.startswith("smp"):
+            assert len(masked.trained_scores) == 72
+            assert sum(s.numel() for s in masked.trained_scores) == 84_934_656
+
+
+def is_matrix(name: str) -> bool:
+    """Q, K, V, O, U, D of a layer, by their names in BERT."""
+    ends = ("query", "key", "value", "output.dense", "intermediate.dense")
+    return "layer." in name and name.endswith(tuple(f"{end}.weight" for end in ends))
+
+
+def test_pitfall_11_a_share_above_one_is_handed_on_without_being_asked():
+    names = [f"encoder.layer.{i}.output.dense" for i in range(12)]
+    scores = {n: torch.full((400, 250), v) for n, v in zip(names, [2.0] + [-1.0] * 11, strict=True)}
+    for temperature, realised in ((1.0, 0.6998), (4.0, 0.7917)):
+        masks = topk_by_type(scores, 0.8, temperature=temperature)
+        kept = sum(mask.sum().item() for mask in masks.values())
+        assert masks[names[0]].all()
+        assert kept / 1_200_000 == pytest.approx(realised, abs=1e-4)
+    masks = topk_by_type(scores, 0.8, redistribute=True)
+    assert sum(m.sum().item() for m in masks.values()) == pytest.approx(960_000, abs=12)
+
+
+def test_pitfall_12_eq_4_is_pooled_over_types():
+    torch.manual_seed(0)
+    centres = {"query": 3.0, "key": 0.0, "value": -1.0, "output": 1.0, "up": -4.0, "down": 0.5}
+    scores = {
+        f"encoder.layer.{i}.{kind}": torch.randn(50, 40) + centre + i / 10
+        for kind, centre in centres.items()
+        for i in range(12)
+    }
+    masks = topk_by_type(scores, 0.1)
+    for kind in centres:
+        own = [f"encoder.layer.{i}.{kind}" for i in range(12)]
+        means = {n: torch.sigmoid(scores[n]).mean().item() for n in own}
+        assert sum(allot(means, 0.1).values()) == pytest.approx(12 * 0.1)
+        kept = sum(masks[n].sum().item() for n in own)
+        assert 12 * 200 - 12 <= kept <= 12 * 200
+        for n in own:
+            share = 0.1 * 12 * means[n] / sum(means.values())
+            assert masks[n].sum().item() == int(share * 2000)
+
+
+def test_pitfall_13_sigmoid_twice_or_the_threshold_on_raw_scores():
+    scores = {"a": torch.tensor([[-2.19, -2.20] * 500])}
+    mask = above_threshold(scores, 0.1)["a"]
+    assert mask[0, 0::2].all() and not mask[0, 1::2].any()
+    assert above_threshold({"a": torch.zeros(30, 30)}, 0.0)["a"].all()
+    method = from_recipe("soft_movement", density=0.1)
+    assert method.level(T, T) == 0.1 and method.level(0, T) == 0.0
+    assert method.mask(scores, method.level(T, T))["a"].sum().item() == 500
+
+
+def test_pitfall_14_the_floor_of_half_a_percent_is_forgotten():
+    for shape, least in (((768, 768), 2_950), ((3072, 768), 11_797)):
+        noise = torch.linspace(0, 1e-3, shape[0] * shape[1]).view(shape)
+        for score in (noise - 50, torch.full(shape, -50.0)):
+            assert above_threshold({"a": score}, 0.1)["a"].sum().item() == least
+
+
+# L0 ---------------------------------------------------------------------------------------------
+
+
+def gate_at(score: float) -> float:
+    return hard_concrete.test(torch.tensor([[score]], dtype=torch.float64), None, None).item()
+
+
+def test_pitfall_15_the_evaluation_gate_is_divided_by_beta_or_made_binary():
+    assert gate_at(2.197) == pytest.approx(0.97998, abs=1e-5)
+    assert gate_at(-2.39790) == pytest.approx(0.0, abs=1e-6)
+    assert gate_at(-2.398) == 0.0 and gate_at(-2.3978) > 0
+    assert gate_at(0.0) == pytest.approx(0.5)
+
+
+def test_pitfall_16_the_penalty_of_l0_lacks_its_shift():
+    assert expected_l0({"a": torch.full((4, 4), 2.197)}).item() == pytest.approx(0.978024, abs=1e-6)
+
+
+def test_pitfall_17_lambda_of_l0_rises():
+    penalty = from_recipe("l0", density=0.1).penalty.weight
+    assert penalty(0, T) == penalty(T // 2, T) == penalty(T, T) > 0
+
+
+# Distillation and heads -------------------------------------------------------------------------
+
+
+def test_pitfall_18_distillation_the_wrong_way_or_without_the_temperature_squared():
+    teacher, student = torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    assert divergence(student, teacher, 1.0).item() == pytest.approx(0.368064, abs=1e-6)
+    assert divergence(teacher, student, 1.0).item() == pytest.approx(0.510826, abs=1e-6)
+    torch.manual_seed(0)
+    one, other = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 3, dtype=torch.float64)
+    four = divergence(2 * one, 2 * other, 2.0) / divergence(one, other, 1.0)
+    assert four.item() == pytest.approx(4.0, rel=1e-12)
+
+
+def test_pitfall_19_distillation_of_a_regression_is_silently_zero():
+    student = torch.tensor([[1.0], [2.5]], requires_grad=True)
+    teacher = torch.tensor([[2.0], [2.0]])
+    assert stsb().output.distillation is regression_distillation
+    stsb().output.distillation(student, teacher, 2.0).backward()
+    assert student.grad.tolist() == [[-1.0], [0.5]]
+
+
+def test_pitfall_20_the_weights_of_distillation():
+    for method in FAMILIES:
+        if method in ("dense", "scratch", "head_only"):
+            continue
+        train, _ = resolve(request(method, distill=True, density=0.1))
+        mix = (train["task_weight"].value, train["teacher_weight"].value)
+        assert mix == ((0.5, 0.5) if method.startswith("smp") else (0.1, 0.9)), method
+        assert train["temperature"].value == 2.0
+
+
+def test_pitfall_21_the_mlm_head_is_left_out_or_the_pooler_used(checkpoint):
+    found = find_checkpoint(str(checkpoint))
+    run_ = mlm_label_words.build(found, sst2()).eval()
+    stock = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    tokens = torch.tensor([[2, 9, 12, 3], [2, 15, 13, 3]])
+    with torch.no_grad():
+        hidden = run_.encoder(tokens).last_hidden_state
+        logits, _ = run_.head(hidden, None)
+        ids = word_ids(found, "sst2", sst2().words)
+        assert (logits - stock(tokens).logits[:, 0, ids]).abs().max() <= 1e-5
+        assert torch.equal(run_.head(hidden, torch.randn(2, 32))[0], logits)
+    assert run_.encoder.pooler is None
+    assert from_recipe("smp_l").head is mlm_label_words
+
+
+def test_pitfall_22_a_label_word_of_several_tokens(checkpoint, tmp_path):
+    """BERT's word pieces, and a byte-level vocabulary as RoBERTa's, where the space belongs to
+    the word."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from zoo.errors import ConfigError
+
+    found = find_checkpoint(str(checkpoint))
+    assert word_ids(found, "mnli", ("Yes", "Maybe", "No")) == [5, 7, 6]
+    with pytest.raises(ConfigError, match="must be one token"):
+        word_ids(found, "t", ("wonderful",))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+    tokenizer.train_from_iterator(["a great a terrible a great a terrible"] * 9, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
+    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=1)
+    config.intermediate_size, config.num_attention_heads = 32, 4
+    BertModel(config).save_pretrained(tmp_path)
+    fast.save_pretrained(tmp_path)
+    byte_level = find_checkpoint(str(tmp_path))
+    words = tokenizer.get_vocab()
+    assert word_ids(byte_level, "sst2", ("terrible", "great")) == [
+        words["Ġterrible"],
+        words["Ġgreat"],
+    ]
+    assert "great" not in words
+    with pytest.raises(ConfigError, match="must be one token"):
+        word_ids(byte_level, "t", ("greatest",))
+
+
+def test_pitfall_23_the_order_of_the_mnli_classes():
+    task = mnli()
+    named = dict(zip(task.labels, task.words, strict=True))
+    assert named == {"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"}
+    released = dict(zip(task.labels, as_released(task).words, strict=True))
+    assert released == {"contradiction": "Yes", "entailment": "Maybe", "neutral": "No"}
+    assert as_released(sst2()).words == sst2().words
+
+
+# The loop ---------------------------------------------------------------------------------------
+
+
+def test_pitfall_24_the_schedule_counts_something_else_than_optimiser_steps(run, monkeypatch):
+    """Masks are made once per update and nowhere else: there are no micro-batches to count, and
+    forward passes, which several could share one update, never move the schedule."""
+    ready = run("movement", 0.1, steps=20, evaluate_every=1)
+    updates = []
+    plain_step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *a: updates.append(1) or plain_step(self, *a)
+    )
+    levels = []
+    ready.masked.method = replace(
+        ready.method, mask=lambda s, level: levels.append(level) or topk_local(s, level)
+    )
+    for step, level, _ in fit(ready, no_outputs(ready)):
+        evaluate(ready, level)
+        assert len(updates) == step and len(levels) == step + 1
+        assert level == levels[-1] == ready.method.level(step, 20)
+        if step == 10:
+            density = ready.masked.remaining().density
+            assert density == pytest.approx(ready.method.level(10, 20), abs=1e-3)
+
+
+def test_pitfall_25_the_number_of_steps_is_not_the_number_taken(run, plan):
+    ready = run("movement", 0.1, evaluate_every=1)
+    taken = [step for step, _, _ in fit(ready, no_outputs(ready))]
+    assert len(taken) == ready.steps == planned_steps(ready.trial.train, 48)
+    assert ready.steps == ready.trial.train["epochs"] * math.ceil(48 / 32)
+    assert rate(T - 1, T, 12_000 / T) < 1e-3
+    assert rate(T, T, 12_000 / T) == 0
+
+
+def test_pitfall_26_evaluation_with_other_masks_than_the_exported_ones(run):
+    ready = run("smp_l", 0.5)
+    *_, (_, level, _) = fit(ready, no_outputs(ready))
+    judged = []
+    for layer in ready.masked.layers.values():
+        layer.register_forward_pre_hook(
+            lambda module, args: judged.append((module, module.working.detach().clone()))
+        )
+    evaluate(ready, level)
+    state = export(ready.network.encoder, ready.masked)
+    names = {id(layer): name for name, layer in ready.masked.layers.items()}
+    assert judged
+    for module, working in judged:
+        assert torch.equal(working, state[f"{names[id(module)]}.weight"])
+        assert torch.equal(working != 0, module.mask)
+    assert abs(ready.masked.remaining().density - 0.5) <= 1e-6
+
+
+def test_pitfall_27_dropout_is_on_in_evaluation(run):
+    ready = run("movement")
+    ready.masked.refresh(0.5)
+    ready.network.train()
+    first = outputs(ready.network, ready.data.train, representations=True)
+    second = outputs(ready.network, ready.data.train, representations=True)
+    assert np.array_equal(first["logits"], second["logits"])
+    assert np.array_equal(first["representations"], second["representations"])
+    assert ready.network.training
+    batches = [ready.network.training, evaluate(ready, 0.5)[0], evaluate(ready, 0.5)[0]]
+    assert batches[1] == batches[2]
+
+
+# CAP-lite ---------------------------------------------------------------------------------------
+
+
+def test_pitfall_28_the_supervised_reduction_of_cap():
+    axes = torch.eye(2)
+    alone = contrast_of([0, 1], [0, 1], axes)
+    equal = contrast_of([0, 0], [0, 1], axes)
+    supervised = Contrast(same_class, banks=("b",), extras=0)
+    unsupervised = Contrast(same_example, banks=("b",), extras=0)
+    assert unsupervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-3)
+    assert supervised(equal).item() == pytest.approx(2.2222525, rel=1e-6)
+    assert supervised(equal).item() != pytest.approx(6.6667575, rel=1e-3)
+    assert supervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-3)
+
+
+def test_pitfall_29_the_own_column_takes_part():
+    one = contrast_of([0], [0], torch.eye(1))
+    assert Contrast(same_example, banks=("b",), extras=0)(one).item() == 0.0
+    assert Contrast(same_class, banks=("b",), extras=0)(one).item() == 0.0
+
+
+# Counting and reporting -------------------------------------------------------------------------
+
+
+def test_pitfall_33_remaining_weights_over_another_base():
+    _, masked = on_base(movement(0.1, start=0.0, stop=1.0))
+    kept = {name: int(0.1 * size) for name, size in masked.sizes.items()}
+    counted = Remaining(kept, masked.sizes, masked.others)
+    assert masked.others == 119_808 and sum(kept.values()) == 8_493_432
+    assert 100 * counted.density == pytest.approx(9.99996, abs=5e-6)
+    assert 100 * counted.encoder_density == pytest.approx(10.1267, abs=5e-5)
+
+
+def test_pitfall_34_masked_weights_drift_into_the_export(run):
+    ready = run("movement", 0.1, lr_weights=1e-2, steps=20)
+    list(fit(ready, no_outputs(ready)))
+    state = export(ready.network.encoder, ready.masked)
+    for name, layer in ready.masked.layers.items():
+        assert (layer.weight[~layer.mask] != 0).all()  # they stand, and have drifted
+        assert torch.equal(state[f"{name}.weight"] != 0, layer.mask)
+
+
+def test_pitfall_35_compilation_or_checkpointing_detaches_the_scores(run):
+    """At least 99 % of a live matrix's scores get a gradient after one batch, whatever wraps the
+    encoder; W' is a leaf outside of any graph, so there is nothing to detach."""
+    tokens = torch.tensor([[2, 9, 12, 8, 3], [2, 15, 13, 7, 3]])
+    for wrap in ("plain", "checkpointing", "compile"):
+        torch.manual_seed(0)
+        ready = run("smp_l")
+        ready.masked.refresh(0.5)
+        encoder = ready.network.encoder.train()
+        if wrap == "checkpointing":
+            encoder.gradient_checkpointing_enable({"use_reentrant": False})
+        call = torch.compile(encoder, backend="aot_eager") if wrap == "compile" else encoder
+        call(tokens).last_hidden_state.pow(3).sum().backward()
+        ready.masked.backward(0.0)
+        for name, layer in ready.masked.layers.items():
+            assert (layer.score.grad != 0).float().mean() >= 0.99, (wrap, name)
+
+
+def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
+    """Half a point off is shown under the target with what was measured; more stands apart."""
+    folder = tmp_path / "suite"
+    for seed, density in enumerate((0.1049, 0.1051)):
+        trial = a_trial(method="l0", seed=seed)
+        remaining = a_result(trial).remaining | {"density": density}
+        save(a_result(trial, remaining=remaining), folder)
+    page = write(folder, figures=False).read_text()
+    target = rows(page)["l0", "10"]
+    assert target[2] == "10.49" and target[5] == "80.0 (1/2, 1 off target)"
+    apart = rows(page[page.index("**Off target**") :])["l0", "10"]
+    assert apart[2:] == ["t", "10.51", "acc 81.0", "1"]
+
+
+def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path):
+    folder = tmp_path / "suite"
+    save(a_result(best={"candidates": 4, "step": 200, "acc": 83.5}), folder)
+    page = write(folder, figures=False).read_text()
+    assert rows(page)["movement", "10"][5].startswith("80.0")
+    both = rows(page[page.index("<details><summary>Last step") :])["movement", "10"]
+    assert both[2:] == ["t acc", "80.0", "83.5", "4"]

@@ -1,0 +1,110 @@
+"""The SMP authors' mask files: bit order, faults, and the label words that belong to them."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import write_parquet
+from zoo.errors import ConfigError
+from zoo.released import as_released, main, read_masks, write_masks
+
+LAYERS = (0, 1, 2, 10, 11)
+KINDS = ("attention.self.query", "attention.self.key", "attention.output.dense", "output.dense")
+SHAPES = {f"encoder.layer.{i}.{kind}": torch.Size((3, 5)) for i in LAYERS for kind in KINDS}
+
+
+def some_masks() -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return {n: torch.rand(shape, generator=draw) < 0.3 for n, shape in SHAPES.items()}
+
+
+def test_bits_stand_in_lexicographic_order_the_first_highest(tmp_path):
+    """By hand: layer 0, 1, 10, 11, 2; inside a layer O, K, Q, D; row by row."""
+    masks = some_masks()
+    write_masks(masks, tmp_path / "m.npy")
+    packed = np.load(tmp_path / "m.npy", allow_pickle=False)
+    order = [
+        f"encoder.layer.{layer}.{kind}"
+        for layer in ("0", "1", "10", "11", "2")
+        for kind in (
+            "attention.output.dense",
+            "attention.self.key",
+            "attention.self.query",
+            "output.dense",
+        )
+    ]
+    bits = [int(bit) for name in order for row in masks[name].tolist() for bit in row]
+    expected = [
+        sum(bit << (7 - place) for place, bit in enumerate(bits[at : at + 8]))
+        for at in range(0, len(bits), 8)
+    ]
+    assert packed.dtype == np.uint8 and packed.tolist() == expected
+
+
+def test_what_was_written_is_read(tmp_path):
+    masks = some_masks()
+    write_masks(masks, tmp_path / "m.npy")
+    again = read_masks(tmp_path / "m.npy", SHAPES)
+    assert list(again) == list(SHAPES)
+    assert all(torch.equal(again[name], masks[name]) for name in SHAPES)
+
+
+def test_bert_base_has_10_616_832_bytes():
+    kinds = dict.fromkeys(("q", "k", "v", "o"), 768 * 768) | dict.fromkeys(("u", "d"), 3072 * 768)
+    assert 12 * sum(kinds.values()) / 8 == 10_616_832
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros(37, np.uint8), r"expected 38 bytes \(uint8\) for the 300 weights"),
+        (np.zeros(38, np.float32), "got float32 of shape"),
+        (np.zeros((2, 19), np.uint8), "got uint8 of shape"),
+        (None, "not a NumPy array"),
+    ],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    path = tmp_path / "m.npy"
+    if content is None:
+        path.write_text("no array")
+    else:
+        np.save(path, content)
+    with pytest.raises(ConfigError, match=message):
+        read_masks(path, SHAPES)
+
+
+def test_a_task_is_judged_with_a_file(checkpoint, tmp_path, capsys, monkeypatch):
+    """All weights kept: what the stock model says with the released words, which MNLI's masks
+    belong to."""
+    from transformers import AutoModelForMaskedLM
+
+    from tasks.glue import mnli
+    from zoo.checkpoint import find_checkpoint, load_tokenizer, word_ids
+
+    texts = ["the cat runs", "a dog barks", "the old dog", "cat"]
+    columns = {"premise": texts, "hypothesis": texts[::-1], "label": [0, 1, 2, 1]}
+    for split in ("train", "validation_matched"):
+        write_parquet(tmp_path / "glue" / "mnli" / f"{split}.parquet", columns)
+    size = 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    np.save(tmp_path / "m.npy", np.full(size // 8, 255, np.uint8))
+    arguments = [str(tmp_path / "m.npy"), "--task", "mnli", "--model", str(checkpoint)]
+    monkeypatch.setattr("sys.argv", ["released", *arguments, "--data-dir", str(tmp_path)])
+    assert main() == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "remaining weights 100.0000%"
+    assert said[1] == "label words entailment = Maybe, neutral = No, contradiction = Yes"
+    found = find_checkpoint(str(checkpoint))
+    model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32).eval()
+    ids = word_ids(found, "mnli", as_released(mnli()).words)
+    right = 0
+    for premise, hypothesis, label in zip(*columns.values(), strict=True):
+        batch = load_tokenizer(found)(premise, hypothesis, return_tensors="pt")
+        right += int(model(**batch).logits[0, 0, ids].argmax()) == label
+    assert said[-1] == f"acc_m {100 * right / 4:.2f}"
+
+
+def test_a_wrong_file_is_one_line(checkpoint, tmp_path, capsys, monkeypatch):
+    arguments = [str(tmp_path / "absent.npy"), "--task", "mnl", "--model", str(checkpoint)]
+    monkeypatch.setattr("sys.argv", ["released", *arguments])
+    assert main() == 2
+    assert "did you mean 'mnli'" in capsys.readouterr().err
