@@ -54,10 +54,9 @@ def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):
         assert code == 0 and "seeds 3 " in out
         blocks = out.split(f"on sst2, recipe {recipe}\n")[1:]
         assert len(blocks) == 3
-        smp = {
-            line.split()[0]: " ".join(line.split()[1:]) for line in blocks[2].splitlines() if line
-        }
+        lines = [line for line in blocks[2].splitlines() if re.match(r"  \S", line)]
+        smp = {line.split()[0]: " ".join(line.split()[1:]) for line in lines}
         assert smp["lr_scores"].startswith("0.02 ") and smp["penalty"].startswith("400 ")
         assert smp["teacher_weight"].startswith("0.5" if recipe == "released" else "1 ")
         assert ("mlm_label_words" in smp["head"]) == (recipe == "released")
-        assert all(text for text in smp.values())
+        assert all(len(line.split()) >= 3 for line in lines)
