@@ -19,9 +19,21 @@ from methods.movement import movement, soft_movement
 from methods.smp import smp_l
 from tasks.glue import mnli, sst2, stsb
 from tests.helpers import a_result, a_trial, save_checkpoint
+from tests.test_compact import (
+    difference,
+    masked_states,
+    pruned,
+    scaled_by_what_is_left,
+    without_heads_that_lost_a_part,
+    without_inner_bias,
+    without_query_bias,
+    without_value_bias,
+    worst,
+)
 from tests.test_leaderboard import rows
 from zoo.build import Place, build, planned_steps
 from zoo.checkpoint import find_checkpoint, word_ids
+from zoo.compact import compact
 from zoo.gates import hard_concrete
 from zoo.heads import mlm_label_words, trained
 from zoo.losses import (
@@ -546,6 +558,46 @@ def test_pitfall_29_the_own_column_takes_part():
     assert Contrast(same_class, banks=("b",), extras=0)(one).item() == 0.0
 
 
+# Compaction -------------------------------------------------------------------------------------
+
+
+def test_pitfall_30_biases_of_dead_rows_are_forgotten(monkeypatch):
+    for dtype, most in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+        model, state = pruned(dtype=dtype)
+        assert difference(model, state) < most
+    assert worst(monkeypatch, "compact_heads", without_query_bias) > 1e-2
+    assert worst(monkeypatch, "compact_heads", without_value_bias) > 1e-2
+    assert worst(monkeypatch, "compact_inner", without_inner_bias) > 1e-2
+    assert worst(monkeypatch, "compact_heads", without_heads_that_lost_a_part) > 1e-2
+
+
+def test_pitfall_31_logits_are_scaled_by_what_is_left_of_a_head(monkeypatch):
+    """A head of 64 dimensions that keeps 3 still divides by 8."""
+    config = BertConfig(vocab_size=20, hidden_size=128, num_hidden_layers=1)
+    config.num_attention_heads, config.intermediate_size = 2, 64
+    model = BertModel(config, add_pooling_layer=False)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for part in ("query", "key"):
+        state[f"encoder.layer.0.attention.self.{part}.weight"][[*range(3, 64), *range(67, 128)]] = 0
+    (layer,) = compact(model, state).layers
+    assert layer.query.weight.shape == (2 * 3, 128)
+    assert layer.scale == 1 / 8
+    assert worst(monkeypatch, "compact_heads", scaled_by_what_is_left) > 1e-2
+
+
+def test_pitfall_32_a_head_whose_keys_are_dead_is_removed(monkeypatch):
+    """It attends evenly, and what it reads still counts."""
+    model, state = pruned()
+    before = masked_states(model, state)
+    head = slice(0, 8)
+    state["encoder.layer.2.attention.self.key.weight"][head] = 0
+    even = masked_states(model, state)
+    assert difference(model, state) < 1e-10
+    state["encoder.layer.2.attention.output.dense.weight"][:, head] = 0
+    removed = masked_states(model, state)
+    assert (even - removed).abs().max() > 1e-2 < (even - before).abs().max()
+
+
 # Counting and reporting -------------------------------------------------------------------------
 
 
@@ -583,6 +635,102 @@ def test_pitfall_35_compilation_or_checkpointing_detaches_the_scores(run):
         ready.masked.backward(0.0)
         for name, layer in ready.masked.layers.items():
             assert (layer.score.grad != 0).float().mean() >= 0.99, (wrap, name)
+
+
+# Methods that are not in the zoo ----------------------------------------------------------------
+
+ELSEWHERE = {
+    "supertickets": "P-36: importance takes the absolute value per position, so +1 and -1 count 2;"
+    " P-37: every layer keeps a head at level 8, and 60,358,656 parameters go",
+    "coreset": "P-38: over 20,000 draws the mean of Q_c^T K_c is within 3 standard errors of Q^T K,"
+    " probabilities are not negative and sum to 1; P-39: Q and K share their indices",
+    "layerdrop": "P-40: evaluation runs 12 layers, training 12 (1 - p) within 0.1 over 10,000 draws",
+}
+"""What a test must hold as soon as the zoo has one of these."""
+
+
+def absent(name: str) -> None:
+    """Fail with what to test if a method of this name, or of a variant, has been registered."""
+    there = [entry.name for entry in methods if name in entry.name.replace("_", "")]
+    assert not there, f"{there[0]} is registered: replace this by {ELSEWHERE[name]}"
+
+
+def trained_briefly(run, name: str):
+    """A run of a registered method on SST-2 after some steps, and its frozen outputs."""
+    given = {"density": 1.0} if not methods[name].facts.get("prunes", True) else {"density": 0.3}
+    return run(name, steps=6, **given)
+
+
+SIMPLE = [entry.name for entry in methods if entry.name not in ("cap_lite", "soft_movement", "l0")]
+"""Methods that need no teacher and no published penalty on SST-2; the others build on these."""
+
+
+def test_pitfall_36_importance_is_summed_over_positions_before_its_absolute_value():
+    """No method reads activations or keeps a statistic: `observe` is the only seat for one."""
+    absent("supertickets")
+    for entry in methods:
+        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.1)
+        assert method.score is None or method.score.observe is None, entry.name
+
+
+def test_pitfall_37_a_layer_loses_all_its_heads():
+    """Masks choose single weights, and every mask function leaves some in every matrix, even where
+    its scores are by far the lowest."""
+    absent("supertickets")
+    shapes = {f"encoder.layer.{i}.{kind}": (96, 64) for i in range(3) for kind in ("x", "y")}
+    torch.manual_seed(0)
+    scores = {n: torch.randn(s) - 50 * n.startswith("encoder.layer.1") for n, s in shapes.items()}
+    for entry in methods:
+        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.03)
+        if method.score is not None and entry.name != "l0":
+            masks = method.mask(scores, method.level(T, T))
+            assert all(mask.any() for mask in masks.values()), entry.name
+
+
+def test_pitfall_38_sampled_weights_are_not_scaled(run):
+    """No method samples or scales: W' is W or nothing, but for L0's gates, which are what they are
+    by definition."""
+    absent("coreset")
+    for method in SIMPLE:
+        ready = trained_briefly(run, method)
+        list(fit(ready, no_outputs(ready)))
+        for layer in ready.masked.layers.values():
+            assert torch.equal(layer.working, torch.where(layer.mask, layer.weight, 0.0)), method
+
+
+def test_pitfall_39_q_and_k_are_sampled_apart():
+    """No method draws indices of dimensions at all: only scores enter a mask, and each matrix has
+    its own."""
+    absent("coreset")
+    torch.manual_seed(0)
+    shapes = {f"encoder.layer.{i}.{kind}": (96, 64) for i in range(2) for kind in ("q", "k")}
+    scores = {name: torch.randn(shape) for name, shape in shapes.items()}
+    for entry in methods:
+        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.3)
+        if method.score is not None:
+            level = method.level(T, T)
+            first, second = method.mask(scores, level), method.mask(scores, level)
+            assert all(torch.equal(first[n], second[n]) for n in shapes), entry.name
+
+
+def test_pitfall_40_layers_are_dropped_in_evaluation_or_rescaled(run):
+    """Every layer runs once per forward pass in training and in evaluation, with every method."""
+    absent("layerdrop")
+    for method in SIMPLE:
+        ready = trained_briefly(run, method)
+        encoder = ready.network.encoder
+        whole, layers = count_passes([encoder]), count_passes(encoder.encoder.layer)
+        *_, (_, level, _) = fit(ready, no_outputs(ready))
+        evaluate(ready, level)
+        assert len(layers) == 2 * len(whole) > 12, method
+
+
+def count_passes(modules) -> list[int]:
+    """A list that grows with every forward pass of one of the modules."""
+    passes: list[int] = []
+    for module in modules:
+        module.register_forward_hook(lambda *_: passes.append(1))
+    return passes
 
 
 def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
