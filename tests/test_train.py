@@ -140,6 +140,16 @@ def test_students_learn_from_the_dense_trial_of_their_seed(planner, place):
     assert run_trial(contrasted, place).status == "ok"
 
 
+def test_cap_lite_without_its_losses_is_movement_with_distillation_bit_for_bit(planner, place):
+    none = (("unsupervised", 0.0), ("supervised", 0.0))
+    teacher, plain = planner.jobs([cell("movement", distill=True)])
+    *_, bare = planner.jobs([cell("cap_lite", distill=True, given=none)])
+    run_trial(teacher.trial, replace(place, keep_outputs=True))
+    first, second = run_trial(plain.trial, place), run_trial(bare.trial, place)
+    assert first.digests == second.digests and first.metrics == second.metrics
+    assert [point["loss"] for point in first.curve] == [point["loss"] for point in second.curve]
+
+
 def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
     trial = planner.trial(cell("dense"))
     run = build(trial, place)

@@ -4,8 +4,8 @@ Every method gets the same effort: six candidates of its learning rates (and pen
 the mean over the laboratory's tasks of each task's first metric at 10 % remaining weights, on
 seeds that no suite uses. Methods that drive a penalty are judged at 10 % too, between the runs of
 a ladder of penalties. Then, with what was chosen, a longer ladder says which penalty leaves how
-many weights. Writes zoo/laboratory.csv and the laboratory's rows of zoo/penalties.csv.
-Interrupted, it goes on.
+many weights, and runs at what lies between its rungs for the suites' densities refine it. Writes
+zoo/laboratory.csv and the laboratory's rows of zoo/penalties.csv. Interrupted, it goes on.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from zoo import recipes
 from zoo.build import Place
-from zoo.errors import BenchmarkError
+from zoo.errors import BenchmarkError, ConfigError
 from zoo.launch import RayTune, pending
 from zoo.plan import TEACHER, Job, Planner
 from zoo.progress import Progress
@@ -34,6 +34,8 @@ BOTH = tuple((w, s) for w in (1e-3, 2e-3, 4e-3) for s in (0.03, 0.1))
 SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (40.0, 400.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
+REFINEMENTS = 2
+TARGETS = (0.5, 0.1, 0.03)
 LONG = (1.0, 10.0, 30.0, 100.0, 150.0, 225.0, 350.0, 600.0, 1200.0, 3000.0, 10000.0)
 
 Given = tuple[tuple[str, float], ...]
@@ -75,6 +77,14 @@ class Laboratory:
         self.folder, self.cache = results / "calibration", results / ".cache"
         plugins = tuple(find_plugin(name) for name in BUILT_IN)
         self.place = Place(TINY.model, None, str(self.cache), plugins)
+
+    def knows(self, cell: Cell) -> bool:
+        """Whether the recipes give a cell all its values."""
+        try:
+            self.planner.values(cell)
+        except ConfigError:
+            return False
+        return True
 
     def run(self, wanted: Iterable[Cell]) -> dict[Cell, Result]:
         """The result of every cell; raises if a trial failed."""
@@ -170,16 +180,45 @@ def measure(laboratory: Laboratory) -> None:
         for cell in ladder_cells(method, (), LONG, distill, seeds)
     ]
     found = laboratory.run(wanted)
+    header, rows = read(recipes.PENALTIES_FILE)
+    others = [row for row in rows if row[0] != "tiny"]
+    write(recipes.PENALTIES_FILE, header, others + measured(found))
+
+
+def measured(found: Mapping[Cell, Result]) -> list[list[str]]:
+    """Rows of zoo/penalties.csv: the mean over seeds of the weights that a penalty left."""
     groups: dict[tuple[str, str, str, float], list[float]] = {}
     for cell, result in found.items():
-        key = (cell.method, cell.task, "yes" if cell.distill else "no", dict(cell.given)["penalty"])
+        flag, penalty = "yes" if cell.distill else "no", result.trial.hyper["penalty"]
+        key = (cell.method, cell.task, flag, penalty)
         groups.setdefault(key, []).append(100 * result.remaining["density"])
-    rows = [
+    return [
         ["tiny", *key[:3], f"{key[3]:g}", f"{mean(v):.4f}"] for key, v in sorted(groups.items())
     ]
-    with recipes.PENALTIES_FILE.open(newline="") as file:
-        header, *others = csv.reader(file)
-    write(recipes.PENALTIES_FILE, header, [row for row in others if row[0] != "tiny"] + rows)
+
+
+def refine(laboratory: Laboratory) -> None:
+    """Run at the penalties that zoo/penalties.csv gives now for the suites' densities, where it
+    gives one, and add what they left."""
+    recipes.penalty_runs.cache_clear()
+    wanted = [
+        Cell(method, task, density, distill, seed)
+        for method in recipes.PENALTY_DRIVEN
+        for task, density in product(TINY.tasks, TARGETS)
+        for distill, seeds in ((False, SEEDS), (True, SEEDS[:1]))
+        for seed in seeds
+    ]
+    found = laboratory.run(cell for cell in wanted if laboratory.knows(cell))
+    header, rows = read(recipes.PENALTIES_FILE)
+    write(recipes.PENALTIES_FILE, header, rows + measured(found))
+    recipes.penalty_runs.cache_clear()
+
+
+def read(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of comma-separated values."""
+    with path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, rows
 
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -199,6 +238,8 @@ def main() -> int:
         laboratory = Laboratory(options.results.resolve())
         choose(laboratory, list(recipes.FAMILIES))
         measure(laboratory)
+        for _ in range(REFINEMENTS):
+            refine(laboratory)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
