@@ -1,24 +1,35 @@
 """The markdown page of a suite: tables, figures, what is missing, how to run a row again."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from leaderboard.collect import Board, RowKey, Table, collect
+from leaderboard.collect import Board, RowKey, Table, collect, reference
+from leaderboard.compare import (
+    RANKED,
+    best_cells,
+    compare,
+    comparison_grid,
+    overall,
+    overall_grid,
+    reference_of,
+)
 from leaderboard.figures import draw
+from leaderboard.formats import Grid, comma_separated, latex, markdown, plain_text
 from leaderboard.tables import (
     BELOW_MAJORITY,
     OFF_TARGET,
-    cost_table,
+    cost_grid,
     in_order,
-    main_table,
-    off_target_table,
-    plain_text,
-    selection_table,
+    main_grid,
+    off_target_grid,
+    selection_grid,
 )
 from zoo.trial import Result, write_whole
 
-PAGE, COSTS, FIGURES = "LEADERBOARD.md", "COSTS.md", "figures"
+PAGE, COSTS, FIGURES, TABLES = "LEADERBOARD.md", "COSTS.md", "figures", "tables"
+REFERENCE = "magnitude"
+"""The method that others are compared with unless another is named."""
 
 SMALL_PRINT = f"""\
 - **±** is the sample standard deviation over seeds (ddof = 1); *(n/planned)* counts the seeds
@@ -36,12 +47,23 @@ SMALL_PRINT = f"""\
 - Metrics are those of the **last step** on the evaluation set; no checkpoint is selected on it.
   What selecting the best evaluation on that same set would give stands beside it, never ranked.
   Δ dense is the difference of the means, in points of each task's first metric.
+- **Bold** is better than every other method at its target beyond the 95 % interval of the
+  difference (Welch), with at least {RANKED} seeds each; nothing is ranked with fewer.
+- **Comparisons**: intervals are 95 %. *Over seeds* is how a method varies when it is run again: t
+  interval of the mean, Welch's of a difference, p by exact permutation of the seeds, corrected by
+  Holm over the table; *seeds to see it* have 80 % power for the difference found. *± of the
+  evaluation set* is how the score would vary on other examples. *Over examples* compares the same
+  seeds on the same examples (McNemar's test for one seed): it sees smaller differences and says
+  nothing of other seeds. *Over all tasks*: stratified bootstrap of the first metrics.
 """
 
 
-def write(folder: Path, out: Path | None = None, *, figures: bool = True) -> Path:
-    """Write the page, the costs and (unless told not to) the figures of a suite's folder into `out`
-    (default: the same folder). Returns the page's path. Raises StorageError."""
+def write(
+    folder: Path, out: Path | None = None, *, figures: bool = True, against: str = REFERENCE
+) -> Path:
+    """Write the page, the tables, the costs and (unless told not to) the figures of a suite's
+    folder into `out` (default: the same folder). Methods are compared with the method `against`.
+    Returns the page's path. Raises StorageError."""
     out = out or folder
     board = collect(folder)
     drawn, trouble = [], ""
@@ -49,34 +71,75 @@ def write(folder: Path, out: Path | None = None, *, figures: bool = True) -> Pat
         drawn = draw(board, out / FIGURES) if figures else []
     except Exception as error:  # the tables stand without them
         trouble = f"{type(error).__name__}: {error}"
-    write_whole(out / COSTS, costs(board).encode())
-    write_whole(out / PAGE, render(board, drawn, trouble).encode())
+    for name, text in files(board, against).items():
+        write_whole(out / name, text.encode())
+    write_whole(out / PAGE, render(board, drawn, trouble, against=against).encode())
     return out / PAGE
 
 
-def render(board: Board, drawn: Iterable[tuple[str, Path]], trouble: str = "") -> str:
+def files(board: Board, against: str) -> dict[str, str]:
+    """Everything beside the page and its figures: costs, and each table as LaTeX and CSV."""
+    found = {COSTS: costs(board)}
+    for number, table in enumerate(board.tables, 1):
+        for name, grid in grids(board, table, against).items():
+            stem = f"{TABLES}/{number}-{name}"
+            found[f"{stem}.tex"], found[f"{stem}.csv"] = latex(grid), comma_separated(grid)
+    return found
+
+
+def grids(board: Board, table: Table, against: str) -> dict[str, Grid]:
+    """The tables of one key by name; those without rows are left out."""
+    plain, against = reference(board, table) or table, reference_of(table, against)
+    found = {
+        "methods": main_grid(board, table, best_cells(table)),
+        "off-target": off_target_grid(table),
+        "comparisons": comparison_grid(compare(table, plain, against), against),
+        "over-tasks": overall_grid(overall(table, against), against),
+        "selection": selection_grid(table),
+    }
+    return {name: grid for name, grid in found.items() if grid.rows}
+
+
+def render(
+    board: Board,
+    drawn: Iterable[tuple[str, Path]],
+    trouble: str = "",
+    *,
+    against: str = REFERENCE,
+) -> str:
     """The page as markdown: a pure function of the board, the figures' names, and why there are
     none."""
     parts = [f"# {plain_text(board.suite)}", *_head(board)]
     for table in board.tables:
-        parts += [f"## {title(table)}", *_notes(table), main_table(board, table), *_beside(table)]
+        shown = {name: markdown(grid) for name, grid in grids(board, table, against).items()}
+        parts += [f"## {title(table)}", *_notes(table), *_shown(shown)]
     parts += [f"The figures could not be drawn: {plain_text(trouble)}"] if trouble else []
     for caption, path in drawn:
         parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
     parts += [*_troubles(board), *_commands(board), "## Small print", SMALL_PRINT.rstrip()]
-    parts += [f"Seconds and memory stand in [{COSTS}]({COSTS})."]
+    parts += [f"Seconds and memory stand in [{COSTS}]({COSTS}), every table as LaTeX and CSV in"]
+    parts[-1] += f" `{TABLES}/`."
     return "\n\n".join(parts) + "\n"
 
 
-def _beside(table: Table) -> list[str]:
-    """What stands under a main table: runs off their target, and what selection would give."""
-    parts = []
-    away, chosen = off_target_table(table), selection_table(table)
-    if away:
-        parts += [f"**Off target** by more than {OFF_TARGET:g} points of remaining weights:", away]
-    if chosen:
-        title = "Last step and best evaluation side by side"
-        parts.append(f"<details><summary>{title}</summary>\n\n{chosen}\n\n</details>")
+FOLDED = {
+    "comparisons": "Is it more than noise: differences with intervals, seed by seed and over"
+    " examples",
+    "over-tasks": "Over all tasks",
+    "selection": "Last step and best evaluation side by side",
+}
+
+
+def _shown(tables: Mapping[str, str]) -> list[str]:
+    """The main table, runs off their target, and the rest folded."""
+    parts = [tables["methods"]] if "methods" in tables else []
+    if "off-target" in tables:
+        parts.append(f"**Off target** by more than {OFF_TARGET:g} points of remaining weights:")
+        parts.append(tables["off-target"])
+    for name, words in FOLDED.items():
+        if name in tables:
+            head = f"<details><summary>{words}</summary>"
+            parts.append(f"{head}\n\n{tables[name]}\n\n</details>")
     return parts
 
 
@@ -87,7 +150,7 @@ def costs(board: Board) -> str:
         "Means over seeds, evaluation included in seconds.",
     ]
     for table in board.tables:
-        parts += [f"## {title(table)}", cost_table(table)]
+        parts += [f"## {title(table)}", markdown(cost_grid(table))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,10 +1,9 @@
 """Tables: rows of methods by remaining weights, cells of mean and spread over seeds."""
 
-from collections.abc import Iterable, Iterator, Sequence
-
-from tabulate import tabulate
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
+from leaderboard.formats import Grid
 from leaderboard.statistics import mean, sample_std
 from zoo.trial import Result
 
@@ -129,13 +128,14 @@ def label(row: RowKey, results: Sequence[Result]) -> str:
     return f"{name} ({row.variant})" if row.variant else name
 
 
-def main_table(board: Board, table: Table) -> str:
-    """The table of methods as markdown."""
+def main_grid(board: Board, table: Table, best: Collection[tuple[RowKey, str, str]]) -> Grid:
+    """The table of methods; `best` are the (row, task, metric) to stress."""
     plain = reference(board, table)
     source = plain or table
     tasks = table.tasks
     columns = [(task, metric) for task in tasks for metric in metrics_of(table, task)]
     header = ["Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable"]
+    first = len(header)
     header += [f"{task} {metric}" for task, metric in columns]
     header += [f"Δ dense ({', '.join(tasks)})"]
     body = [_majority_row(source, tasks, columns)]
@@ -143,12 +143,15 @@ def main_table(board: Board, table: Table) -> str:
     if plain is not None:
         teachers = [row for row in in_order(plain.rows) if row.method == "dense"]
         body += [_row(plain, source, row, tasks, columns) for row in teachers]
+    above = len(body)
     body += [_row(table, source, row, tasks, columns) for row in rows]
-    alignment = ["left"] + ["right"] * (len(header) - 1)
-    escaped = [[plain_text(entry) for entry in line] for line in body]
-    return tabulate(
-        escaped, [plain_text(h) for h in header], "pipe", disable_numparse=True, colalign=alignment
-    )
+    bold = {
+        (above + i, first + j)
+        for i, row in enumerate(rows)
+        for j, column in enumerate(columns)
+        if (row, *column) in best
+    }
+    return Grid(header, body, frozenset(bold))
 
 
 def _row(
@@ -191,8 +194,8 @@ def _majority_row(
     return ["majority class", "", "", "", "", *scores, ""]
 
 
-def off_target_table(table: Table) -> str:
-    """Runs that missed their target, at what they measured; "" if there are none."""
+def off_target_grid(table: Table) -> Grid:
+    """Runs that missed their target, at what they measured."""
     body = []
     for row, task, cell in entries(table):
         away = [result for result in cell.ok if off_target(result)]
@@ -208,11 +211,11 @@ def off_target_table(table: Table) -> str:
                 [label(row, away), target, task, measured, ", ".join(scores), ", ".join(seeds)]
             )
     header = ["Method", "Target %", "Task", "Remaining weights % (measured)", "Scores", "Seeds"]
-    return _pipes(header, body)
+    return Grid(header, body)
 
 
-def selection_table(table: Table) -> str:
-    """The last step beside the best evaluation at the final density; "" if nothing was judged."""
+def selection_grid(table: Table) -> Grid:
+    """The last step beside the best evaluation at the final density."""
     body = []
     for row, task, cell in entries(table):
         for metric in metrics_of(table, task):
@@ -228,7 +231,7 @@ def selection_table(table: Table) -> str:
                 name = label(row, judged)
                 body.append([name, target, f"{task} {metric}", last, spread_text(best), number])
     header = ["Method", "Target %", "Metric", "Last step", "Best evaluation", "Chosen from"]
-    return _pipes(header, body)
+    return Grid(header, body)
 
 
 def entries(table: Table) -> Iterator[tuple[RowKey, str, Cell]]:
@@ -239,14 +242,7 @@ def entries(table: Table) -> Iterator[tuple[RowKey, str, Cell]]:
                 yield row, task, table.cells[row, task]
 
 
-def _pipes(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    if not body:
-        return ""
-    escaped = [[plain_text(entry) for entry in line] for line in body]
-    return tabulate(escaped, header, "pipe", disable_numparse=True)
-
-
-def cost_table(table: Table) -> str:
+def cost_grid(table: Table) -> Grid:
     """Seconds and memory per trial, means over seeds; not reproducible, hence apart."""
     body = []
     for row, task, cell in entries(table):
@@ -260,13 +256,4 @@ def cost_table(table: Table) -> str:
             name, target = label(row, cell.ok), f"{100 * row.density:g}"
             body.append([name, target, task, *numbers, ", ".join(devices)])
     header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
-    return _pipes(header, body)
-
-
-MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})
-"""What means something to markdown or HTML, as entities; underscores inside words do not."""
-
-
-def plain_text(text: str) -> str:
-    """Text that changes no column, tag or link of a markdown page; one line."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split()).translate(MARKUP)
+    return Grid(header, body)

@@ -320,6 +320,9 @@ def test_pitfall_11_a_share_above_one_is_handed_on_without_being_asked():
         kept = sum(mask.sum().item() for mask in masks.values())
         assert masks[names[0]].all()
         assert kept / 1_200_000 == pytest.approx(realised, abs=1e-4)
+    as_released_masks = from_recipe("smp_s", density=0.8).mask(scores, 0.8)
+    kept = sum(mask.sum().item() for mask in as_released_masks.values())
+    assert kept / 1_200_000 == pytest.approx(0.7917, abs=1e-4)
     masks = topk_by_type(scores, 0.8, redistribute=True)
     assert sum(m.sum().item() for m in masks.values()) == pytest.approx(960_000, abs=12)
 
