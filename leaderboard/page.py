@@ -16,6 +16,7 @@ from leaderboard.compare import (
 )
 from leaderboard.figures import draw
 from leaderboard.formats import Grid, comma_separated, latex, markdown, plain_text
+from leaderboard.published import published_grid
 from leaderboard.tables import (
     BELOW_MAJORITY,
     OFF_TARGET,
@@ -55,6 +56,10 @@ SMALL_PRINT = f"""\
   evaluation set* is how the score would vary on other examples. *Over examples* compares the same
   seeds on the same examples (McNemar's test for one seed): it sees smaller differences and says
   nothing of other seeds. *Over all tasks*: stratified bootstrap of the first metrics.
+- **Published numbers** are other people's, with their source (leaderboard/published.csv); conflicts
+  between sources are several rows. They are compared only on the same model, the whole data, the
+  released recipe and its full length, and never averaged into ours. L0 and soft-movement cells of
+  the Movement paper are interpolations between two runs of one seed.
 """
 
 
@@ -96,6 +101,7 @@ def grids(board: Board, table: Table, against: str) -> dict[str, Grid]:
         "comparisons": comparison_grid(compare(table, plain, against), against),
         "over-tasks": overall_grid(overall(table, against), against),
         "selection": selection_grid(table),
+        "published": published_grid(table),
     }
     return {name: grid for name, grid in found.items() if grid.rows}
 
@@ -127,6 +133,7 @@ FOLDED = {
     " examples",
     "over-tasks": "Over all tasks",
     "selection": "Last step and best evaluation side by side",
+    "published": "Published numbers beside ours",
 }
 
 

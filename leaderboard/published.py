@@ -1,0 +1,139 @@
+"""Published numbers beside ours: never averaged in, and compared only where they can be."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from leaderboard.collect import RowKey, Table
+from leaderboard.formats import Grid
+from leaderboard.statistics import mean, sample_std
+from leaderboard.tables import at_target, entries, label, metrics_of, spread_text, values
+from zoo.trial import Result
+
+FILE = Path(__file__).with_name("published.csv")
+"""Every cell of the papers' tables and of their authors' run log, conflicts as several rows."""
+SAME_DENSITY = 0.0051
+"""Published run logs give measured remaining weights; half a point stands at a target."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """One printed number. `name` is our method that reproduces it, or empty; `distill` is yes, no
+    or not stated; `mean` in percent, None where only a spread is printed."""
+
+    source: str
+    table: str
+    method: str
+    name: str
+    model: str
+    distill: str
+    density: float
+    task: str
+    metric: str
+    mean: float | None
+    std: float | None
+    seeds: int | None
+    note: str
+
+
+@lru_cache
+def published() -> tuple[Published, ...]:
+    """All rows of the file that hold one number or none."""
+    found = []
+    with FILE.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            try:
+                number = float(row["mean"]) if row["mean"] else None
+            except ValueError:  # two figures in one cell, as printed
+                continue
+            found.append(
+                Published(
+                    source=row["source"],
+                    table=row["table"],
+                    method=row["method"],
+                    name=row["name"],
+                    model=row["model"],
+                    distill=row["distill"],
+                    density=float(row["density"]),
+                    task=row["task"],
+                    metric=row["metric"],
+                    mean=number,
+                    std=float(row["std"]) if row["std"] else None,
+                    seeds=int(row["seeds"]) if row["seeds"] else None,
+                    note=row["note"],
+                )
+            )
+    return tuple(found)
+
+
+def of_cell(table: Table, row: RowKey, task: str, metric: str) -> list[Published]:
+    """Printed means of a cell, in the order of the file: those of the table's model, or all if
+    there is none; dense ones stand in every table."""
+    dense = row.method == "dense"
+    found = [
+        p
+        for p in published()
+        if (p.name, p.task, p.metric) == (row.method, task, metric)
+        and p.mean is not None
+        and abs(p.density - row.density) <= SAME_DENSITY
+        and (dense or p.distill == ("yes" if table.key.distill else "no"))
+    ]
+    return [p for p in found if p.model == table.key.model] or found
+
+
+def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
+    """Why a cell cannot be compared with a printed number; "" if it can."""
+    key = table.key
+    if key.model != printed.model:
+        return f"other model ({printed.model})"
+    if key.max_steps:
+        return "shortened"
+    if key.recipe != "released":
+        return f"recipe {key.recipe}"
+    task = results[0].trial.task
+    if any(note.startswith(f"{task}:") and " of " in note for note in results[0].notes):
+        return "part of the data"
+    return ""
+
+
+def verdict(ours: Sequence[float], printed: Published) -> str:
+    """'within noise', 'above' or 'below': two standard errors of the difference; where the source
+    prints no spread, ours stands for it."""
+    spread = sample_std(ours)
+    if spread is None or printed.mean is None:
+        return "one seed"
+    theirs = spread if printed.std is None else printed.std
+    error = math.sqrt(spread**2 / len(ours) + theirs**2 / (printed.seeds or 1))
+    difference = mean(ours) - printed.mean
+    if abs(difference) <= 1.96 * error + 0.05:  # printed to one decimal
+        return "within noise"
+    return "above" if difference > 0 else "below"
+
+
+def published_grid(table: Table) -> Grid:
+    """Our cells that have a printed counterpart, with every source that prints one."""
+    rows: list[list[str]] = []
+    for row, task, cell in entries(table):
+        there = at_target(cell)
+        for metric in metrics_of(table, task):
+            ours = values(there, metric)
+            for printed in of_cell(table, row, task, metric) if ours else ():
+                reason = why_not(table, there, printed)
+                std = "" if printed.std is None else f" ± {printed.std:g}"
+                where = f"{printed.source}, {printed.table}".rstrip(", ")
+                rows.append(
+                    [
+                        label(row, there),
+                        f"{100 * row.density:g}",
+                        f"{task} {metric}",
+                        f"{spread_text(ours)} (n = {len(ours)})",
+                        f"{printed.mean:g}{std}",
+                        f"not comparable: {reason}" if reason else verdict(ours, printed),
+                        "; ".join(filter(None, (where, printed.note))),
+                    ]
+                )
+    header = ["Method", "Target %", "Metric", "Ours", "Paper", "Verdict", "Source"]
+    return Grid(header, rows)

@@ -1,0 +1,97 @@
+"""Published numbers: what stands in the file, and where it may stand beside ours."""
+
+import pytest
+from scipy import stats
+
+from leaderboard.collect import Key, RowKey, Table, collect
+from leaderboard.published import of_cell, published, published_grid
+from leaderboard.statistics import holm, welch_of
+from tests.helpers import a_result, a_trial
+from zoo.registry import methods
+from zoo.trial import save
+
+
+def a_table(distill: bool) -> Table:
+    return Table(Key("base", "bert-base-uncased", "m", "released", 0, "", distill))
+
+
+def test_known_cells():
+    """SMP, Table 1, and the Movement authors' run log, by hand."""
+    assert {p.name for p in published()} - {""} <= {entry.name for entry in methods}
+    plain, taught = a_table(distill=False), a_table(distill=True)
+    dense = of_cell(plain, RowKey(1.0, "dense"), "mnli", "acc_m")
+    assert {p.mean for p in dense} == {84.5, 84.493}
+    smp_s = of_cell(plain, RowKey(0.03, "smp_s"), "mnli", "acc_m")
+    (table1,) = [p for p in smp_s if p.table == "1"]
+    assert (table1.mean, table1.std, table1.seeds) == (80.9, 0.28, 5)
+    log = of_cell(taught, RowKey(0.1, "soft_movement"), "qqp", "f1")
+    assert {"1", "3", "3 (KD)"} <= {p.table for p in log}  # conflicting sources stand side by side
+
+
+def test_ten_of_fifteen_cells_of_the_smp_paper_are_significant():
+    """SMP-S against SMP-L: Welch's t from printed means and spreads, five seeds, Holm over 15."""
+
+    def cells(name: str):
+        return {
+            (p.task, p.metric, p.density, p.distill): p
+            for p in published()
+            if p.name == name and p.table == "1" and p.std is not None and p.mean is not None
+        }
+
+    larger, smaller = cells("smp_s"), cells("smp_l")
+    both = sorted(set(larger) & set(smaller))
+    assert len(both) == 15
+    p_values = [
+        stats.ttest_ind_from_stats(
+            larger[k].mean, larger[k].std, 5, smaller[k].mean, smaller[k].std, 5, equal_var=False
+        ).pvalue
+        for k in both
+    ]
+    assert sum(p < 0.05 for p in holm(p_values)) == 10
+    a, b = larger[both[0]], smaller[both[0]]
+    ours = welch_of(a.mean, a.std, 5, b.mean, b.std, 5)
+    assert ours.excludes_zero == (p_values[0] < 0.05)
+
+
+def grid(tmp_path, **changes):
+    trial = {"scale": "base", "model": "bert-base-uncased", "method": "smp_s", "density": 0.1}
+    trial |= {"task": "mnli"} | {k: v for k, v in changes.items() if k not in ("scores", "notes")}
+    for seed, score in enumerate(changes.get("scores", (82.4, 82.6, 82.7))):
+        result = a_result(
+            a_trial(seed=seed, **trial), metrics={"acc_m": score}, notes=changes.get("notes", [])
+        )
+        save(result, tmp_path / "s")
+    return published_grid(collect(tmp_path / "s").tables[0]).rows
+
+
+@pytest.mark.parametrize(
+    ("scores", "verdict"),
+    [
+        ((82.4, 82.6, 82.7), "within noise"),
+        ((90.0, 90.1, 90.2), "above"),
+        ((70.0, 70.1, 70.2), "below"),
+        ((82.5,), "one seed"),
+    ],
+)
+def test_a_verdict(tmp_path, scores, verdict):
+    rows = grid(tmp_path, scores=scores)
+    assert {row[5] for row in rows if "SMP paper" in row[6]} == {verdict}
+    assert rows[0][4] == "82.5 ± 0.25"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": "minilm"}, "other model (bert-base-uncased)"),
+        ({"train": {"batch": 32, "max_steps": 9}}, "shortened"),
+        ({"recipe": "paper"}, "recipe paper"),
+        ({"notes": ["mnli: train has 57,715 of 392,702 rows"]}, "part of the data"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(tmp_path, changes, reason):
+    assert {row[5] for row in grid(tmp_path, **changes)} == {f"not comparable: {reason}"}
+
+
+def test_what_nobody_printed_has_no_row(tmp_path):
+    assert grid(tmp_path, method="smp_s_shuffled") == []
+    assert grid(tmp_path / "b", task="tiny_span") == []
