@@ -238,6 +238,21 @@ def test_the_command_needs_no_torch_and_no_ray(tmp_path):
     assert not (folder / "LEADERBOARD.md").exists()
 
 
+def test_a_check_says_what_is_not_up_to_date(tmp_path, capsys):
+    from leaderboard.__main__ import main
+
+    folder = fill(tmp_path / "suite")
+    assert main([str(folder)]) == 0
+    assert main([str(folder), "--check"]) == 0
+    assert main([str(folder), "--check", "--reference", "dense"]) == 0  # nothing to compare with
+    capsys.readouterr()
+    save(a_result(a_trial(seed=1, density=0.03)), folder)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert main([str(folder), "--check"]) == 6
+    assert "LEADERBOARD.md is not what the result files give" in capsys.readouterr().out
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
 def test_a_folder_that_is_not_there(tmp_path, capsys):
     from leaderboard.__main__ import main
 
