@@ -22,7 +22,7 @@ from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.estimate import seconds_of, words
 from zoo.fidelity import lines_of
 from zoo.launch import Executor, Pending, RayTune, inline, pending
-from zoo.plan import Job, Planner, check_density
+from zoo.plan import Job, Planner, check_density, teacher_of
 from zoo.progress import Progress
 from zoo.recipes import RECIPES
 from zoo.registry import (
@@ -235,7 +235,7 @@ def run_suite(settings: Settings) -> int:
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
         print_trials(planner, settings, jobs, state)
-        print_recipes(planner, cells)
+        print_recipes(planner, [*cells, *teachers_of(cells, jobs)], settings.max_steps)
         return 0
     progress = Progress(len(state.jobs), workers(settings), partial(write, folder, figures=False))
     if state.jobs:
@@ -287,7 +287,13 @@ def print_trials(planner: Planner, settings: Settings, jobs: Sequence[Job], stat
     )
 
 
-def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
+def teachers_of(cells: Iterable[Cell], jobs: Iterable[Job]) -> list[Cell]:
+    """The cells of teachers that the jobs hold and the suite does not name."""
+    taught = {(job.trial.task, job.trial.seed) for job in jobs if job.teaches}
+    return [teacher_of(cell) for cell in cells if (cell.task, cell.seed) in taught]
+
+
+def print_recipes(planner: Planner, cells: Iterable[Cell], max_steps: int | None) -> None:
     """Every value that trials train with and its source, once for all seeds."""
     groups: dict[tuple[Any, ...], dict[tuple[float, bool], Any]] = {}
     seeds: dict[int, None] = {}
@@ -297,6 +303,8 @@ def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
         groups.setdefault((cell.method, cell.task, cell.given), {})[key] = train | hyper
         seeds[cell.seed] = None
     print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
+    if max_steps:
+        print(f"steps at most {max_steps} (--max-steps)")
     for (method, task, _), values in groups.items():
         print(f"\n{method} on {task}, recipe {planner.recipe}")
         for line in lines_of(values):

@@ -6,10 +6,7 @@ import tempfile
 from pathlib import Path
 
 from leaderboard.page import REFERENCE, write
-from zoo.errors import BenchmarkError, ConfigError
-
-STALE = 6
-"""Exit code of --check if something written is not what the files give."""
+from zoo.errors import BenchmarkError, ConfigError, StaleError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,14 +20,17 @@ def main(argv: list[str] | None = None) -> int:
         help=f"the method that others are compared with (default: {REFERENCE})",
     )
     parser.add_argument(
-        "--check", action="store_true", help=f"write nothing; exit {STALE} if anything would change"
+        "--check",
+        action="store_true",
+        help=f"write nothing; exit {StaleError.exit_code} if anything would change",
     )
     options = parser.parse_args(argv)
     try:
         if not options.folder.is_dir():
             raise ConfigError(f"{options.folder} is not a folder of results")
         if options.check:
-            return check(options.folder, options.out or options.folder, options.reference)
+            check(options.folder, options.out or options.folder, options.reference)
+            return 0
         print(write(options.folder, options.out, against=options.reference))
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -38,16 +38,18 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check(folder: Path, out: Path, against: str) -> int:
-    """Compare what stands in `out` with what the files give; name what differs."""
+def check(folder: Path, out: Path, against: str) -> None:
+    """Raise StaleError if what stands in `out` is not what the files give."""
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         write(folder, fresh, against=against)
         names = sorted(p.relative_to(fresh) for p in fresh.rglob("*") if p.is_file())
-        stale = [name for name in names if not _same(fresh / name, out / name)]
-    for name in stale:
-        print(f"{out / name} is not what the result files give; run python -m leaderboard {folder}")
-    return STALE if stale else 0
+        stale = [str(name) for name in names if not _same(fresh / name, out / name)]
+    if stale:
+        raise StaleError(
+            f"{out}: {', '.join(stale[:5])}{' and more' * (len(stale) > 5)} are not what the result"
+            f" files give; run python -m leaderboard {folder}"
+        )
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -215,7 +215,7 @@ def comparison_grid(found: Sequence[Comparison], reference: str) -> Grid:
             label(c.row, c.results),
             f"{100 * c.row.density:g}",
             f"{c.task} {c.metric}",
-            estimate_text(c.over_seeds) if c.over_seeds else f"{_only(c):.1f} (n = {c.seeds})",
+            estimate_text(c.over_seeds) if c.over_seeds else _alone(c),
             "-" if c.over_examples is None else f"{1.96 * c.over_examples:.1f}",
             estimate_text(c.dense, signed=True),
             c.why_not or estimate_text(c.reference, signed=True),
@@ -259,8 +259,10 @@ def estimate_text(estimate: Estimate | None, *, signed: bool = False, digits: in
     return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
 
 
-def _only(c: Comparison) -> float:
-    return values(c.results, c.metric)[0]
+def _alone(c: Comparison) -> str:
+    """A mean without an interval: that of one seed, or none."""
+    found = values(c.results, c.metric)
+    return f"{found[0]:.1f} (n = 1)" if found else "-"
 
 
 def _p(p: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
 from leaderboard.statistics import mean, sample_std
-from leaderboard.tables import in_order, metrics_of, values
+from leaderboard.tables import at_target, in_order, metrics_of, off_target, values
 from zoo.trial import Result
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
@@ -110,10 +110,12 @@ def _line(
     points = []
     for row in rows:
         cell = table.cells.get((row, task), Cell())
-        scores = values(cell.ok, metric)
-        if scores:
-            x = mean([100 * result.remaining["density"] for result in cell.ok])
-            points.append((x, mean(scores), sample_std(scores) or 0.0))
+        alone = [[result] for result in cell.ok if off_target(result)]
+        for results in (at_target(cell), *alone):
+            scores = values(results, metric)
+            if scores:
+                x = mean([100 * result.remaining["density"] for result in results])
+                points.append((x, mean(scores), sample_std(scores) or 0.0))
     axis.errorbar(
         [p[0] for p in sorted(points)],
         [p[1] for p in sorted(points)],
@@ -150,7 +152,7 @@ def _at_lowest(table: Table, task: str) -> list[tuple[RowKey, list[Result]]]:
         return []
     lowest = min(row.density for row in rows)
     chosen = [
-        (row, [r for r in table.cells.get((row, task), Cell()).ok if r.remaining["heads"]])
+        (row, [r for r in at_target(table.cells.get((row, task), Cell())) if r.remaining["heads"]])
         for row in rows
         if row.density == lowest
     ]

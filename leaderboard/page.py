@@ -18,7 +18,7 @@ from leaderboard.figures import draw
 from leaderboard.formats import Grid, comma_separated, latex, markdown, plain_text
 from leaderboard.published import published_grid
 from leaderboard.tables import (
-    BELOW_MAJORITY,
+    NOT_ABOVE_MAJORITY,
     OFF_TARGET,
     cost_grid,
     in_order,
@@ -40,8 +40,8 @@ SMALL_PRINT = f"""\
   are never pruned and not in this figure.
 - **Off target**: a run that kept over {OFF_TARGET:g} points more or fewer weights than its target
   is in no row of that target; it stands in a table of its own at what it measured. This happens to
-  methods that drive a threshold or a penalty.
-- **{BELOW_MAJORITY}** marks a mean below what the most frequent class would score.
+  methods that drive a threshold or a penalty, and to SMP-S where a matrix's share is above 1.
+- **{NOT_ABOVE_MAJORITY}** marks a mean that is not above what the most frequent class scores.
 - **New per task** is what a task adds to the shared pre-trained model: kept weights that were
   trained, all else that was trained, and one bit per prunable weight for the mask (counted as
   1/32 parameter). **Trainable** is what the optimiser updates, scores included.
@@ -183,7 +183,8 @@ def _head(board: Board) -> list[str]:
             "**Scale tiny is the embedded laboratory**: an artificial language and a very small"
             " BERT. Its scores compare methods with each other; they say nothing about published"
             " numbers. Its learning rates were chosen, among six candidates for every method, on"
-            " these evaluation examples with other seeds (zoo/laboratory.csv)."
+            " these evaluation examples with other seeds (zoo/laboratory.csv); ablations and"
+            " global variants have the values of the method that they vary."
         )
     lines += [f"**Warning:** {plain_text(u.path.name)} cannot be read" for u in board.unreadable]
     return lines

@@ -8,7 +8,8 @@ from leaderboard.statistics import mean, sample_std
 from zoo.trial import Result
 
 ORDER = (
-    *("dense", "scratch", "head_only", "random", "magnitude", "l0", "movement", "soft_movement"),
+    *("dense", "scratch", "head_only", "random", "magnitude", "magnitude_global", "l0"),
+    *("movement", "movement_global", "soft_movement"),
     *("cap_lite", "smp_l", "smp_l_new_head", "smp_l_no_penalty", "smp_s", "smp_s_shuffled"),
     *("smp_g", "smp_t"),
 )
@@ -27,7 +28,9 @@ def in_order(rows: Sequence[RowKey]) -> list[RowKey]:
 
 OFF_TARGET = 0.5
 """Points of remaining weights that a run may miss its target by and still stand under it."""
-BELOW_MAJORITY = "▽"
+NOT_ABOVE_MAJORITY = "▽"
+ROUNDING = 1e-6
+"""Points within which a mean is the majority class's score."""
 
 
 def off_target(result: Result) -> bool:
@@ -64,8 +67,8 @@ def cell_text(cell: Cell, metric: str) -> str:
         return ", ".join(lost) if lost else "-"
     counts = ", ".join([f"{len(shown)}/{len(cell.seeds)}", *lost])
     chance = [v for r in there if (v := r.majority.get(metric)) is not None]
-    flag = f" {BELOW_MAJORITY}" if chance and mean(shown) < mean(chance) else ""
-    return f"{spread_text(shown)} ({counts}){flag}"
+    flag = chance and mean(shown) <= mean(chance) + ROUNDING
+    return f"{spread_text(shown)} ({counts})" + f" {NOT_ABOVE_MAJORITY}" * bool(flag)
 
 
 def spread_text(numbers: Sequence[float]) -> str:
@@ -162,8 +165,7 @@ def _row(
     columns: Sequence[tuple[str, str]],
 ) -> list[str]:
     ran = table.of_row(row)
-    results = [result for result in ran if result.status == "ok"]
-    there = [result for result in results if not off_target(result)]
+    there = [result for result in ran if result.status == "ok" and not off_target(result)]
     cells = {task: table.cells.get((row, task), Cell()) for task in tasks}
     dense = {task: source.cells.get((RowKey(1.0, "dense"), task)) for task in tasks}
     differences = [
@@ -174,8 +176,8 @@ def _row(
         label(row, ran),
         f"{100 * row.density:g}",
         remaining_text(there),
-        amounts([result.parameters["new"] for result in results]),
-        amounts([result.parameters["trainable"] for result in results]),
+        amounts([result.parameters["new"] for result in there]),
+        amounts([result.parameters["trainable"] for result in there]),
         *(cell_text(cells[task], metric) for task, metric in columns),
         "" if row.method == "dense" else " / ".join(differences),
     ]
@@ -195,43 +197,41 @@ def _majority_row(
 
 
 def off_target_grid(table: Table) -> Grid:
-    """Runs that missed their target, at what they measured."""
+    """Runs that missed their target, one by one, at what they measured."""
     body = []
     for row, task, cell in entries(table):
-        away = [result for result in cell.ok if off_target(result)]
-        scores = [
-            f"{metric} {spread_text(values(away, metric))}"
-            for metric in metrics_of(table, task)
-            if values(away, metric)
-        ]
-        if away:
-            target, seeds = f"{100 * row.density:g}", [str(r.trial.seed) for r in away]
-            measured = remaining_text(away)
-            body.append(
-                [label(row, away), target, task, measured, ", ".join(scores), ", ".join(seeds)]
-            )
-    header = ["Method", "Target %", "Task", "Remaining weights % (measured)", "Scores", "Seeds"]
+        for result in filter(off_target, cell.ok):
+            scores = [
+                f"{metric} {value:.1f}"
+                for metric in metrics_of(table, task)
+                if (value := result.metrics.get(metric)) is not None
+            ]
+            target, seed = f"{100 * row.density:g}", str(result.trial.seed)
+            measured = remaining_text([result])
+            body.append([label(row, [result]), target, task, seed, measured, ", ".join(scores)])
+    header = ["Method", "Target %", "Task", "Seed", "Remaining weights % (measured)", "Scores"]
     return Grid(header, body)
 
 
 def selection_grid(table: Table) -> Grid:
-    """The last step beside the best evaluation at the final density."""
+    """The last step beside the evaluation whose first metric is best at the final density."""
     body = []
     for row, task, cell in entries(table):
         for metric in metrics_of(table, task):
-            judged = [r for r in cell.ok if r.best.get(metric) is not None]
+            judged = [
+                r
+                for r in at_target(cell)
+                if r.best.get(metric) is not None and r.metrics.get(metric) is not None
+            ]
             if judged:
                 best = [r.best[metric] for r in judged]
-                chosen = sorted({r.best["candidates"] for r in judged})
+                counts = sorted({r.best["candidates"] for r in judged})
+                number = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
                 last = spread_text(values(judged, metric))
-                target, number = (
-                    f"{100 * row.density:g}",
-                    " to ".join(map(str, chosen[:: len(chosen) - 1 or 1])),
-                )
-                name = label(row, judged)
+                target, name = f"{100 * row.density:g}", label(row, judged)
                 body.append([name, target, f"{task} {metric}", last, spread_text(best), number])
-    header = ["Method", "Target %", "Metric", "Last step", "Best evaluation", "Chosen from"]
-    return Grid(header, body)
+    best_of = "At the best first metric"
+    return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], body)
 
 
 def entries(table: Table) -> Iterator[tuple[RowKey, str, Cell]]:

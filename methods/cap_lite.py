@@ -24,9 +24,10 @@ def cap_lite(
     """CAP-lite (ours; PrC+FiC, no snapshots): movement with contrast to frozen representations.
 
     Has of CAP-m: hard movement, contrast with the pre-trained (PrC) and the fine-tuned dense model
-    (FiC), unsupervised and supervised. Lacks: snapshots (SnC), CAP-soft and CAP-f. Reproduces no
-    published row. Differs from the released code: banks are encoded without dropout, and the anchor
-    is read before the head's dropout. With both weights 0 it is movement.
+    (FiC), unsupervised and supervised; banks in half precision. Lacks: snapshots (SnC), CAP-soft,
+    CAP-f, and a variant without banks. Reproduces no published row. Differs from the released code:
+    banks are encoded without dropout, and the anchor is read before the head's dropout. With both
+    weights 0 it is movement.
     """
     terms = (
         LossTerm(Contrast(same_example, extras=extras), unsupervised, BANKS),

@@ -31,19 +31,23 @@ def smp_l(
     penalty: float,
     penalty_stop: float = 1.0,
     power: int = 3,
+    penalty_power: int = 3,
     head: str = "label_words",
 ) -> Method:
     """SMP-L: frozen weights, learned scores, the same density in every matrix (SMP, section 4.1).
 
-    Reproduces the SMP-L rows of SMP, Tables 1 to 3. The density falls from 1 on a cubic ramp that
-    ends at the fraction `stop` of the run; lambda rises to `penalty` at `penalty_stop`.
+    Reproduces the SMP-L rows of SMP, Tables 1 and 3; Table 2 has, task by task, the better of it
+    and SMP-S. The density falls from 1 on a ramp of the power `power` that ends at the fraction
+    `stop` of the run; lambda rises to `penalty` at `penalty_stop`, with `penalty_power`.
     """
     return Method(
         score=learned,
         level=Ramp(1.0, density, 0.0, stop, power),
         gate=straight_through,
         penalty=Penalty(
-            mean_sigmoid, mean_sigmoid_gradient, Ramp(0.0, penalty, 0.0, penalty_stop, 3)
+            mean_sigmoid,
+            mean_sigmoid_gradient,
+            Ramp(0.0, penalty, 0.0, penalty_stop, penalty_power),
         ),
         trains=nothing,
         head=HEADS[head],
@@ -51,12 +55,28 @@ def smp_l(
 
 
 @register_method("smp_l_new_head", label="SMP-L, head from scratch", recipe="smp_l")
-def smp_l_new_head(density: float, **hyper: Any) -> Method:
+def smp_l_new_head(
+    density: float,
+    *,
+    stop: float,
+    penalty: float,
+    penalty_stop: float = 1.0,
+    power: int = 3,
+    penalty_power: int = 3,
+) -> Method:
     """SMP-L with a fresh head that trains, in place of label words (SMP, Table 4).
 
     Differs from the released code, whose freezing would keep that head at its random start.
     """
-    return replace(smp_l(density, **hyper), head=heads.trained)
+    base = smp_l(
+        density,
+        stop=stop,
+        penalty=penalty,
+        penalty_stop=penalty_stop,
+        power=power,
+        penalty_power=penalty_power,
+    )
+    return replace(base, head=heads.trained)
 
 
 @register_method("smp_l_no_penalty", label="SMP-L, without R", recipe="smp_l")
@@ -74,7 +94,7 @@ def smp_s(
 ) -> Method:
     """SMP-S: layers share the density of a matrix type by their scores (SMP, Eq. 4).
 
-    Reproduces the SMP-S rows of SMP, Tables 1 to 3. `score_temperature` divides the scores in
+    Reproduces the SMP-S rows of SMP, Tables 1 and 3. `score_temperature` divides the scores in
     Eq. 4, as in the released code; the paper does not mention it. `redistribute` hands a share
     above 1 on to the other layers, which neither the paper nor the code does.
     """
@@ -84,10 +104,11 @@ def smp_s(
 
 @register_method("smp_s_shuffled", label="SMP-S, mask shuffled", recipe="smp_s")
 def smp_s_shuffled(density: float, **hyper: Any) -> Method:
-    """SMP-S judged with its masks shuffled inside each matrix: is it the choice of weights?
+    """SMP-S judged with its masks shuffled inside each matrix: what the choice of weights is worth.
 
     A control: the densities of all matrices are SMP-S's own, the places are random. If it scores
-    like SMP-S, only the allocation matters (Su et al. 2020; Frankle et al. 2021).
+    like SMP-S, only the allocation matters. Differs from the shuffles of Su et al. 2020 and Frankle
+    et al. 2021, which train afterwards: here no weight ever trains, the mask is what is learned.
     """
     return replace(smp_s(density, **hyper), gate=shuffled_at_evaluation)
 
@@ -110,6 +131,7 @@ def smp_t(
     penalty: float,
     penalty_stop: float = 1.0,
     power: int = 3,
+    penalty_power: int = 3,
     head: str = "label_words",
 ) -> Method:
     """SMP-T: scores above a rising threshold stay; the density is measured (SMP, section 6.1).
@@ -117,7 +139,13 @@ def smp_t(
     SMP, Table 3, reports no convergence; the released code evaluates it with a wrong threshold.
     """
     base = smp_l(
-        density, stop=stop, penalty=penalty, penalty_stop=penalty_stop, power=power, head=head
+        density,
+        stop=stop,
+        penalty=penalty,
+        penalty_stop=penalty_stop,
+        power=power,
+        penalty_power=penalty_power,
+        head=head,
     )
     tau = Ramp(0.0, TAU, 0.0, stop, power)
     return replace(base, mask=above_threshold, level=tau, budget=None)

@@ -137,6 +137,13 @@ def above(scores: Named, tau: float) -> Named:
     return result
 
 
+def evaluated(method: "Reference", scores: Named, masks: Named) -> Named:
+    """What multiplies W in evaluation: the mask, or L0's clipped mean without noise."""
+    if not method.concrete:
+        return masks
+    return {n: torch.clamp(torch.sigmoid(s) * 1.2 - 0.1, 0, 1) for n, s in scores.items()}
+
+
 # Losses ---------------------------------------------------------------------------------------
 
 
@@ -247,17 +254,24 @@ def _smp_density(s: Setting, t: int) -> float:
 
 def _smp_lambda(s: Setting, t: int) -> float:
     horizon = round(s.hyper["penalty_stop"] * s.steps)
-    return s.hyper["penalty"] * (1 - (1 - min(t, horizon) / horizon) ** 3)
+    return s.hyper["penalty"] * (1 - (1 - min(t, horizon) / horizon) ** s.hyper["penalty_power"])
 
 
 def _smp_tau(s: Setting, t: int) -> float:
-    return 0.1 * (1 - (1 - min(t / round(s.hyper["stop"] * s.steps), 1)) ** 3)
+    left = 1 - min(t / round(s.hyper["stop"] * s.steps), 1)
+    return 0.1 * (1 - left ** s.hyper["power"])
 
 
 DENSE = Reference(all_train)
 MAGNITUDE = Reference(
     embeddings_stay, "weight", masks=lambda s, scores, t: local(scores, _sanh_density(s, t))
 )
+
+
+def GLOBAL(s: Setting, scores: Named, t: int) -> Named:
+    return across(scores, _sanh_density(s, t))
+
+
 MOVEMENT = Reference(embeddings_stay, "learned", masks=MAGNITUDE.masks)
 SMP_L = Reference(
     none_train,
@@ -277,7 +291,9 @@ REFERENCES = {
     "head_only": Reference(none_train),
     "random": Reference(embeddings_stay, "noise", masks=MAGNITUDE.masks),
     "magnitude": MAGNITUDE,
+    "magnitude_global": replace(MAGNITUDE, masks=GLOBAL),
     "movement": MOVEMENT,
+    "movement_global": replace(MOVEMENT, masks=GLOBAL),
     "soft_movement": Reference(
         embeddings_stay,
         "learned",
@@ -419,3 +435,53 @@ def _loss(
     if method.weight is not None:
         loss = loss + method.weight(s, t) * penalty(scores, method.shift)
     return loss
+
+
+# Methods that the zoo lacks ---------------------------------------------------------------------
+# Their equations stand ready: whoever adds one compares it with these.
+
+
+def head_importance(context: Tensor, gradient: Tensor, size: int) -> Tensor:
+    """SuperTickets (Liang et al. 2021): per head the sum over examples and positions of
+    abs(sum over its dimensions of context * dL/dcontext); both (B, tokens, heads * size)."""
+    product = (context * gradient).unflatten(-1, (-1, size)).sum(-1)
+    return product.abs().sum((0, 1))
+
+
+def ticket(heads: Tensor, blocks: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    """SuperTickets' one-shot masks at a level 1 to 8: of heads (layers, heads) the floor(n level /
+    10) least important go, never a layer's best; of feed-forward blocks (layers,) the `level` least
+    important. True = kept."""
+    protected = heads.clone()
+    protected[torch.arange(len(heads)), heads.argmax(1)] = math.inf
+    gone = protected.flatten().argsort()[: heads.numel() * level // 10]
+    kept = torch.ones(heads.numel(), dtype=torch.bool)
+    kept[gone] = False
+    alive = torch.ones(len(blocks), dtype=torch.bool)
+    alive[blocks.argsort()[:level]] = False
+    return kept.view(heads.shape), alive
+
+
+def coreset(
+    query: Tensor, key: Tensor, number: int, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Coreset pruning of one head: `number` dimensions drawn with p_d in proportion to
+    |K_d| |Q_d|, the same for both, and K scaled by 1 / (number p_d), so that the expectation of
+    Q_c^T K_c is Q^T K."""
+    p = probabilities(query, key)
+    chosen = torch.multinomial(p, number, replacement=True, generator=draw)
+    return query[chosen], key[chosen] / (number * p[chosen, None])
+
+
+def probabilities(query: Tensor, key: Tensor) -> Tensor:
+    """p_d of coreset pruning: the products of row norms, summing to 1."""
+    weights = query.norm(dim=1) * key.norm(dim=1)
+    return weights / weights.sum()
+
+
+def layers_run(layers: int, drop: float, training: bool, draw: torch.Generator) -> int:
+    """LayerDrop (Fan et al. 2020): each layer is skipped with probability `drop` in training, none
+    in evaluation; nothing is rescaled."""
+    if not training:
+        return layers
+    return int((torch.rand(layers, generator=draw) > drop).sum())

@@ -8,6 +8,7 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from zoo import compact as module
 from zoo.compact import Heads, Linear, compact, compact_heads, dead, without_thin_rows
+from zoo.errors import ConfigError
 
 TOKENS = torch.tensor([[2, 9, 12, 8, 3, 0, 0], [2, 15, 13, 7, 5, 11, 3]])
 SEEN = TOKENS != 0
@@ -68,6 +69,25 @@ def test_compact_states_are_the_masked_ones(kind, seed):
     entries = sum(t.numel() for n, t in state.items() if ".layer." in n and t.ndim == 2)
     assert difference(model, state) < 1e-10
     assert compact(model, state).matrix_entries < 0.6 * entries
+
+
+def test_a_row_of_padding_alone_is_finite_and_a_decoder_is_refused():
+    model, state = pruned()
+    with torch.no_grad():
+        got = compact(model, state)(TOKENS, torch.zeros_like(SEEN), torch.zeros_like(TOKENS))
+    assert got.isfinite().all()
+    model.config.is_decoder = True
+    with pytest.raises(ConfigError, match="only encoders"):
+        compact(model, state)
+
+
+def test_two_compact_encoders_share_nothing():
+    model, state = pruned()
+    first, before = compact(model, state), compact_states(model, state)
+    compact(model, {name: torch.zeros_like(tensor) for name, tensor in state.items()})
+    model.train()
+    with torch.no_grad():
+        assert torch.equal(first(TOKENS, SEEN, torch.zeros_like(TOKENS))[SEEN], before)
 
 
 def test_a_layer_that_lost_all_its_heads_gives_the_bias():

@@ -14,7 +14,7 @@ def test_the_page_is_up_to_date(capsys):
 def test_a_page_that_is_not_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("zoo.fidelity.PAGE", tmp_path / "fidelity.md")
     assert main(["--check"]) == 6
-    assert "run python -m zoo.fidelity" in capsys.readouterr().out
+    assert "run python -m zoo.fidelity" in capsys.readouterr().err
     assert main([]) == 0 and main(["--check"]) == 0
 
 

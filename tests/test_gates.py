@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from zoo.gates import SHIFT, hard, hard_concrete, straight_through
+from zoo.gates import SHIFT, hard, hard_concrete, shuffled_at_evaluation, straight_through
 
 
 def test_shift():
@@ -30,6 +30,19 @@ def test_noise_is_clamped_and_new_each_time():
     second = hard_concrete.draw(torch.zeros(300, 300), generator)
     assert first.min() >= 1e-4 and first.max() <= 1 - 1e-4
     assert not torch.equal(first, second)
+
+
+def test_a_shuffled_mask_keeps_as_many_in_places_of_its_own():
+    draw = torch.Generator().manual_seed(2)
+    masks = [torch.rand(40, 50, generator=draw) < 0.3 for _ in range(2)]
+    first, second = (shuffled_at_evaluation.test(None, mask, None) for mask in masks)
+    for mask, moved in zip(masks, (first, second), strict=True):
+        assert moved.sum() == mask.sum() and moved.shape == mask.shape
+        assert torch.equal(moved, shuffled_at_evaluation.test(None, mask, None))
+        chance = (mask & moved).sum().item() / mask.sum().item()
+        assert chance == pytest.approx(mask.float().mean().item(), abs=0.08)
+    by_number = torch.arange(2000).view(40, 50) < masks[0].sum()  # as many, at other places
+    assert not torch.equal(shuffled_at_evaluation.test(None, by_number, None), first)
 
 
 def test_binary_gates_are_the_mask():

@@ -78,6 +78,11 @@ def test_no_method_is_named_in_the_engine():
         assert not strings & names, f"{path.name} names {strings & names}"
 
 
+def test_the_reference_shares_nothing_with_what_it_checks():
+    used = {name.split(".")[0] for name in imports(ROOT / "tests" / "reference.py")}
+    assert not used & set(ROOMS)
+
+
 def test_nothing_unsafe_is_called():
     """No pickle, no torch.load, no eval, no shell, no code from checkpoints."""
     forbidden = ("pickle", "torch.load(", "yaml.load(", "shell=True", "trust_remote_code")

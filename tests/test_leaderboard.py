@@ -126,13 +126,22 @@ def test_the_table_with_distillation_shows_its_teacher(tmp_path):
     assert taught["movement", "10"][5:] == ["85.0 (1/1)", "-5.0"]
 
 
-def test_a_mean_below_the_majority_class_is_flagged(tmp_path):
+def test_a_metric_that_is_undefined_at_the_last_step_stops_no_page(tmp_path):
     folder = tmp_path / "suite"
-    for seed, (low, high) in enumerate(((49.0, 51.0), (50.5, 51.0))):
+    best = {"candidates": 2, "step": 150, "pearson": 70.0}
+    save(a_result(metrics={"pearson": None}, best=best, majority={}), folder)
+    save(a_result(a_trial(density=0.03), metrics={"pearson": 71.0}, best=best), folder)
+    page = write(folder).read_text()
+    assert rows(page)["movement", "10"][5] == "1 undefined"
+
+
+def test_a_mean_that_is_not_above_the_majority_class_is_flagged(tmp_path):
+    folder = tmp_path / "suite"
+    for seed, (low, high) in enumerate(((49.0, 51.0), (51.0, 51.0))):
         save(a_result(a_trial(seed=seed), metrics={"acc": low}), folder)
         save(a_result(a_trial(seed=seed, density=0.03), metrics={"acc": high}), folder)
     got = rows(write(folder, figures=False).read_text())
-    assert got["movement", "10"][5] == "49.8 ± 1.1 (2/2) ▽"
+    assert got["movement", "10"][5] == "50.0 ± 1.4 (2/2) ▽"  # exactly the majority class's
     assert got["movement", "3"][5] == "51.0 ± 0.0 (2/2)"
 
 
@@ -249,7 +258,8 @@ def test_a_check_says_what_is_not_up_to_date(tmp_path, capsys):
     save(a_result(a_trial(seed=1, density=0.03)), folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert main([str(folder), "--check"]) == 6
-    assert "LEADERBOARD.md is not what the result files give" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert "LEADERBOARD.md" in said and "are not what the result files give" in said
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
 

@@ -1,7 +1,8 @@
 """The known mistakes in re-implementing these methods, one test each, with the published figures.
 
 `pytest -k pitfall` runs them. Where this project's shape makes a mistake impossible, its test shows
-that. The numbers are those of the pitfall list that the methods were written from (P-01 to P-42).
+that. P-36 to P-40 are mistakes in methods that the zoo lacks: their equations are tested, and that
+nobody registers such a method without a comparison.
 """
 
 import math
@@ -19,6 +20,7 @@ from methods.movement import movement, soft_movement
 from methods.smp import smp_l
 from tasks.glue import mnli, sst2, stsb
 from tests.helpers import a_result, a_trial, save_checkpoint
+from tests.reference import coreset, head_importance, layers_run, probabilities, ticket
 from tests.test_compact import (
     difference,
     masked_states,
@@ -31,9 +33,10 @@ from tests.test_compact import (
     worst,
 )
 from tests.test_leaderboard import rows
-from zoo.build import Place, build, planned_steps
+from zoo.build import Place, build, make_method, planned_steps
 from zoo.checkpoint import find_checkpoint, word_ids
 from zoo.compact import compact
+from zoo.fidelity import taken
 from zoo.gates import hard_concrete
 from zoo.heads import mlm_label_words, trained
 from zoo.losses import (
@@ -50,12 +53,12 @@ from zoo.losses import (
 from zoo.masked import MaskedModel, Remaining, export
 from zoo.masks import above_threshold, allot, keep, topk_by_type, topk_local
 from zoo.outputs import outputs
-from zoo.plan import Planner
-from zoo.recipes import FAMILIES, Request, resolve
+from zoo.plan import Planner, recipe_name
+from zoo.recipes import Request, resolve
 from zoo.registry import methods
 from zoo.released import as_released
 from zoo.suites import BASE, Cell
-from zoo.task import CLASSES, regression_distillation
+from zoo.task import CLASSES, Batch, regression_distillation
 from zoo.train import Frozen, evaluate, fit, make_optimizer, rate
 from zoo.trial import save
 
@@ -83,11 +86,12 @@ def request(method: str, **changes) -> Request:
     return Request(**(values | changes))
 
 
-def from_recipe(method: str, **changes):
-    """The method as its recipe makes it."""
-    asked = request(method, **changes)
+def from_recipe(name: str, **changes):
+    """A registered method as the recipe that it trains under makes it."""
+    entry = methods[name]
+    asked = request(recipe_name(entry), **changes)
     _, hyper = resolve(asked)
-    return methods[method].make(asked.density, **{n: v.value for n, v in hyper.items()})
+    return entry.make(asked.density, **taken(entry, {n: v.value for n, v in hyper.items()}))
 
 
 @pytest.fixture(scope="module")
@@ -163,16 +167,17 @@ def contrast_of(classes: list[int], rows: list[int], vectors: torch.Tensor) -> S
 def test_pitfall_01_loading_starts_masked_matrices_anew(twelve):
     stored = load_file(twelve / "model.safetensors")
     network = trained.build(find_checkpoint(str(twelve)), sst2()).eval()
-    plain = BertModel.from_pretrained(twelve, dtype=torch.float32).eval()
+    plain = trained.build(find_checkpoint(str(twelve)), sst2()).eval()
+    plain.load_state_dict(network.state_dict())
     masked = MaskedModel(network.encoder, smp_l(1.0, stop=0.5, penalty=400.0), torch.Generator())
     assert len(masked.layers) == 72
     for name, layer in masked.layers.items():
         assert (layer.weight - stored[f"bert.{name}.weight"]).abs().max() == 0
     masked.refresh(1.0)
     tokens = torch.tensor([[2, 9, 12, 8, 3]])
+    batch = Batch(torch.arange(1), tokens, torch.zeros_like(tokens), tokens > 0, torch.tensor([0]))
     with torch.no_grad():
-        got = network.encoder(tokens).last_hidden_state
-        assert (got - plain(tokens).last_hidden_state).abs().max() <= 1e-6
+        assert (network(batch)[0] - plain(batch)[0]).abs().max() <= 1e-6
 
 
 def test_pitfall_02_the_penalty_is_a_sum_or_one_global_mean():
@@ -245,7 +250,8 @@ def test_pitfall_06_ties_after_the_first_step_of_adam():
         mask = keep(score.to(device), int(0.5 * score.numel()))
         assert mask.sum().item() == 294_912
         assert torch.equal(mask, keep(score.clone().to(device), int(0.5 * score.numel())))
-        assert torch.equal(mask.cpu(), keep(score, int(0.5 * score.numel())))
+        order = np.argsort(-score.flatten().numpy(), kind="stable")[:294_912]
+        assert mask.cpu().flatten().nonzero().flatten().tolist() == sorted(order.tolist())
 
 
 def test_pitfall_07_the_score_is_taken_without_its_sign_or_times_the_weight(run):
@@ -275,35 +281,50 @@ def test_pitfall_09_scores_lose_their_precision(run):
     ready.masked.refresh(0.5)
     tokens = torch.tensor([[2, 9, 12, 8, 3]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ready.network.encoder(tokens).last_hidden_state.sum().backward()
+        loss = 1e-8 * ready.network.encoder(tokens).last_hidden_state.float().pow(2).mean()
+    loss.backward()
     for layer in ready.masked.layers.values():
         assert layer.score.dtype == layer.working.dtype == layer.working.grad.dtype == torch.float32
-        layer.working.grad.fill_(1e-8 / 3)
+    upstream = {n: x.working.grad.clone() for n, x in ready.masked.layers.items()}
     ready.masked.backward(0.0)
-    layer = next(iter(ready.masked.layers.values()))
-    assert torch.equal(layer.score.grad, layer.weight * (torch.tensor(1e-8) / 3))
-    assert layer.score.grad.abs().max() > 0
+    for name, layer in ready.masked.layers.items():
+        assert layer.score.grad.dtype == torch.float32
+        assert 0 < layer.score.grad.abs().max() < 1e-7, name
+        assert torch.equal(layer.score.grad, upstream[name] * layer.weight)
 
 
-def test_pitfall_10_what_must_not_is_masked_or_trained():
-    """Trained names of every method on BERT-base, written down by hand."""
-    layers = "encoder.layer."
+def test_pitfall_10_what_must_not_is_masked_or_trained(run):
+    """Which matrices are masked on BERT-base, and which names the optimiser gets in a real run,
+    written down by hand."""
     for entry in methods:
-        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.1)
+        method = from_recipe(entry.name, density=0.1)
         encoder, masked = on_base(method)
-        names = {n for n, p in encoder.named_parameters() if p.requires_grad}
         every = {n for n, _ in encoder.named_parameters()}
-        frozen = entry.name.startswith("smp") or entry.name == "head_only"
-        free = {n for n in every if not n.startswith("embeddings.")}
-        whole = entry.name in ("dense", "scratch")
-        assert names == (set() if frozen else every if whole else free), entry.name
         if method.score is not None:
             assert set(masked.layers) == {n[: -len(".weight")] for n in every if is_matrix(n)}
-            assert len(masked.layers) == 72 and all(n.startswith(layers) for n in masked.layers)
+            assert len(masked.layers) == 72
             assert sum(masked.sizes.values()) == 84_934_656
         if entry.name.startswith("smp"):
             assert len(masked.trained_scores) == 72
             assert sum(s.numel() for s in masked.trained_scores) == 84_934_656
+    for name in SIMPLE:
+        ready = trained_briefly(run, name)
+        optimizer, parameters = make_optimizer(ready)
+        named = {id(p): n for n, p in ready.network.named_parameters()}
+        got = {named[id(p)] for p in parameters if id(p) in named}
+        every = set(named.values())
+        new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
+        whole = every if name in ("dense", "scratch") else set()
+        free = {n for n in every if not n.startswith("encoder.embeddings.")}
+        frozen = name.startswith("smp") or name == "head_only"
+        assert got == (whole or (new if frozen else free)), name
+        scores = sum(len(group["params"]) for group in optimizer.param_groups) - len(got)
+        assert scores == len(ready.masked.trained_scores) == (12 if learns(name) else 0), name
+
+
+def learns(name: str) -> bool:
+    """Whether a method has scores that train."""
+    return name.startswith(("smp", "movement"))
 
 
 def is_matrix(name: str) -> bool:
@@ -408,14 +429,20 @@ def test_pitfall_19_distillation_of_a_regression_is_silently_zero():
     assert student.grad.tolist() == [[-1.0], [0.5]]
 
 
-def test_pitfall_20_the_weights_of_distillation():
-    for method in FAMILIES:
-        if method in ("dense", "scratch", "head_only"):
+def test_pitfall_20_the_weights_of_distillation(plan):
+    """In the trials as they are planned, and in the losses as they are made."""
+    for entry in methods:
+        if not entry.facts.get("prunes", True):
             continue
-        train, _ = resolve(request(method, distill=True, density=0.1))
-        mix = (train["task_weight"].value, train["teacher_weight"].value)
-        assert mix == ((0.5, 0.5) if method.startswith("smp") else (0.1, 0.9)), method
-        assert train["temperature"].value == 2.0
+        given = (("penalty", 1.0),) if entry.facts.get("drives") == "penalty" else ()
+        *_, job = plan.jobs([Cell(entry.name, "sst2", 0.1, True, 0, given)])
+        train = job.trial.train
+        mix = (train["task_weight"], train["teacher_weight"])
+        assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else (0.1, 0.9)), entry.name
+        assert train["temperature"] == 2.0
+        terms = make_method(job.trial).losses
+        assert (terms[0].weight, terms[-1].weight) == mix
+        assert terms[-1].value.temperature == 2.0
 
 
 def test_pitfall_21_the_mlm_head_is_left_out_or_the_pooler_used(checkpoint):
@@ -500,13 +527,27 @@ def test_pitfall_24_the_schedule_counts_something_else_than_optimiser_steps(run,
             assert density == pytest.approx(ready.method.level(10, 20), abs=1e-3)
 
 
-def test_pitfall_25_the_number_of_steps_is_not_the_number_taken(run, plan):
+def test_pitfall_25_the_number_of_steps_is_not_the_number_taken(run, monkeypatch):
     ready = run("movement", 0.1, evaluate_every=1)
-    taken = [step for step, _, _ in fit(ready, no_outputs(ready))]
-    assert len(taken) == ready.steps == planned_steps(ready.trial.train, 48)
-    assert ready.steps == ready.trial.train["epochs"] * math.ceil(48 / 32)
-    assert rate(T - 1, T, 12_000 / T) < 1e-3
-    assert rate(T, T, 12_000 / T) == 0
+    assert ready.steps == planned_steps(ready.trial.train, 48)
+    assert ready.steps == ready.trial.train["epochs"] * math.ceil(48 / 32)  # short batches count
+    rates = []
+    plain_step = torch.optim.AdamW.step
+
+    def step(self, *arguments):
+        rates.append([group["lr"] / group["peak"] for group in self.param_groups])
+        return plain_step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    list(fit(ready, no_outputs(ready)))
+    rise = round(12_000 / T * ready.steps)
+    by_hand = [
+        t / rise if t < rise else (ready.steps - t) / (ready.steps - rise)
+        for t in range(ready.steps)
+    ]
+    assert [factors[0] for factors in rates] == pytest.approx(by_hand)
+    assert all(max(factors) == pytest.approx(min(factors)) for factors in rates)
+    assert rate(T - 1, T, 12_000 / T) < 1e-3 and rate(T, T, 12_000 / T) == 0
 
 
 def test_pitfall_26_evaluation_with_other_masks_than_the_exported_ones(run):
@@ -536,23 +577,22 @@ def test_pitfall_27_dropout_is_on_in_evaluation(run):
     assert np.array_equal(first["logits"], second["logits"])
     assert np.array_equal(first["representations"], second["representations"])
     assert ready.network.training
-    batches = [ready.network.training, evaluate(ready, 0.5)[0], evaluate(ready, 0.5)[0]]
-    assert batches[1] == batches[2]
+    assert evaluate(ready, 0.5)[0] == evaluate(ready, 0.5)[0]
 
 
 # CAP-lite ---------------------------------------------------------------------------------------
 
 
 def test_pitfall_28_the_supervised_reduction_of_cap():
-    axes = torch.eye(2)
+    axes = torch.eye(2, dtype=torch.float64)
     alone = contrast_of([0, 1], [0, 1], axes)
     equal = contrast_of([0, 0], [0, 1], axes)
     supervised = Contrast(same_class, banks=("b",), extras=0)
     unsupervised = Contrast(same_example, banks=("b",), extras=0)
-    assert unsupervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-3)
-    assert supervised(equal).item() == pytest.approx(2.2222525, rel=1e-6)
+    assert unsupervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-5)
+    assert supervised(equal).item() == pytest.approx(2.2222525, rel=1e-7)
     assert supervised(equal).item() != pytest.approx(6.6667575, rel=1e-3)
-    assert supervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-3)
+    assert supervised(alone).item() == pytest.approx(9.0796e-5, rel=1e-5)
 
 
 def test_pitfall_29_the_own_column_takes_part():
@@ -588,7 +628,7 @@ def test_pitfall_31_logits_are_scaled_by_what_is_left_of_a_head(monkeypatch):
     assert worst(monkeypatch, "compact_heads", scaled_by_what_is_left) > 1e-2
 
 
-def test_pitfall_32_a_head_whose_keys_are_dead_is_removed(monkeypatch):
+def test_pitfall_32_a_head_whose_keys_are_dead_is_removed():
     """It attends evenly, and what it reads still counts."""
     model, state = pruned()
     before = masked_states(model, state)
@@ -614,11 +654,16 @@ def test_pitfall_33_remaining_weights_over_another_base():
 
 
 def test_pitfall_34_masked_weights_drift_into_the_export(run):
-    ready = run("movement", 0.1, lr_weights=1e-2, steps=20)
-    list(fit(ready, no_outputs(ready)))
+    ready = run("movement", 0.1, lr_weights=1e-2, steps=20, evaluate_every=1)
+    stood: dict[str, torch.Tensor] = {}
+    for step, _, _ in fit(ready, no_outputs(ready)):
+        if step == 17:  # the density stands, the learning rate does not yet
+            stood = {n: x.weight.detach().clone() for n, x in ready.masked.layers.items()}
+            out = {n: ~x.mask for n, x in ready.masked.layers.items()}
     state = export(ready.network.encoder, ready.masked)
     for name, layer in ready.masked.layers.items():
-        assert (layer.weight[~layer.mask] != 0).all()  # they stand, and have drifted
+        gone = out[name] & ~layer.mask
+        assert (layer.weight[gone] != stood[name][gone]).float().mean() > 0.9  # they have drifted
         assert torch.equal(state[f"{name}.weight"] != 0, layer.mask)
 
 
@@ -641,84 +686,90 @@ def test_pitfall_35_compilation_or_checkpointing_detaches_the_scores(run):
 
 
 # Methods that are not in the zoo ----------------------------------------------------------------
-
-ELSEWHERE = {
-    "supertickets": "P-36: importance takes the absolute value per position, so +1 and -1 count 2;"
-    " P-37: every layer keeps a head at level 8, and 60,358,656 parameters go",
-    "coreset": "P-38: over 20,000 draws the mean of Q_c^T K_c is within 3 standard errors of Q^T K,"
-    " probabilities are not negative and sum to 1; P-39: Q and K share their indices",
-    "layerdrop": "P-40: evaluation runs 12 layers, training 12 (1 - p) within 0.1 over 10,000 draws",
-}
-"""What a test must hold as soon as the zoo has one of these."""
+# The equations stand in tests/reference.py with the published figures; whoever registers one of
+# these methods compares it with them, and these tests say so.
 
 
 def absent(name: str) -> None:
-    """Fail with what to test if a method of this name, or of a variant, has been registered."""
+    """Fail if a method of this kind has been registered without a comparison here."""
     there = [entry.name for entry in methods if name in entry.name.replace("_", "")]
-    assert not there, f"{there[0]} is registered: replace this by {ELSEWHERE[name]}"
+    assert not there, f"{there[0]} is registered: compare it with the equation in this test"
 
 
 def trained_briefly(run, name: str):
-    """A run of a registered method on SST-2 after some steps, and its frozen outputs."""
-    given = {"density": 1.0} if not methods[name].facts.get("prunes", True) else {"density": 0.3}
-    return run(name, steps=6, **given)
+    """A run of a registered method on SST-2 of a few steps."""
+    density = 0.3 if methods[name].facts.get("prunes", True) else 1.0
+    return run(name, density, steps=6)
 
 
-SIMPLE = [entry.name for entry in methods if entry.name not in ("cap_lite", "soft_movement", "l0")]
+SIMPLE = [
+    entry.name
+    for entry in methods
+    if entry.name not in ("cap_lite", "soft_movement", "l0", "smp_t")
+]
 """Methods that need no teacher and no published penalty on SST-2; the others build on these."""
 
 
 def test_pitfall_36_importance_is_summed_over_positions_before_its_absolute_value():
-    """No method reads activations or keeps a statistic: `observe` is the only seat for one."""
-    absent("supertickets")
-    for entry in methods:
-        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.1)
-        assert method.score is None or method.score.observe is None, entry.name
+    absent("superticket")
+    context = torch.ones(1, 2, 4)
+    gradient = torch.tensor([[[1.0, 0, 0.5, 0.5], [-1.0, 0, 0.5, 0.5]]])
+    assert head_importance(context, gradient, 2).tolist() == [2.0, 2.0]
+    summed_first = (context * gradient).unflatten(-1, (-1, 2)).sum((0, 1, 3)).abs()
+    assert summed_first.tolist() == [0.0, 2.0]
 
 
 def test_pitfall_37_a_layer_loses_all_its_heads():
-    """Masks choose single weights, and every mask function leaves some in every matrix, even where
-    its scores are by far the lowest."""
-    absent("supertickets")
-    shapes = {f"encoder.layer.{i}.{kind}": (96, 64) for i in range(3) for kind in ("x", "y")}
+    absent("superticket")
     torch.manual_seed(0)
-    scores = {n: torch.randn(s) - 50 * n.startswith("encoder.layer.1") for n, s in shapes.items()}
-    for entry in methods:
-        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.03)
-        if method.score is not None and entry.name != "l0":
-            masks = method.mask(scores, method.level(T, T))
-            assert all(mask.any() for mask in masks.values()), entry.name
+    heads = torch.rand(12, 12) + 10 * torch.arange(12)[:, None]  # the first layers matter least
+    blocks = torch.rand(12)
+    numbers = []
+    for level in range(1, 9):
+        kept, alive = ticket(heads, blocks, level)
+        assert kept.any(1).all()
+        numbers.append(int((~kept).sum()))
+        removed = 196_608 * int((~kept).sum()) + 4_718_592 * int((~alive).sum())
+    assert numbers == [14, 28, 43, 57, 72, 86, 100, 115]
+    assert removed == 60_358_656
+    assert 100 * (1 - removed / 109_482_240) == pytest.approx(44.87, abs=5e-3)
 
 
-def test_pitfall_38_sampled_weights_are_not_scaled(run):
-    """No method samples or scales: W' is W or nothing, but for L0's gates, which are what they are
-    by definition."""
+def test_pitfall_38_sampled_weights_are_not_scaled():
     absent("coreset")
-    for method in SIMPLE:
-        ready = trained_briefly(run, method)
-        list(fit(ready, no_outputs(ready)))
-        for layer in ready.masked.layers.values():
-            assert torch.equal(layer.working, torch.where(layer.mask, layer.weight, 0.0)), method
+    torch.manual_seed(0)
+    query, key = torch.randn(16, 5).double(), torch.randn(16, 5).double()
+    draw = torch.Generator().manual_seed(1)
+    p = probabilities(query, key)
+    assert (p >= 0).all() and p.sum().item() == pytest.approx(1.0)
+    products = torch.stack(
+        [q.T @ k for q, k in (coreset(query, key, 4, draw) for _ in range(20_000))]
+    )
+    error = products.std(0) / math.sqrt(20_000)
+    assert ((products.mean(0) - query.T @ key).abs() <= 3 * error).float().mean() >= 0.96
+    without = torch.stack([q.T @ (k * 4 * 0.0625) for q, k in (coreset(query, key, 4, draw),)])
+    assert ((without[0] - query.T @ key).abs() > 3 * error).float().mean() > 0.5
 
 
 def test_pitfall_39_q_and_k_are_sampled_apart():
-    """No method draws indices of dimensions at all: only scores enter a mask, and each matrix has
-    its own."""
     absent("coreset")
-    torch.manual_seed(0)
-    shapes = {f"encoder.layer.{i}.{kind}": (96, 64) for i in range(2) for kind in ("q", "k")}
-    scores = {name: torch.randn(shape) for name, shape in shapes.items()}
-    for entry in methods:
-        method = from_recipe(entry.facts.get("recipe", entry.name), density=0.3)
-        if method.score is not None:
-            level = method.level(T, T)
-            first, second = method.mask(scores, level), method.mask(scores, level)
-            assert all(torch.equal(first[n], second[n]) for n in shapes), entry.name
+    numbers = torch.arange(1.0, 17.0).double()
+    query, key = numbers[:, None].repeat(1, 3), 100 * numbers[:, None].repeat(1, 3)
+    draw = torch.Generator().manual_seed(0)
+    p = probabilities(query, key)
+    chosen, scaled = coreset(query, key, 8, draw)
+    index = (chosen[:, 0] - 1).long()
+    assert torch.allclose(scaled, key[index] / (8 * p[index, None]))
 
 
 def test_pitfall_40_layers_are_dropped_in_evaluation_or_rescaled(run):
-    """Every layer runs once per forward pass in training and in evaluation, with every method."""
+    """The equation, and that every registered method runs every layer in each forward pass."""
     absent("layerdrop")
+    draw = torch.Generator().manual_seed(0)
+    for p in (0.2, 0.5):
+        assert layers_run(12, p, False, draw) == 12
+        drawn = [layers_run(12, p, True, draw) for _ in range(10_000)]
+        assert sum(drawn) / 10_000 == pytest.approx(12 * (1 - p), abs=0.1)
     for method in SIMPLE:
         ready = trained_briefly(run, method)
         encoder = ready.network.encoder
@@ -747,7 +798,7 @@ def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
     target = rows(page)["l0", "10"]
     assert target[2] == "10.49" and target[5] == "80.0 (1/2, 1 off target)"
     apart = rows(page[page.index("**Off target**") :])["l0", "10"]
-    assert apart[2:] == ["t", "10.51", "acc 81.0", "1"]
+    assert apart[2:] == ["t", "1", "10.51", "acc 81.0"]
 
 
 def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path):

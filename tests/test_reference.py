@@ -26,7 +26,13 @@ from zoo.task import collate, shuffled
 from zoo.train import Frozen, fit, run_trial
 
 STEPS = 50
-SMP_BY_KEYWORDS = ("smp_l_new_head", "smp_s", "smp_s_shuffled", "smp_g")
+SHUFFLED = ("smp_s_shuffled",)
+DRIVEN = {  # far enough for scores to cross the threshold, and not for all of them
+    "soft_movement": {"lr_scores": 0.4, "penalty": 300.0},
+    "smp_t": {"lr_scores": 0.4, "penalty": 300.0},
+    "l0": {"lr_scores": 0.4, "penalty": 0.3},
+}
+SMP_BY_KEYWORDS = ("smp_s", "smp_s_shuffled", "smp_g")
 GIVEN = {
     "penalty": 30.0,  # within the scores' reach in 50 steps
     "lr_weights": 1e-3,
@@ -74,6 +80,9 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
     entry = methods[name]
     takes = "penalty" in signature(entry.make).parameters or name in SMP_BY_KEYWORDS
     values = {k: v for k, v in GIVEN.items() if k != "penalty" or takes} | given
+    if name in DRIVEN:
+        values |= DRIVEN[name]
+        values["penalty"] /= 10 if name == "l0" and distill else 1
     values |= {"max_length": 32}
     density = 0.3 if entry.facts.get("prunes", True) else 1.0
     cell = Cell(name, task, density, distill, 0, tuple(values.items()))
@@ -188,13 +197,24 @@ def compare(name: str, run: Run, place: Place, checkpoint) -> None:
     setting = setting_of(in_double(run), frozen, checkpoint)
     other = reference.train(REFERENCES[name], setting)
     prefix = "" if isinstance(setting.model, BertModel) else "bert."
+    densities = []
     for (step, _, _), state in zip(fit(run, frozen), other, strict=True):
+        densities.append(run.masked.remaining().density)
         for layer_name, layer in run.masked.layers.items():
             mine = state.masks[f"{prefix}{layer_name}.weight"]
             if layer.noise is not None:
                 assert torch.equal(layer.noise, mine), f"noise of {layer_name} after step {step}"
             else:
                 assert torch.equal(layer.mask, mine.bool()), f"{layer_name} after step {step}"
+    if run.masked.layers:  # something was pruned, and judged with what the equations say
+        assert 0 < min(densities) < 0.9 and densities[-1] < 0.9
+        expected = reference.evaluated(REFERENCES[name], state.scores, state.masks)
+        for layer_name, gate in run.masked.test_gates().items():
+            other_gate = expected[f"{prefix}{layer_name}.weight"]
+            if name in SHUFFLED:
+                assert gate.sum() == other_gate.sum() and not torch.equal(gate, other_gate.bool())
+            else:
+                close(gate.double(), other_gate)
     if run.masked.trained_scores:
         for layer_name, layer in run.masked.layers.items():
             close(layer.score, state.scores[f"{prefix}{layer_name}.weight"])

@@ -60,13 +60,17 @@ def test_bert_base_has_10_616_832_bytes():
         (np.zeros(37, np.uint8), r"expected 38 bytes \(uint8\) for the 300 weights"),
         (np.zeros(38, np.float32), "got float32 of shape"),
         (np.zeros((2, 19), np.uint8), "got uint8 of shape"),
-        (None, "not a NumPy array"),
+        (None, r"no NumPy array \(.npy\)"),
+        (b"PK\x03\x04", r"no NumPy array \(.npy\)"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr': (", r"no NumPy array \(.npy\)"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, message):
     path = tmp_path / "m.npy"
     if content is None:
         path.write_text("no array")
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
     else:
         np.save(path, content)
     with pytest.raises(ConfigError, match=message):
@@ -92,7 +96,7 @@ def test_a_task_is_judged_with_a_file(checkpoint, tmp_path, capsys, monkeypatch)
     assert main() == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "remaining weights 100.0000%"
-    assert said[1].startswith("matrices without what is dead 100.00% of their size")
+    assert said[1].startswith("entries of the matrices without dead rows and columns 100.00%")
     assert said[2] == "label words entailment = Maybe, neutral = No, contradiction = Yes"
     found = find_checkpoint(str(checkpoint))
     model = AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32).eval()

@@ -10,12 +10,14 @@ zoo/laboratory.csv and the laboratory's rows of zoo/penalties.csv. Interrupted, 
 
 import argparse
 import csv
+import io
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 from zoo import recipes
 from zoo.build import Place
@@ -23,9 +25,9 @@ from zoo.errors import BenchmarkError, ConfigError
 from zoo.launch import RayTune, pending
 from zoo.plan import TEACHER, Job, Planner
 from zoo.progress import Progress
-from zoo.registry import BUILT_IN, find_plugin, load_plugin
+from zoo.registry import BUILT_IN, find_plugin, load_plugin, suites, unknown
 from zoo.suites import TINY, Cell
-from zoo.trial import Result, load_result, result_path
+from zoo.trial import Result, load_result, result_path, write_whole
 
 SEEDS = (1000, 1001)
 DENSITY = 0.1
@@ -35,7 +37,6 @@ SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (40.0, 400.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
 REFINEMENTS = 2
-TARGETS = (0.5, 0.1, 0.03)
 LONG = (1.0, 10.0, 30.0, 100.0, 150.0, 225.0, 350.0, 600.0, 1200.0, 3000.0, 10000.0)
 
 Given = tuple[tuple[str, float], ...]
@@ -82,7 +83,7 @@ class Laboratory:
         """Whether the recipes give a cell all its values."""
         try:
             self.planner.values(cell)
-        except ConfigError:
+        except recipes.NoPenalty:
             return False
         return True
 
@@ -148,69 +149,72 @@ def at_density(points: Iterable[tuple[float, float]]) -> float:
 
 def choose(laboratory: Laboratory, methods: Sequence[str]) -> None:
     """Run all candidates and write zoo/laboratory.csv; the teacher's first, as others need it."""
-    header = ["method", "lr_weights", "lr_scores", "penalty", "score", "chosen"]
-    rows: list[list[object]] = []
-    for group in ([TEACHER], [method for method in methods if method != TEACHER]):
+    header, before = read(recipes.LABORATORY_FILE)
+    rows: dict[str, list[list[Any]]] = {}
+    for row in before:
+        rows.setdefault(row[0], []).append(row)
+    teachers = [method for method in methods if method == TEACHER]
+    for group in filter(None, (teachers, [m for m in methods if m != TEACHER])):
         wanted = [c for m in group for given in candidates(m) for c in candidate_cells(m, given)]
         found = laboratory.run(wanted)
-        for method in group:
-            rows += judged(method, found)
-        write(recipes.LABORATORY_FILE, header, rows)
+        rows |= {method: list(judged(method, found)) for method in group}
+        write(recipes.LABORATORY_FILE, header, [row for m in recipes.FAMILIES for row in rows[m]])
         recipes.laboratory_choices.cache_clear()
 
 
-def judged(method: str, found: Mapping[Cell, Result]) -> Iterator[list[object]]:
+def judged(method: str, found: Mapping[Cell, Result]) -> Iterator[list[Any]]:
     """A method's rows of zoo/laboratory.csv; the first of equal candidates is chosen."""
     scores = {given: judge(method, given, found) for given in candidates(method)}
     best = max(scores, key=lambda given: scores[given])
     for given, score in scores.items():
         values = dict(given)
         rates = [values.get(name, "") for name in ("lr_weights", "lr_scores", "penalty")]
-        row: list[object] = [method, *rates, f"{score:.2f}", "yes" if given == best else "no"]
+        row: list[Any] = [method, *rates, f"{score:.2f}", "yes" if given == best else "no"]
         print(*row)
         yield row
 
 
-def measure(laboratory: Laboratory) -> None:
-    """Run the long ladders and replace the laboratory's rows of zoo/penalties.csv."""
-    wanted = [
+def measure(laboratory: Laboratory, methods: Iterable[str]) -> None:
+    """Run the long ladders, then at the penalties that they give for the suites' densities, and
+    write the laboratory's rows of zoo/penalties.csv."""
+    methods = [method for method in methods if method in recipes.PENALTY_DRIVEN]
+    found = laboratory.run(
         cell
-        for method in recipes.PENALTY_DRIVEN
+        for method in methods
         for distill, seeds in ((False, SEEDS), (True, SEEDS[:1]))
         for cell in ladder_cells(method, (), LONG, distill, seeds)
-    ]
-    found = laboratory.run(wanted)
-    header, rows = read(recipes.PENALTIES_FILE)
-    others = [row for row in rows if row[0] != "tiny"]
-    write(recipes.PENALTIES_FILE, header, others + measured(found))
+    )
+    runs = [(cell, result) for cell, result in found.items()]
+    save_penalties(methods, runs)
+    for _ in range(REFINEMENTS):
+        wanted = [cell for cell in target_cells(methods) if laboratory.knows(cell)]
+        runs += laboratory.run(wanted).items()
+        save_penalties(methods, runs)
 
 
-def measured(found: Mapping[Cell, Result]) -> list[list[str]]:
-    """Rows of zoo/penalties.csv: the mean over seeds of the weights that a penalty left."""
+def target_cells(methods: Iterable[str]) -> Iterator[Cell]:
+    """The densities at which the suites run the methods, on the calibration's seeds."""
+    suite = suites["masking"].make(TINY)
+    densities = sorted({cell.density for cell in suite if cell.density < 1})
+    for method, task, density in product(methods, TINY.tasks, densities):
+        for distill, seeds in ((False, SEEDS), (True, SEEDS[:1])):
+            yield from (Cell(method, task, density, distill, seed) for seed in seeds)
+
+
+def save_penalties(methods: Sequence[str], runs: Iterable[tuple[Cell, Result]]) -> None:
+    """Replace the rows of the methods: the mean over seeds of the weights that a penalty left."""
     groups: dict[tuple[str, str, str, float], list[float]] = {}
-    for cell, result in found.items():
+    for cell, result in runs:
         flag, penalty = "yes" if cell.distill else "no", result.trial.hyper["penalty"]
         key = (cell.method, cell.task, flag, penalty)
         groups.setdefault(key, []).append(100 * result.remaining["density"])
-    return [
-        ["tiny", *key[:3], f"{key[3]:g}", f"{mean(v):.4f}"] for key, v in sorted(groups.items())
+    own = [
+        ["tiny", *key[:3], f"{key[3]:g}", f"{mean(kept):.4f}"]
+        for key, kept in sorted(groups.items())
     ]
-
-
-def refine(laboratory: Laboratory) -> None:
-    """Run at the penalties that zoo/penalties.csv gives now for the suites' densities, where it
-    gives one, and add what they left."""
-    recipes.penalty_runs.cache_clear()
-    wanted = [
-        Cell(method, task, density, distill, seed)
-        for method in recipes.PENALTY_DRIVEN
-        for task, density in product(TINY.tasks, TARGETS)
-        for distill, seeds in ((False, SEEDS), (True, SEEDS[:1]))
-        for seed in seeds
-    ]
-    found = laboratory.run(cell for cell in wanted if laboratory.knows(cell))
     header, rows = read(recipes.PENALTIES_FILE)
-    write(recipes.PENALTIES_FILE, header, rows + measured(found))
+    others = [row for row in rows if row[0] != "tiny" or row[1] not in methods]
+    write(recipes.PENALTIES_FILE, header, sorted(others + own, key=lambda row: row[0] == "tiny"))
     recipes.penalty_runs.cache_clear()
 
 
@@ -222,24 +226,28 @@ def read(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table of comma-separated values."""
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    """Write a table of comma-separated values, whole or not at all."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([header, *rows])
+    write_whole(path, stream.getvalue().encode())
 
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.calibrate", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--methods", help="names separated by commas (default: all)")
     options = parser.parse_args()
     try:
         for name in BUILT_IN:
             load_plugin(find_plugin(name))
         laboratory = Laboratory(options.results.resolve())
-        choose(laboratory, list(recipes.FAMILIES))
-        measure(laboratory)
-        for _ in range(REFINEMENTS):
-            refine(laboratory)
+        names = options.methods.split(",") if options.methods else list(recipes.FAMILIES)
+        for name in names:
+            if name not in recipes.FAMILIES:
+                raise ConfigError(unknown("method with a recipe", name, recipes.FAMILIES))
+        choose(laboratory, names)
+        measure(laboratory, names)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

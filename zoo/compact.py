@@ -3,9 +3,10 @@
 A row of W' that holds zeros alone is an output that is its bias whatever the input, not zero. What
 such constants do further on is folded into other biases, or kept as one extra dimension of a head,
 and then the row goes. In evaluation mode the compact encoder gives the hidden states of the masked
-one, for every input (no published source; checked in float64).
+one (no published source; checked in float64 for BERT and RoBERTa).
 """
 
+import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from zoo.errors import ConfigError
+from zoo.masked import PRUNABLE
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,8 @@ class CompactLayer(nn.Module):
         attended = self.output.bias
         if self.heads:
             q, k, v = (self._split(part(hidden)) for part in (self.query, self.key, self.value))
-            logits = (q @ k.transpose(-1, -2) * self.scale).masked_fill(~seen, -math.inf)
+            logits = q @ k.transpose(-1, -2) * self.scale
+            logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
             context = logits.softmax(-1) @ v
             attended = self.output(context.transpose(1, 2).flatten(2))
         hidden = self.norms[0](attended + hidden)
@@ -163,9 +168,12 @@ class CompactEncoder(nn.Module):
 
 def compact(encoder: Any, state: Mapping[str, Tensor]) -> CompactEncoder:
     """The compact encoder of a stock `encoder` with the exported weights `state` (zoo.masked.export
-    gives them), in evaluation mode; `encoder` holds `state` afterwards."""
-    encoder.load_state_dict(state)
-    return CompactEncoder(encoder).eval()
+    gives them), in evaluation mode; `encoder` stays as it is. Raises ConfigError for a decoder."""
+    if encoder.config.is_decoder:
+        raise ConfigError("a decoder sees no later tokens; only encoders can be made compact")
+    own = copy.deepcopy(encoder)
+    own.load_state_dict(state)
+    return CompactEncoder(own).eval()
 
 
 def without_thin_rows(state: Mapping[str, Tensor], least: int) -> dict[str, Tensor]:
@@ -173,7 +181,7 @@ def without_thin_rows(state: Mapping[str, Tensor], least: int) -> dict[str, Tens
     what makes the compact encoder smaller, and no longer exact."""
     thinned = dict(state)
     for name, tensor in state.items():
-        if ".layer." in name and tensor.ndim == 2:
+        if ".layer." in name and name.removesuffix(".weight").endswith(PRUNABLE):
             few = (tensor != 0).sum(1) < least
             thinned[name] = tensor.masked_fill(few[:, None], 0)
     return thinned

@@ -31,6 +31,12 @@ class ResourceError(BenchmarkError):
     exit_code = 5
 
 
+class StaleError(BenchmarkError):
+    """Something generated is not what its sources give."""
+
+    exit_code = 6
+
+
 class Diverged(Exception):
     """The loss was not finite at `step` (0-based); the trial ends as a result, not as a failure."""
 

@@ -52,15 +52,16 @@ straight_through = Gate(slope=identity_slope)
 def other_places(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
     """The mask with its entries in random places: as many are kept, the choice of them is lost.
 
-    One fixed permutation for each number of entries, so that an evaluation repeats bit for bit.
+    The permutation is drawn from the mask itself, so that every matrix and every trial has its own
+    and an evaluation repeats bit for bit.
     """
-    places = torch.randperm(mask.numel(), generator=torch.Generator().manual_seed(0))
+    seed = int(mask.flatten().nonzero().sum())
+    places = torch.randperm(mask.numel(), generator=torch.Generator().manual_seed(seed))
     return mask.flatten()[places.to(mask.device)].view_as(mask)
 
 
 shuffled_at_evaluation = Gate(slope=identity_slope, test=other_places)
-"""Learns as `straight_through` does and is judged with other places: what the allocation of the
-density among matrices is worth by itself (Su et al. 2020; Frankle et al. 2021)."""
+"""Learns as `straight_through` does and is judged with other places."""
 
 
 def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,14 +21,15 @@ from zoo.errors import ConfigError
 
 RECIPES = ("released", "paper")
 PENALTIES_FILE = Path(__file__).with_name("penalties.csv")
-"""Runs of penalty-driven methods: which lambda left how many weights."""
+"""Runs of penalty-driven methods: which lambda left how many weights, in percent of the prunable
+matrices (the run log counts biases and LayerNorm too; they are taken off)."""
 LABORATORY_FILE = Path(__file__).with_name("laboratory.csv")
 """Candidates that were tried for the embedded laboratory, and which were chosen."""
 
 LOG = "Movement run log (nn_pruning, mvmt_pruning.xlsx, seed 92)"
 SMP_CODE = "SMP released code (run.sh, run_squad.sh, smp_trainer.py)"
 SMP_PAPER = "SMP, section 5.2"
-ADAM = "all released code: AdamW of transformers"
+ADAM = "all released code: AdamW"
 OURS = "ours"
 
 
@@ -68,6 +69,8 @@ MOVEMENT = {
     "qqp": Reference(32, 10, 113710, 11000, 2, 3, 3e-6),
     "squad": Reference(16, 10, 55330, 5400, 1, 2),
 }
+"""Steps are epochs times the training set over the batch; the log holds none. SQuAD: 88,524 windows
+of the fast tokeniser; the authors' tokeniser made about 55,400 steps."""
 L0 = {
     "mnli": Reference(32, 6, 73632, 12000),
     "qqp": Reference(32, 6, 68226, 11000),
@@ -101,6 +104,10 @@ class Request:
 Values = dict[str, Value]
 
 
+class NoPenalty(ConfigError):
+    """No known run says which penalty leaves the density that was asked for."""
+
+
 def resolve(request: Request) -> tuple[Values, Values]:
     """Training values and the method's hyper-parameters. Raises ConfigError where none is known."""
     if request.method not in FAMILIES:
@@ -122,33 +129,41 @@ def resolve(request: Request) -> tuple[Values, Values]:
         hyper["penalty"] = penalty_for(request)
     if request.scale == "tiny":
         small, own = laboratory(request)
+        del train["epochs"]
         return train | small, hyper | own
     return train, hyper
 
 
 def _smp_t_of_the_paper(request: Request) -> bool:
-    """SMP-T has the lambda of its family in the paper, whatever density comes out."""
+    """SMP-T has SMP-L's lambda at the papers' scale, whatever density comes out."""
     return request.method == "smp_t" and request.scale != "tiny"
 
 
 def _common(request: Request) -> Values:
-    squad = request.task == "squad"
-    every = 1000 if request.task in LARGE else SMP_STEPS[request.task] // _smp_epochs(request.task)
+    squad, paper = request.task == "squad", request.recipe == "paper"
+    small = (PAPER_STEPS[request.task] // 60) if paper else SMP_STEPS[request.task]
+    small = small if paper else small // _smp_epochs(request.task)
+    source = SMP_CODE if request.method.startswith("smp") else f"{OURS}, as {SMP_CODE}"
+    every = Value(1000, f"{source}: 1000 steps on large tasks")
+    if request.task not in LARGE:
+        every = Value(small, f"{source}: each of SMP's epochs on small tasks")
     return {
         "max_length": Value(384 if squad else 128, "all released code"),
         "clip": Value(1.0, "all released code"),
         "betas": Value([0.9, 0.999], f"{ADAM}, with bias correction"),
         "epsilon": Value(1e-8, ADAM),
         "weight_decay": Value(0.0, f"{ADAM}; scores have none in any code"),
-        "evaluate_every": Value(every, f"{SMP_CODE}: 1000 steps, small tasks each epoch"),
+        "evaluate_every": every,
     }
 
 
-def _rates(weights: float, scores: float, source: str, head: float | None = None) -> Values:
+def _rates(source: str, weights: float | None, scores: float | None = None) -> Values:
+    """Learning rates; 0 and said to be none for what a method does not train."""
+    nothing = Value(0.0, "nothing of this kind trains")
     return {
-        "lr_weights": Value(weights, source),
-        "lr_head": Value(weights if head is None else head, source if head is None else OURS),
-        "lr_scores": Value(scores, source),
+        "lr_weights": nothing if weights is None else Value(weights, source),
+        "lr_head": nothing if weights is None else Value(weights, source),
+        "lr_scores": nothing if scores is None else Value(scores, source),
     }
 
 
@@ -156,26 +171,36 @@ def _dense(request: Request) -> tuple[Values, Values]:
     known = request.task in DENSE
     reference = DENSE.get(request.task, DENSE["mnli"])
     source = LOG if known else f"{OURS}: as MNLI"
+    if request.method != "dense":
+        source = f"{OURS}: as dense"
     epochs = reference.epochs if known or request.task in LARGE else 5
     train = {
         "batch": Value(reference.batch, source),
         "epochs": Value(epochs, source if known else OURS),
         "warmup": share(reference.warmup, reference.steps, source),
     }
-    return train | _rates(reference.lr_weights, 0.0, source), {}
+    return train | _rates(source, reference.lr_weights), {}
 
 
 def _head_only(request: Request) -> tuple[Values, Values]:
     train, hyper = _dense(request)
-    return train | {"lr_head": Value(1e-3, f"{OURS}: a head alone needs a larger step")}, hyper
+    rates = _rates("", None) | {"lr_head": Value(1e-3, f"{OURS}: a head alone needs a larger step")}
+    return train | rates, hyper
+
+
+def _log(request: Request) -> str:
+    """The run log as a source, where it has runs of the method on the task."""
+    if request.task not in MOVEMENT:
+        return f"{OURS}: as MNLI"
+    return f"{OURS}: as magnitude" if request.method == "random" else LOG
 
 
 def _movement(request: Request) -> tuple[Values, Values]:
     known = request.task in MOVEMENT
     reference = MOVEMENT.get(request.task, MOVEMENT["mnli"])
-    source = LOG if known else f"{OURS}: as MNLI"
+    source = _log(request)
     steps, unit = reference.steps, reference.warmup
-    epochs = Value(reference.epochs, LOG)
+    epochs = Value(reference.epochs, source)
     if not known:
         half = 2 if request.task in LARGE else 1
         epochs = Value(_smp_epochs(request.task) // half, f"{OURS}: as many steps as SMP's code")
@@ -188,22 +213,26 @@ def _movement(request: Request) -> tuple[Values, Values]:
         "start": share(reference.initial * unit, steps, source),
         "stop": share(steps - reference.final * unit, steps, source),
     }
-    return train | _rates(reference.lr_weights, 1e-2, source), hyper
+    return train | _rates(source, reference.lr_weights, 1e-2), hyper
 
 
 def _magnitude(request: Request) -> tuple[Values, Values]:
     train, hyper = _movement(request)
-    return train | _rates(3e-5, 0.0, f"{LOG}; QQP by the column, not the experiment's name"), hyper
+    source = _log(request)
+    if request.task == "qqp":
+        source += ", by the column and not by the experiment's name, which says 3e-6"
+    return train | _rates(source, 3e-5), hyper
 
 
 def _l0(request: Request) -> tuple[Values, Values]:
     train, _ = _movement(request)
+    source = _log(request)
     if request.task in L0:
         reference = L0[request.task]
-        train["epochs"] = Value(reference.epochs, LOG)
-        train["warmup"] = share(reference.warmup, reference.steps, LOG)
+        train["epochs"] = Value(reference.epochs, source)
+        train["warmup"] = share(reference.warmup, reference.steps, source)
     scores = 1e-2 if request.task == "qqp" else 1e-1
-    return train | _rates(3e-5, scores, LOG), {}
+    return train | _rates(source, 3e-5, scores), {}
 
 
 def _cap_lite(request: Request) -> tuple[Values, Values]:
@@ -211,9 +240,11 @@ def _cap_lite(request: Request) -> tuple[Values, Values]:
     squad, regression = request.task == "squad", request.task == "stsb"
     code = "CAP released scripts"
     hyper["unsupervised"] = Value(0.5 if squad else 0.1, code)
-    hyper["supervised"] = Value(0.0 if squad or regression else 10.0, code)
+    hyper["supervised"] = Value(0.0 if squad else 10.0, code)
+    if regression:
+        hyper["supervised"] = Value(0.0, f"{OURS}: regression has no classes")
     if request.task == "qqp":
-        train |= _rates(3e-5, 1e-2, f"{code}; movement's log has 3e-6")
+        train |= _rates(f"{code}; movement's log has 3e-6", 3e-5, 1e-2)
     return train, hyper
 
 
@@ -235,22 +266,36 @@ def _smp(request: Request) -> tuple[Values, Values]:
         "epochs": Value(epochs, source),
         "warmup": Value(0.0, SMP_CODE),
     }
-    stop = _smp_stop(request, epochs)
+    stop, power = _smp_stop(request, epochs), _smp_power(request)
     horizon = Value(stop.value, "SMP, Eq. 6: lambda follows the sparsity")
+    slope = Value(power.value, "SMP, Eq. 6: lambda follows the sparsity")
     if not paper:
         horizon = Value(1.0, f"{SMP_CODE}: lambda rises over the whole run")
+        slope = Value(3, SMP_CODE)
         if squad and request.density <= 0.03:
             horizon = share(27660, 55340, SMP_CODE)
     hyper = {
         "stop": stop,
         "penalty": Value(400.0, SMP_PAPER),
         "penalty_stop": horizon,
-        "power": _smp_power(request),
+        "power": power,
+        "penalty_power": slope,
         "head": _smp_head(request),
     }
-    rates = _rates(0.0, 2e-2, source)
-    rates["lr_head"] = Value(3e-5, "SMP, section 6.2: of a head that trains")
+    rates = _rates(source, None, 2e-2)
+    rates["lr_head"] = Value(3e-5, "SMP, section 6.2: where its head trains")
     return train | rates, hyper
+
+
+def _smp_t(request: Request) -> tuple[Values, Values]:
+    """SMP gives neither a threshold nor a schedule: as soft movement, tau and lambda together."""
+    train, hyper = _smp(request)
+    source = f"{OURS}: SMP gives none; tau and lambda rise together, as in soft movement,"
+    hyper["stop"] = Value(hyper["stop"].value, f"{source} until SMP-L's density would stand")
+    hyper["penalty_stop"] = Value(hyper["stop"].value, f"{source} on one ramp")
+    hyper["penalty_power"] = Value(hyper["power"].value, f"{source} on one ramp")
+    hyper["penalty"] = Value(400.0, f"{OURS}: SMP-L's, SMP gives none for this")
+    return train, hyper
 
 
 def _smp_stop(request: Request, epochs: int) -> Value:
@@ -340,7 +385,7 @@ FAMILIES = {
     "smp_l": _smp,
     "smp_s": _smp_s,
     "smp_g": _smp,
-    "smp_t": _smp,
+    "smp_t": _smp_t,
 }
 PENALTY_DRIVEN = ("soft_movement", "l0", "smp_t")
 
@@ -351,7 +396,7 @@ LABORATORY = {
     "evaluate_every": Value(125, OURS),
     "max_length": Value(64, OURS),
 }
-CALIBRATED = f"{OURS}: python -m zoo.calibrate"
+CALIBRATED = f"{OURS}: python -m zoo.calibrate, with the released recipe"
 
 
 def laboratory(request: Request) -> tuple[Values, Values]:
@@ -401,10 +446,10 @@ def penalty_for(request: Request) -> Value:
         f"method {request.method} on {request.task_name}" + " with distillation" * request.distill
     )
     if not points:
-        raise ConfigError(f"{what}: no run is known that gives its penalty; leave it out")
+        raise NoPenalty(f"{what}: no run is known that gives its penalty; leave it out")
     high, low = points[0][0], points[-1][0]
     if not low <= request.density <= high:
-        raise ConfigError(
+        raise NoPenalty(
             f"{what}: known runs reach from {low:.2%} to {high:.2%} remaining weights, not"
             f" {request.density:.2%}; leave it out there"
         )

@@ -9,26 +9,26 @@ paper's, which is forced here and nowhere else.
 import argparse
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.checkpoint import find_checkpoint
+from zoo.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
 from zoo.compact import compact, without_thin_rows
 from zoo.errors import BenchmarkError, ConfigError
 from zoo.heads import mlm_label_words
-from zoo.masked import MaskedModel, export
-from zoo.masks import MaskFn
+from zoo.masked import MaskedModel, export, prunable
 from zoo.method import Method, nothing
 from zoo.outputs import outputs
-from zoo.registry import BUILT_IN, find_plugin, load_plugin, tasks
+from zoo.registry import BUILT_IN, find_plugin, load_plugin, one_line, tasks
 from zoo.schedules import constant
 from zoo.scores import magnitude
-from zoo.task import Source, Task, TaskData, prepare
+from zoo.task import Encoded, Source, Task
 from zoo.trial import write_whole
 
 WORDS = {"mnli": ("Maybe", "No", "Yes")}
@@ -37,12 +37,16 @@ classes. The authors' code sorts MNLI as contradiction, entailment, neutral and 
 Yes, Maybe, No; the released masks were learned with it."""
 
 
+UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError)
+"""What NumPy may raise for a file that is no array of its format."""
+
+
 def read_masks(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The masks of a file, by matrix name, in the order of `shapes`. Raises ConfigError."""
     try:
-        packed = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"masks {path}: not a NumPy array without objects: {error}") from None
+        packed = np.lib.format.open_memmap(path, mode="r")
+    except UNREADABLE as error:
+        raise ConfigError(f"masks {path}: no NumPy array (.npy): {one_line(error, 80)}") from None
     entries = sum(shape.numel() for shape in shapes.values())
     if packed.dtype != np.uint8 or packed.shape != (-(-entries // 8),):
         raise ConfigError(
@@ -74,11 +78,11 @@ def as_released(task: Task) -> Task:
     return replace(task, words=WORDS.get(task.name, task.words))
 
 
-def method_of(masks: MaskFn) -> Method:
+def method_of(masks: Mapping[str, Tensor]) -> Method:
     """Frozen weights under fixed masks, with the head of the released code."""
     return Method(
         score=magnitude,
-        mask=masks,
+        mask=lambda scores, level: {n: masks[n].to(s.device) for n, s in scores.items()},
         level=constant(1.0),
         budget=None,
         trains=nothing,
@@ -86,38 +90,41 @@ def method_of(masks: MaskFn) -> Method:
     )
 
 
-def judge(path: Path, model: str, task: Task, source: Source, data: TaskData) -> list[str]:
+def judge(path: Path, checkpoint: Checkpoint, task: Task, source: Source) -> Iterator[str]:
     """Lines that say what the masks keep and what the masked model scores."""
-    checkpoint = find_checkpoint(model)
     network = mlm_label_words.build(checkpoint, task)
-    masked = MaskedModel(
-        network.encoder,
-        method_of(
-            lambda scores, level: read_masks(path, {name: s.shape for name, s in scores.items()})
-        ),
-        torch.Generator(),
-    )
+    linears = prunable(network.encoder)
+    masks = read_masks(path, {name: linear.weight.shape for name, linear in linears.items()})
+    masked = MaskedModel(network.encoder, method_of(masks), torch.Generator())
     masked.refresh(1.0)
-    words = task.words
-    if task.labels:
-        words = tuple(f"{name} = {word}" for name, word in zip(task.labels, words, strict=True))
-    stock, state = mlm_label_words.build(checkpoint, task).encoder, export(network.encoder, masked)
-    entries = sum(masked.sizes.values())
+    yield f"remaining weights {masked.remaining().density:.4%}"
+    stock = mlm_label_words.build(checkpoint, task).encoder
+    state, entries = export(network.encoder, masked), sum(masked.sizes.values())
     exact, lossy = (
         compact(stock, weights).matrix_entries / entries
         for weights in (state, without_thin_rows(state, THIN))
     )
-    lines = [
-        f"remaining weights {masked.remaining().density:.4%}",
-        f"matrices without what is dead {exact:.2%} of their size, the scores stay;"
-        f" {lossy:.2%} without rows of fewer than {THIN} weights, the scores change",
-        f"label words {', '.join(words)}",
-        *task.notes(source),
-    ]
-    for split, encoded in data.evaluation.items():
+    yield (
+        f"entries of the matrices without dead rows and columns {exact:.2%}, without rows of fewer"
+        f" than {THIN} weights either {lossy:.2%} (a layer's heads padded to its widest)"
+    )
+    words = task.words
+    if task.labels:
+        words = tuple(f"{name} = {word}" for name, word in zip(task.labels, words, strict=True))
+    yield f"label words {', '.join(words)}"
+    yield from task.notes(source)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    masked.refresh(1.0)
+    for split in filter(source.rows.__contains__, task.evaluation):
+        encoded = encode(task, source, checkpoint, split)
         scores = task.score(split, outputs(network, encoded)["logits"], encoded).metrics
-        lines += [f"{name} {value:.2f}" for name, value in scores.items() if value is not None]
-    return lines
+        yield from (f"{name} {value:.2f}" for name, value in scores.items() if value is not None)
+
+
+def encode(task: Task, source: Source, checkpoint: Checkpoint, split: str) -> Encoded:
+    """An evaluation split, cut as the released runs cut it."""
+    length = min(384 if task.output.per_token else 128, checkpoint.positions)
+    return task.encode(source.read(split), load_tokenizer(checkpoint), length, False)
 
 
 def main() -> int:
@@ -132,11 +139,9 @@ def main() -> int:
         for name in BUILT_IN:
             load_plugin(find_plugin(name))
         task = as_released(tasks[options.task].make())
-        source = task.locate(options.data_dir)
-        length = 384 if task.output.per_token else 128
-        with tempfile.TemporaryDirectory() as cache:
-            data = prepare(task, source, find_checkpoint(options.model), length, Path(cache))
-            print("\n".join(judge(options.masks, options.model, task, source, data)))
+        checkpoint = find_checkpoint(options.model)
+        for line in judge(options.masks, checkpoint, task, task.locate(options.data_dir)):
+            print(line, flush=True)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
