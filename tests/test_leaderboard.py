@@ -199,7 +199,7 @@ def test_an_unreadable_file_is_named(tmp_path):
     folder = fill(tmp_path / "suite")
     (folder / "t-x.json").write_text("{")
     page = write(folder, figures=False).read_text()
-    assert "**Warning:** t-x.json cannot be read" in page
+    assert "Warning: t-x.json cannot be read" in page
 
 
 def test_an_empty_folder_gives_a_page(tmp_path):

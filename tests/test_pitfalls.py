@@ -797,7 +797,7 @@ def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
     page = write(folder, figures=False).read_text()
     target = rows(page)["l0", "10"]
     assert target[2] == "10.49" and target[5] == "80.0 (1/2, 1 off target)"
-    apart = rows(page[page.index("**Off target**") :])["l0", "10"]
+    apart = rows(page[page.index("**Off target") :])["l0", "10"]
     assert apart[2:] == ["t", "1", "10.51", "acc 81.0"]
 
 
