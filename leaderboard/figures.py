@@ -13,6 +13,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's colours, told apart by the colour-blind; markers and dashes tell the rest."""
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", "-.", ":")
+LEGEND = 2.2
+"""Inches that the legend takes beside the charts."""
 TYPES = {
     "attention.self.query": "Q",
     "attention.self.key": "K",
@@ -69,8 +71,8 @@ def _save(figure: Any, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None}, bbox_inches="tight")
-    figure.savefig(path, metadata={"Software": None}, bbox_inches="tight")
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
 
@@ -84,8 +86,13 @@ def quality(board: Board, table: Table) -> Any:
     names = list(dict.fromkeys((row.method, row.variant) for row in pruned))
     if not tasks or not names:
         return None
-    figure, axes = plt.subplots(1, len(tasks), figsize=(3.6 * len(tasks) + 1.6, 3.6), squeeze=False)
-    for axis, task in zip(axes[0], tasks, strict=True):
+    across = min(len(tasks), 4)
+    down = -(-len(tasks) // across)
+    size = (3.4 * across + LEGEND, 3.4 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
         metric = metrics_of(table, task)[0]
         _references(axis, source, task, metric)
         for index, (method, variant) in enumerate(names):
@@ -99,9 +106,29 @@ def quality(board: Board, table: Table) -> Any:
         axis.set_title(f"{task}: {metric}")
         axis.grid(alpha=0.3)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    figure.tight_layout()
+    place = (1 - (LEGEND - 0.1) / size[0], 0.5)
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=place, frameon=False)
+    _margins(figure, left=0.55, right=LEGEND, bottom=0.55, top=0.35, between=0.6)
     return figure
+
+
+def _margins(
+    figure: Any, *, left: float, right: float, bottom: float, top: float, between: float
+) -> None:
+    """Set margins in inches, as quick as matplotlib's own layouts are slow."""
+    width, height = figure.get_size_inches()
+    down, across = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
+    wide = (width - left - right - between * (across - 1)) / across
+    above = between + 0.25  # a title and an axis label meet there
+    tall = (height - bottom - top - above * (down - 1)) / down
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=between / wide,
+        hspace=above / tall,
+    )
 
 
 def _line(
@@ -203,10 +230,9 @@ def _heat_maps(
         )
     across = min(len(maps), 5)
     down = -(-len(maps) // across)
-    tall = max(1.0, 0.28 * len(maps[0][1])) + 0.9
-    figure, axes = plt.subplots(
-        down, across, figsize=(2.4 * across + 0.8, tall * down), squeeze=False, layout="constrained"
-    )
+    tall = max(1.0, 0.28 * len(maps[0][1])) + 1.0
+    size = (2.4 * across + 0.9, tall * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
     top = max(value for _, cells in maps for line in cells for value in line)
     for axis in axes.flat[len(maps) :]:
         axis.set_visible(False)
@@ -219,7 +245,9 @@ def _heat_maps(
         axis.set_ylabel("layer")
         if len(cells) * len(columns) <= 60:
             _numbers(axis, cells, top)
-    figure.colorbar(image, ax=axes, label="remaining weights (%)", shrink=0.9)
+    _margins(figure, left=0.45, right=0.9, bottom=0.45, top=0.3, between=0.6)
+    bar = figure.add_axes((1 - 0.75 / size[0], 0.2, 0.15 / size[0], 0.6))
+    figure.colorbar(image, cax=bar, label="remaining weights (%)")
     return figure
 
 
