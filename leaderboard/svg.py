@@ -107,7 +107,7 @@ def curve(title: str, points: Sequence[tuple[float, float]], density: Sequence[f
     """A score over the fraction of the run (0 to 1), with the density behind it."""
     if len(points) < 2:
         return ""
-    width, height = 180, 70
+    width, height = 210, 70
     low, high = _padded(min(y for _, y in points), max(y for _, y in points))
 
     def place(x: float, y: float) -> str:
