@@ -124,28 +124,12 @@ def smp_g(density: float, **hyper: Any) -> Method:
 
 
 @register_method("smp_t", drives="penalty")
-def smp_t(
-    density: float,
-    *,
-    stop: float,
-    penalty: float,
-    penalty_stop: float = 1.0,
-    power: int = 3,
-    penalty_power: int = 3,
-    head: str = "label_words",
-) -> Method:
+def smp_t(density: float, **hyper: Any) -> Method:
     """SMP-T: scores above a rising threshold stay; the density is measured (SMP, section 6.1).
 
-    SMP, Table 3, reports no convergence; the released code evaluates it with a wrong threshold.
+    tau rises from 0 to 0.1 on the ramp that SMP-L's density falls on. SMP, Table 3, reports no
+    convergence; the released code evaluates it with a wrong threshold.
     """
-    base = smp_l(
-        density,
-        stop=stop,
-        penalty=penalty,
-        penalty_stop=penalty_stop,
-        power=power,
-        penalty_power=penalty_power,
-        head=head,
-    )
-    tau = Ramp(0.0, TAU, 0.0, stop, power)
+    base = smp_l(density, **hyper)
+    tau = Ramp(0.0, TAU, 0.0, hyper["stop"], hyper.get("power", 3))
     return replace(base, mask=above_threshold, level=tau, budget=None)

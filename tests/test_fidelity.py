@@ -2,7 +2,7 @@
 
 import re
 
-from zoo.fidelity import CONFLICTS, PAGE, by_value, main, page
+from zoo.fidelity import PAGE, by_value, conflicts, main, page
 from zoo.recipes import Value
 from zoo.registry import methods
 
@@ -25,7 +25,7 @@ def test_every_method_and_every_value_has_a_place():
         assert f"\n## {entry.name}" in text
     for number, source in re.findall(r"^(\d+)\. (.*)$", text, re.M):
         assert source, number
-    assert all(all(row) and len(row) == 4 for row in CONFLICTS)
+    assert all(all(row) and len(row) == 4 for row in conflicts())
 
 
 def test_values_say_where_they_are_others():

@@ -5,6 +5,7 @@ whether the page is what they give. The same tables are what `--dry-run` prints 
 """
 
 import argparse
+import csv
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -24,194 +25,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "fidelity.md"
 DENSITIES = (0.8, 0.5, 0.1, 0.03)
 GROUPS = ("mnli", "qqp", "squad", "qnli", "sst2", "mrpc", "cola", "stsb", "rte")
 
-CONFLICTS = (
-    (
-        "SMP: when the density reaches its target",
-        "N = 7 epochs where many weights remain, 3,500 steps where few do (section 5.2)",
-        "the other way round: 3,500 to 5,250 steps at 70 % and more (SQuAD 5,000), else until"
-        " 30,000 steps before the end (SQuAD 5,000; at 3 % after 22,650 of 55,340 steps; SMP-S at"
-        " 50 % without distillation after 5,000)",
-        "released: the code; paper: the sentence. That the published tables come from the code's"
-        " assignment is inferred: the 80 % table says 3,500 steps, and 7 epochs only follow from"
-        " the code's rule for few weights",
-    ),
-    (
-        "SMP: how lambda rises",
-        "with the sparsity, until N (Eq. 6)",
-        "over the whole run, on SQuAD at 3 % over half of it",
-        "released: the code; paper: Eq. 6, so linear where the density is (RoBERTa)",
-    ),
-    (
-        "R of SMP, soft movement and L0",
-        "a sum over all scores",
-        "the mean over matrices of the mean over entries",
-        "the mean of means in both recipes: the published lambda belong to it. For BERT-base the"
-        " sum is 85 million times larger, its gradient 42 (attention) to 170 (feed-forward) million"
-        " times",
-    ),
-    (
-        "SMP: the head",
-        "products of the hidden state with the label words' embeddings (section 4.2)",
-        "the whole pre-trained MLM head",
-        "released: mlm_label_words; paper: label_words; a checkpoint without MLM head gets"
-        " label_words, and the result and the page say so",
-    ),
-    (
-        "SMP: label words of MNLI",
-        "entailment Yes, neutral Maybe, contradiction No",
-        "labels are sorted another way and the words are not: contradiction Yes, entailment Maybe,"
-        " neutral No",
-        "the paper's in both recipes; the code's is forced for the authors' mask files"
-        " (zoo/released.py)",
-    ),
-    (
-        "SMP: distillation",
-        "KL(student || teacher), added to the loss (Eq. 7)",
-        "0.5 of the loss and 0.5 of T^2 KL(teacher || student)",
-        "the code's direction in both recipes; released mixes 0.5 and 0.5, paper adds",
-    ),
-    (
-        "SMP: the teacher",
-        "a fine-tuned teacher",
-        "for GLUE the DynaBERT project's checkpoint, for SQuAD one of their own",
-        "the dense trial of the same model, task and seed in both recipes",
-    ),
-    (
-        "SMP: learning rate over time",
-        "2e-2, no decay is mentioned",
-        "linear decay to 0 without warm-up (the trainer's default)",
-        "the code in both recipes",
-    ),
-    (
-        "SMP: batch and epochs",
-        "batch 64; 10 epochs on SQuAD, 60 on small tasks",
-        "batch 32 on SQuAD and small tasks; 20 epochs on SQuAD at 3 %, 100 on RTE",
-        "released: the code; paper: the text",
-    ),
-    (
-        "SMP: MRPC at 80 %",
-        "43 epochs to the target, which are 5,000 steps of batch 32",
-        "3,500 steps, 30 epochs",
-        "released: the code, with little confidence that the published run had it",
-    ),
-    (
-        "SMP-S: temperature in Eq. 4",
-        "none",
-        "sigmoid(S / p) with p = 4 at 70 % and more, 3 or 4 in single scripts, else 1",
-        "released: the code; paper: 1",
-    ),
-    (
-        "SMP-S: a share above 1",
-        "not mentioned",
-        "the matrix is kept whole and the rest is lost",
-        "the code in both recipes, the measured density is shown; a suite can give"
-        " redistribute = True, which hands it on",
-    ),
-    (
-        "SMP-G",
-        "one ranking over all matrices at each step (section 6.1)",
-        "cannot be run: its flag is never set",
-        "the paper's, with the count and the floor of 0.5 % of the code's parts",
-    ),
-    (
-        "SMP-T",
-        "did not converge (Table 3); neither threshold nor schedule is given",
-        "is evaluated with a threshold that leaves the floor alone",
-        "ours, in both recipes: tau from 0 to 0.1 and lambda on one ramp, as in soft movement,"
-        " evaluated with the masks it trained; what comes out is reported",
-    ),
-    (
-        "SMP: RoBERTa's schedule",
-        "linear",
-        "its script does not ask for it",
-        "linear in both recipes",
-    ),
-    (
-        "SMP: small GLUE tasks below 70 %",
-        "no such results are printed",
-        "stop with an error: the end would lie before the start",
-        "ours: the density reaches its target at 0.6 of the run",
-    ),
-    (
-        "SMP: 30 % remaining weights",
-        "a point of Figure 1",
-        "the scripts' 0.30 sets 0.10",
-        "0.30 means 30 %",
-    ),
-    (
-        "SMP: which checkpoint is reported",
-        "not mentioned",
-        "the best on the evaluation set once the density is within 0.01 of its target",
-        "the last step is ranked; the best evaluation at exactly the final density stands beside"
-        " it",
-    ),
-    (
-        "Movement: masked weights",
-        "may be updated and come back (section 3)",
-        "get no gradient",
-        "the code",
-    ),
-    (
-        "Movement: distillation",
-        "the published runs are in the run log: 0.1 of the loss, 0.9 of the distillation",
-        "0.5 and 0.5 by default",
-        "the run log",
-    ),
-    (
-        "Movement: learning rates on QQP",
-        "the run log: 3e-6 for weights (movement, soft movement), 1e-2 for L0's scores; for"
-        " magnitude 3e-5 by its column and 3e-6 by the experiment's name",
-        "its example has SQuAD's 3e-5 and 1e-2",
-        "the run log, for magnitude its column",
-    ),
-    (
-        "Movement: L0 and soft-movement cells",
-        "linear interpolations between two runs of one seed, at the measured or the nominal target",
-        "runs at single penalties",
-        "penalties log-linear between the log's runs; rows stand at what they measured",
-    ),
-    (
-        "Movement: global rankings",
-        "in the run log, magnitude on SQuAD and movement on SQuAD and MNLI",
-        "ranks learned scores alone, every 25 steps",
-        "magnitude_global and movement_global, ranked at every step",
-    ),
-    (
-        "Adam's epsilon",
-        "not mentioned",
-        "the transformers of their time adds it before the second moment's bias correction",
-        "torch's, after it; the two differ in the first steps where gradients are below 1e-6",
-    ),
-    (
-        "CAP: reduction of the supervised term",
-        "its text was not at hand",
-        "divided by the number of positives twice",
-        "the code's, which its weight of 10 belongs to. The usual mean with the weight divided by"
-        " the mean number of positives is the same number",
-    ),
-    (
-        "CAP: dropout and defaults",
-        "its text was not at hand",
-        "dropout is on while later snapshots are encoded; the anchor is read after the head's"
-        " dropout; the defaults differ from the scripts",
-        "the scripts' values; CAP-lite has no snapshots, encodes its banks without dropout and"
-        " reads the anchor before it",
-    ),
-    (
-        "Questions longer than 64 tokens",
-        "not mentioned",
-        "cut by Movement's code",
-        "kept whole",
-    ),
-    (
-        "Padding of spans",
-        "not mentioned",
-        "takes part in the softmax over positions",
-        "hidden from it, so that a batch's width changes nothing",
-    ),
-)
-"""(what, paper, released code, which side is taken where and why)."""
-
+CONFLICTS_FILE = Path(__file__).with_name("conflicts.csv")
+"""Where paper and released code disagree: what, paper, code, which side is taken where and why."""
 
 Setting = tuple[float, bool]
 """Density, and whether with distillation."""
@@ -279,11 +94,17 @@ def page() -> str:
         " public code and run logs do, `paper` their text taken literally; where only SMP's are in"
         " conflict, both are the same for the other methods. Moments are fractions of the run.",
         "## Where paper and released code disagree",
-        _table(("What", "Paper", "Released code", "Taken here"), CONFLICTS),
+        _table(("What", "Paper", "Released code", "Taken here"), conflicts()),
     ]
     for entry in methods:
         parts += _of_method(entry)
     return "\n\n".join(parts) + "\n"
+
+
+def conflicts() -> list[list[str]]:
+    """The rows of zoo/conflicts.csv."""
+    with CONFLICTS_FILE.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
 
 
 def _of_method(entry: Entry) -> list[str]:
