@@ -1,6 +1,9 @@
 """The page of equations and sources is what registry and recipes give."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 from zoo.fidelity import PAGE, by_value, conflicts, main, page
 from zoo.recipes import Value
@@ -41,6 +44,20 @@ def test_values_say_where_they_are_others():
         ("y", "1 at 50 %; 2 at 10 %", "a; b"),
         ("z", "1 with distillation", "a"),
     ]
+
+
+def test_a_dry_run_may_be_cut_by_its_reader(checkpoint, sst2, tmp_path):
+    command = [sys.executable, "run_benchmark.py", "--suite", "high_sparsity", "--dry-run"]
+    command += ["--model", str(checkpoint), "--data-dir", str(sst2), "--tasks", "sst2"]
+    command += ["--densities", "0.5", "--methods", "smp_l", "--results", str(tmp_path)]
+    root = Path(__file__).resolve().parent.parent
+    said = subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+    )
+    said.stdout.readline()
+    said.stdout.close()
+    assert said.stderr.read() == b""
+    assert said.wait() == 0
 
 
 def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):

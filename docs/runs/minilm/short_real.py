@@ -1,0 +1,36 @@
+"""A suite for a CPU: real data and a real pre-trained model, in hours and not in GPU days.
+
+Batch 16, at most 64 tokens and 1e-4 for weights in place of the recipes' values, because a run has
+hundreds of steps and not tens of thousands; all else is the recipes'. L0 and soft movement get
+penalties by hand: no run says what leaves how much here, so their rows stand at what they measured.
+
+    python run_benchmark.py --plugin docs/runs/minilm/short_real.py --suite short_real \\
+        --model DIR --data-dir DIR --tasks sst2 --max-steps 600
+"""
+
+from zoo.registry import register_suite
+from zoo.suites import Cell
+
+SHORT = (("batch", 16), ("max_length", 64), ("lr_weights", 1e-4), ("lr_head", 1e-4))
+PENALTIES = {"soft_movement": {0.5: 10.0, 0.1: 100.0}, "l0": {0.5: 3.0, 0.1: 40.0}}
+METHODS = ("random", "magnitude", "movement", "soft_movement", "l0", "smp_l", "smp_s")
+
+
+@register_suite("short_real")
+def short_real(
+    scale,
+    tasks=("sst2", "mrpc", "mnli"),
+    methods=METHODS,
+    densities=(0.5, 0.1),
+    seeds=(0,),
+    distill=(False,),
+):
+    """Dense and seven methods at 50 and 10 % on a CPU: batch 16, hundreds of steps."""
+    cells = [Cell("dense", task, 1.0, False, seed, SHORT) for seed in seeds for task in tasks]
+    for seed in seeds:
+        for density in densities:
+            for method in methods:
+                penalty = PENALTIES.get(method, {}).get(density)
+                given = SHORT if penalty is None else (*SHORT, ("penalty", penalty))
+                cells += [Cell(method, task, density, False, seed, given) for task in tasks]
+    return cells
