@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
+from leaderboard.compare import agreement
 from leaderboard.statistics import mean, sample_std
 from leaderboard.tables import at_target, in_order, metrics_of, off_target, values
 from zoo.trial import Result
@@ -57,6 +58,15 @@ def _figures(board: Board, table: Table) -> list[tuple[str, str, Any]]:
         if chosen:
             caption = f"Remaining weights by attention head ({where})"
             drawn.append((f"heads-{task}", caption, heads(chosen)))
+        masked = [(row, results) for row, results in chosen if any(r.sketch for r in results)]
+        if masked:
+            by_chance = 100 * least / (200 - least)
+            caption = (
+                f"Agreement between masks: Jaccard index, in percent, between methods at the same"
+                f" seed, on the diagonal between seeds of one method ({where}; by chance"
+                f" {by_chance:.1f})"
+            )
+            drawn.append((f"agreement-{task}", caption, agreements(masked)))
     return drawn
 
 
@@ -208,6 +218,41 @@ def heads(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
 
     number = max(len(d) for _, rs in chosen for d in rs[0].remaining["heads"].values())
     return _heat_maps(chosen, grid, [str(head + 1) for head in range(number)], "head")
+
+
+def agreements(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+    """One heat map: which methods, and which seeds of a method, keep the same weights."""
+    import matplotlib.pyplot as plt
+
+    names = [row.method + (f" ({row.variant})" if row.variant else "") for row, _ in chosen]
+    cells = [
+        [_agreement(a, b, i == j) for j, (_, b) in enumerate(chosen)]
+        for i, (_, a) in enumerate(chosen)
+    ]
+    side = 0.5 * len(names)
+    figure, axes = plt.subplots(1, 1, figsize=(side + 2.6, side + 1.6), squeeze=False)
+    axis = axes[0][0]
+    image = axis.imshow(cells, vmin=0, vmax=100, cmap="cividis")
+    axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
+    axis.set_yticks(range(len(names)), names)
+    _numbers(axis, cells, 100)
+    _margins(figure, left=1.5, right=1.1, bottom=1.4, top=0.2, between=0.0)
+    width = figure.get_size_inches()[0]
+    bar = figure.add_axes((1 - 0.85 / width, 0.35, 0.15 / width, 0.55))
+    figure.colorbar(image, cax=bar, label="Jaccard index (%)")
+    return figure
+
+
+def _agreement(ours: Sequence[Result], theirs: Sequence[Result], same: bool) -> float:
+    """Mean Jaccard index in percent: of the same seeds, or of different seeds of one method."""
+    pairs = [
+        (a, b)
+        for a in ours
+        for b in theirs
+        if (a.trial.seed < b.trial.seed if same else a.trial.seed == b.trial.seed)
+    ]
+    found = [value for a, b in pairs if (value := agreement(a, b)) is not None]
+    return 100 * mean(found) if found else float("nan")
 
 
 def _place(name: str) -> tuple[int, str]:

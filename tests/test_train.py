@@ -11,7 +11,7 @@ import torch
 from zoo.build import Place, build, recipe_steps, stream
 from zoo.errors import TrialError
 from zoo.masks import topk_local
-from zoo.measure import pack_bits
+from zoo.measure import pack_bits, sketch
 from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
 from zoo.plan import Planner
 from zoo.suites import BASE, Cell
@@ -206,6 +206,40 @@ def test_an_epoch_sees_every_example_once():
 def test_evaluation_goes_by_length_and_misses_none():
     data = encoded([3, 1, 2, 5, 1])
     assert [rows.tolist() for rows in by_length(data, 2)] == [[1, 4], [2, 0], [3]]
+
+
+@pytest.mark.parametrize("density", [0.5, 0.1, 0.01])
+def test_sketches_agree_as_much_as_their_masks(density):
+    """Against the Jaccard index of the masks themselves, for masks that share a part."""
+    from leaderboard.compare import agreement
+    from tests.helpers import a_result
+
+    class Masked:
+        layers = True
+
+        def __init__(self, *masks):
+            self.masks = masks
+
+        def test_gates(self):
+            return dict(enumerate(self.masks))
+
+    draw = torch.Generator().manual_seed(5)
+
+    def masks(shared):
+        own = [torch.rand(300, 400, generator=draw) < density for _ in range(2)]
+        return [
+            torch.where(torch.arange(300)[:, None] < shared, s, o)
+            for s, o in zip(common, own, strict=True)
+        ]
+
+    common = [torch.rand(300, 400, generator=draw) < density for _ in range(2)]
+    for shared in (0, 150, 300):
+        one, other = masks(shared), masks(shared)
+        both = sum((a & b).sum().item() for a, b in zip(one, other, strict=True))
+        either = sum((a | b).sum().item() for a, b in zip(one, other, strict=True))
+        first, second = (a_result(sketch=sketch(Masked(*m))) for m in (one, other))
+        assert agreement(first, second) == pytest.approx(both / either, abs=0.1)
+    assert agreement(first, a_result()) is None
 
 
 def test_bits_are_packed_with_their_number():

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from zoo.heads import Network
 from zoo.masked import MaskedModel, export
@@ -90,6 +91,34 @@ def digests(network: Network, masked: MaskedModel) -> dict[str, str]:
         weights.update(name.encode() + tensor.cpu().numpy().tobytes())
     found = {"masks": masks, "scores": scores, "weights": weights}
     return {name: digest.hexdigest() for name, digest in found.items()}
+
+
+SKETCH = 256
+"""Values of a mask's sketch: two sketches agree on a share of them that is the masks' Jaccard index
+up to a standard error of 3 points."""
+
+
+def sketch(masked: MaskedModel) -> str:
+    """One-permutation MinHash of which weights are kept (Li et al. 2012), as base64 of `SKETCH`
+    32-bit values; "" if nothing is masked. Comparable between trials of one model."""
+    if not masked.layers:
+        return ""
+    least = torch.full((SKETCH,), 2**32 - 1, dtype=torch.int64)
+    start = 0
+    for gate in masked.test_gates().values():
+        kept = gate.flatten().nonzero().flatten().cpu() + start
+        start += gate.numel()
+        hashed = _mixed(kept)
+        least.scatter_reduce_(0, hashed & (SKETCH - 1), hashed >> 24 & 0xFFFFFFFF, "amin")
+    return base64.b64encode(least.numpy().astype("<u4").tobytes()).decode()
+
+
+def _mixed(numbers: Tensor) -> Tensor:
+    """splitmix64 of int64 numbers: every bit of the result depends on every bit of the number."""
+    z = numbers * -7046029254386353131
+    z = (z ^ (z >> 30 & (1 << 34) - 1)) * -4658895280553007687
+    z = (z ^ (z >> 27 & (1 << 37) - 1)) * -7723592293110705685
+    return z ^ (z >> 31 & (1 << 33) - 1)
 
 
 def pack_bits(bits: np.ndarray) -> str:

@@ -83,6 +83,7 @@ def result_of(
         notes=run.notes,
         digests=measure.digests(run.network, run.masked),
         correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
+        sketch=measure.sketch(run.masked),
         diverged=diverged,
         cost=cost,
         environment=measure.environment(run.device, place.threads) | dict(place.facts),

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.errors import StorageError
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the result files; a reader refuses any other."""
 
 OUTCOMES = 1
@@ -80,7 +80,8 @@ class Result:
     the density of each attention head. `parameters` counts what trains and what is new for the
     task. `correct` holds one bit per example and split, base64. `digests` are sha256 of masks and
     weights. `cost` is time and memory and may differ between two runs of the same trial, as
-    `environment` may; everything else is reproduced bit for bit on one device.
+    `environment` may; everything else is reproduced bit for bit on one device. `sketch` lets masks
+    of one model be compared without keeping them ("" without a mask).
     """
 
     trial: Trial
@@ -97,6 +98,7 @@ class Result:
     notes: Sequence[str]
     digests: Mapping[str, str]
     correct: Mapping[str, str]
+    sketch: str = ""
     diverged: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
