@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
 from leaderboard.compare import agreement
 from leaderboard.statistics import mean, sample_std
@@ -264,6 +266,7 @@ def _place(name: str) -> tuple[int, str]:
 def _heat_maps(
     chosen: Sequence[tuple[RowKey, Sequence[Result]]], grid: Any, columns: Sequence[str], below: str
 ) -> Any:
+    """One image of all methods' maps with gaps between them: an axis for each would be slow."""
     import matplotlib.pyplot as plt
 
     maps = []
@@ -273,31 +276,43 @@ def _heat_maps(
         maps.append(
             (row, [[mean([g[layer, c] for g in grids]) for c in columns] for layer in layers])
         )
-    across = min(len(maps), 5)
+    tall, wide, across = len(maps[0][1]), len(columns), min(len(maps), 5)
     down = -(-len(maps) // across)
-    tall = max(1.0, 0.28 * len(maps[0][1])) + 1.0
-    size = (2.4 * across + 0.9, tall * down)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
-    top = max(value for _, cells in maps for line in cells for value in line)
-    for axis in axes.flat[len(maps) :]:
-        axis.set_visible(False)
-    for axis, (row, cells) in zip(axes.flat, maps, strict=False):
-        image = axis.imshow(cells, vmin=0, vmax=top, cmap="cividis", aspect="auto")
-        axis.set_xticks(range(len(columns)), columns)
-        axis.set_yticks(range(len(cells)), [str(layer + 1) for layer in range(len(cells))])
-        axis.set_title(row.method + (f" ({row.variant})" if row.variant else ""), fontsize=9)
-        axis.set_xlabel(below)
-        axis.set_ylabel("layer")
-        if len(cells) * len(columns) <= 60:
-            _numbers(axis, cells, top)
-    _margins(figure, left=0.45, right=0.9, bottom=0.45, top=0.3, between=0.6)
-    bar = figure.add_axes((1 - 0.75 / size[0], 0.2, 0.15 / size[0], 0.6))
+    gap, rise = 1, 2 + bool(below)  # cells between maps, beside and above them
+    canvas = np.full((down * (tall + rise), across * (wide + gap)), np.nan)
+    for index, (_, cells) in enumerate(maps):
+        y, x = index // across * (tall + rise) + rise - 1, index % across * (wide + gap)
+        canvas[y : y + tall, x : x + wide] = cells
+    cell = 0.34 if tall * wide <= 60 else 0.22
+    size = (cell * canvas.shape[1] + 1.5, cell * canvas.shape[0] + 0.3)
+    figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
+    axis, top = axes[0][0], np.nanmax(canvas)
+    image = axis.imshow(canvas, vmin=0, vmax=top, cmap="cividis", aspect="auto")
+    axis.set_axis_off()
+    small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+    for index, (row, cells) in enumerate(maps):
+        y, x = index // across * (tall + rise) + rise - 1, index % across * (wide + gap)
+        name = row.method + (f" ({row.variant})" if row.variant else "")
+        axis.text(x + (wide - 1) / 2, y - 1, name, ha="center", va="center", fontsize=9)
+        for layer in range(tall):
+            axis.text(x - 0.8, y + layer, str(layer + 1), **small)
+        for place, label in enumerate(columns):
+            axis.text(x + place, y + tall - 0.1, label, **small)
+        if below:
+            axis.text(x + (wide - 1) / 2, y + tall + 0.7, below, **small)
+        if tall * wide <= 60:
+            _numbers(axis, cells, top, x, y)
+    _margins(figure, left=0.25, right=0.95, bottom=0.15, top=0.05, between=0.0)
+    bar = figure.add_axes((1 - 0.8 / size[0], 0.2, 0.15 / size[0], 0.6))
     figure.colorbar(image, cax=bar, label="remaining weights (%)")
     return figure
 
 
-def _numbers(axis: Any, cells: Sequence[Sequence[float]], top: float) -> None:
+def _numbers(
+    axis: Any, cells: Sequence[Sequence[float]], top: float, left: int = 0, above: int = 0
+) -> None:
     for y, line in enumerate(cells):
         for x, value in enumerate(line):
             colour = "black" if value > 0.6 * top else "white"
-            axis.text(x, y, f"{value:.1f}", ha="center", va="center", fontsize=7, color=colour)
+            place = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
+            axis.text(left + x, above + y, f"{value:.1f}", **place)
