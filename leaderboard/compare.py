@@ -161,17 +161,19 @@ EMPTY = 2**32 - 1
 
 def best_cells(table: Table) -> set[tuple[RowKey, str, str]]:
     """(row, task, metric) of what is better than every other row of its target beyond the 95 %
-    interval of the difference. Methods that do not prune compete with nobody."""
+    interval of the difference, with every seed that was planned. Methods that do not prune compete
+    with nobody."""
     chosen = set()
     for task in table.tasks:
         for metric in metrics_of(table, task):
             for density in {row.density for row in table.rows if row.density < 1}:
-                scores = {
-                    row: values(_scored(table, row, task, metric), metric)
-                    for row in table.rows
-                    if row.density == density
+                rivals = [row for row in table.rows if row.density == density]
+                scores = {row: values(_scored(table, row, task, metric), metric) for row in rivals}
+                chosen |= {
+                    (row, task, metric)
+                    for row in _winners(scores)
+                    if len(scores[row]) == len(table.cells[row, task].seeds)
                 }
-                chosen |= {(row, task, metric) for row in _winners(scores)}
     return chosen
 
 

@@ -99,6 +99,16 @@ def test_only_what_is_better_than_all_others_beyond_noise_is_bold(tmp_path):
     assert "**" not in rows(page)["magnitude", "10"][5]
 
 
+def test_what_lost_a_seed_is_not_the_best(tmp_path):
+    from zoo.trial import Failure
+
+    clear = {name: SCORES[name] for name in ("magnitude", "movement")}
+    folder = fill(tmp_path / "s", clear)
+    save(Failure(a_trial(method="movement", seed=7), "lost"), folder)
+    (table,) = collect(folder).tables
+    assert best_cells(table) == set()
+
+
 def test_nothing_is_ranked_while_a_rival_has_too_few_seeds(tmp_path):
     scores = {"magnitude": SCORES["magnitude"], "movement": SCORES["movement"][:2]}
     (table,) = collect(fill(tmp_path / "s", scores)).tables
