@@ -149,13 +149,10 @@ def _detail(table: Table, row: RowKey, command: str) -> str:
         _curve(table, table.cells.get((row, task), Cell()), task) for task in table.tasks
     )
     settings = static_table(_settings(results))
-    sources = (
-        '<p class="soft">Sources of the values: docs/fidelity.md of the project, or --dry-run.</p>'
-    )
     again = f"<h3>Run it again</h3><code>{text(command)}</code>" if command else ""
     return (
         f'<h3>Seeds</h3><div class="wide">{seeds}</div><div class="curves">{curves}</div>'
-        f'<h3>Hyper-parameters</h3><div class="wide">{settings}</div>{sources}{again}'
+        f'<h3>Hyper-parameters</h3><div class="wide">{settings}</div>{again}'
     )
 
 
@@ -179,7 +176,7 @@ def _seeds(table: Table, row: RowKey) -> Grid:
 
 
 def _settings(results: Sequence[Result]) -> Grid:
-    """Hyper-parameters; where tasks differ, each task's own."""
+    """Hyper-parameters and their sources; where tasks differ, each task's own."""
     by_name: dict[str, dict[str, list[str]]] = {}
     for result in results:
         for name, value in {**result.trial.train, **result.trial.hyper}.items():
@@ -189,8 +186,10 @@ def _settings(results: Sequence[Result]) -> Grid:
     rows = []
     for name, found in by_name.items():
         parts = [v if len(found) == 1 else f"{v} ({', '.join(t)})" for v, t in found.items()]
-        rows.append([name, "; ".join(parts)])
-    return Grid(["Value", "Used"], rows)
+        told = [r.environment.get("sources", {}).get(name, "") for r in results]
+        sources = "; ".join(dict.fromkeys(filter(None, told))) or "see docs/fidelity.md"
+        rows.append([name, "; ".join(parts), sources])
+    return Grid(["Value", "Used", "Source"], rows)
 
 
 def _value(value: Any) -> str:

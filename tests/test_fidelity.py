@@ -8,6 +8,7 @@ from pathlib import Path
 from zoo.fidelity import PAGE, by_value, conflicts, main, page
 from zoo.recipes import Value
 from zoo.registry import methods
+from zoo.trial import load_all
 
 
 def test_the_page_is_up_to_date(capsys):
@@ -77,3 +78,20 @@ def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):
         assert smp["teacher_weight"].startswith("0.5" if recipe == "released" else "1 ")
         assert ("mlm_label_words" in smp["head"]) == (recipe == "released")
         assert all(len(line.split()) >= 3 for line in lines)
+
+
+def test_results_say_where_their_values_come_from(run, checkpoint, sst2, tmp_path):
+    options = ("--model", str(checkpoint), "--data-dir", str(sst2), "--tasks", "sst2")
+    code, _, _ = run(
+        *("--suite", "smoke", *options, "--methods", "smp_l", "--densities", "0.5"),
+        *("--max-steps", "5", "--distill", "on"),
+    )
+    assert code == 0
+    results, _, _ = load_all(tmp_path / "results" / "smoke")
+    assert {result.trial.method for result in results} == {"dense", "smp_l"}
+    for result in results:
+        values = {**result.trial.train, **result.trial.hyper}
+        told = result.environment["sources"]
+        assert set(values) - {"max_steps"} <= set(told) and all(told.values())
+    page = (tmp_path / "results" / "smoke" / "leaderboard.html").read_text()
+    assert "<td>SMP released code (run.sh, run_squad.sh, smp_trainer.py)</td>" in page

@@ -40,7 +40,8 @@ Executor = Callable[[Sequence[Job], Place, Path, Report], None]
 def attempt(job: Job, place: Place, folder: Path) -> Result | Failure:
     """Run one trial and write what came of it. Faults of the trial become a Failure; StorageError
     is raised, since no other trial could be written either."""
-    place = replace(place, keep_outputs=job.teaches)
+    facts = {**place.facts, "sources": job.sources}
+    place = replace(place, keep_outputs=job.teaches, facts=facts)
     found = written_meanwhile(job, place, folder)
     if found:
         return found
@@ -260,7 +261,7 @@ def _tune(
 def _trainable(config: dict[str, Any], place: Place, folder: str) -> dict[str, Any]:
     """The function that a Ray worker runs: one job, given as JSON."""
     content = json.loads(config["job"])
-    job = Job(Trial(**content["trial"]), content["teaches"])
+    job = Job(Trial(**content["trial"]), content["teaches"], content["sources"])
     devices = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     place = replace(place, facts={**place.facts, "visible_gpus": devices, "node": _node()})
     try:

@@ -1,7 +1,7 @@
 """From cells to jobs: resolve recipes, data, checkpoint and teachers, and check all of it first."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,10 +23,12 @@ TEACHER = "dense"
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to run. `teaches` says that others need its outputs over the training set."""
+    """A trial to run. `teaches` says that others need its outputs over the training set; `sources`
+    where each of its values comes from, which goes into the result's environment."""
 
     trial: Trial
     teaches: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Planner:
             methods[cell.method], tasks[cell.task]
             check_density(cell.density)
         trials: dict[str, Trial] = {}
+        sources: dict[str, Mapping[str, str]] = {}
         teachers: set[str] = set()
         problems: dict[str, None] = {}
         for cell in cells:
@@ -93,11 +96,18 @@ class Planner:
                 continue
             if teacher is not None:
                 trials.setdefault(teacher.id, teacher)
+                sources.setdefault(teacher.id, self.sources(teacher_of(cell)))
                 teachers.add(teacher.id)
             trials.setdefault(trial.id, trial)
+            sources.setdefault(trial.id, self.sources(cell))
         if problems:
             raise ConfigError("; ".join(list(problems)[:3]) + more(len(problems) - 3))
-        return [Job(trial, id in teachers) for id, trial in trials.items()]
+        return [Job(trial, id in teachers, sources[id]) for id, trial in trials.items()]
+
+    def sources(self, cell: Cell) -> dict[str, str]:
+        """Where each value of a cell comes from."""
+        train, hyper = self.values(cell)
+        return {name: value.source for name, value in (train | hyper).items()}
 
     def values(self, cell: Cell) -> tuple[Values, Values]:
         """The resolved recipe of a cell with its sources: training values and hyper-parameters."""
