@@ -10,6 +10,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import torch
 
+import zoo.suites  # noqa: F401  registers the suites
 from tests.helpers import save_checkpoint, write_sst2
 from zoo.registry import BUILT_IN, find_plugin, load_plugin, methods, suites, tasks
 

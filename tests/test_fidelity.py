@@ -82,11 +82,11 @@ def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):
 
 def test_results_say_where_their_values_come_from(run, checkpoint, sst2, tmp_path):
     options = ("--model", str(checkpoint), "--data-dir", str(sst2), "--tasks", "sst2")
-    code, _, _ = run(
+    code, _, said = run(
         *("--suite", "smoke", *options, "--methods", "smp_l", "--densities", "0.5"),
         *("--distill", "on"),
     )
-    assert code == 0
+    assert code == 0, said
     results, _, _ = load_all(tmp_path / "results" / "smoke")
     assert {result.trial.method for result in results} == {"dense", "smp_l"}
     for result in results:

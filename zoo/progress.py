@@ -22,9 +22,10 @@ class Progress:
         rebuild: Callable[[], object],
         *,
         rebuild_every: float = 60.0,
-        out: TextIO = sys.stdout,
+        out: TextIO | None = None,
     ):
-        self.todo, self.workers, self.rebuild, self.out = todo, workers, rebuild, out
+        self.todo, self.workers, self.rebuild = todo, workers, rebuild
+        self.out = out or sys.stdout
         self.rebuild_every = rebuild_every
         self.done = 0
         self.seconds: list[float] = []
