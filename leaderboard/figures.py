@@ -1,6 +1,6 @@
 """Figures like the papers': quality against remaining weights, and where those weights are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 """Okabe and Ito's colours, told apart by the colour-blind; markers and dashes tell the rest."""
 MARKERS = "osD^vPX*<>"
 DASHES = ("-", "--", "-.", ":")
+Chosen = Sequence[tuple[RowKey, Sequence[Result]]]
+"""Rows with the results that a figure shows."""
 LEGEND = 2.2
 """Inches that the legend takes beside the charts."""
 TYPES = {
@@ -44,32 +46,41 @@ def draw(board: Board, folder: Path) -> list[tuple[str, Path]]:
     return made
 
 
-def _figures(board: Board, table: Table) -> list[tuple[str, str, Any]]:
-    drawn = []
+def _figures(board: Board, table: Table) -> Iterator[tuple[str, str, Any]]:
+    """Name, caption and figure, one at a time: each is saved and closed before the next."""
     curve = quality(board, table)
     if curve is not None:
-        drawn.append(("quality", "Quality against measured remaining weights", curve))
+        yield "quality", "Quality against measured remaining weights", curve
+    lowest = {task: _at_lowest(table, task) for task in table.tasks}
+    tasks = [task for task in table.tasks if lowest[task] and metrics_of(table, task)]
+    least = min((100 * row.density for chosen in lowest.values() for row, _ in chosen), default=0)
+    if tasks:
+        caption = f"Training at target {least:g} %: the first metric, means over seeds"
+        yield "curves", f"{caption}; dashes: density, from 100 % at the top", curves(table, lowest)
+        caption = (
+            f"Cost against quality at target {least:g} %: seconds of a trial, means over seeds"
+        )
+        yield "cost", caption, costs(table, lowest)
     for task in table.tasks:
-        chosen = _at_lowest(table, task)
-        least = min((100 * row.density for row, _ in chosen), default=0)
-        where = f"{task}, target {least:g} %"
+        chosen, where = lowest[task], f"{task}, target {least:g} %"
         uneven = [(row, results) for row, results in chosen if any(map(_uneven, results))]
         if uneven:
             caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
-            drawn.append((f"matrices-{task}", caption, matrices(uneven)))
+            yield f"matrices-{task}", caption, matrices(uneven)
         if chosen:
-            caption = f"Remaining weights by attention head ({where})"
-            drawn.append((f"heads-{task}", caption, heads(chosen)))
+            yield (
+                f"heads-{task}",
+                f"Remaining weights by attention head ({where})",
+                heads(chosen),
+            )
         masked = [(row, results) for row, results in chosen if any(r.sketch for r in results)]
         if masked:
-            by_chance = 100 * least / (200 - least)
             caption = (
                 f"Agreement between masks: Jaccard index, in percent, between methods at the same"
                 f" seed, on the diagonal between seeds of one method ({where}; by chance"
-                f" {by_chance:.1f})"
+                f" {100 * least / (200 - least):.1f})"
             )
-            drawn.append((f"agreement-{task}", caption, agreements(masked)))
-    return drawn
+            yield f"agreement-{task}", caption, agreements(masked)
 
 
 def _uneven(result: Result) -> bool:
@@ -90,7 +101,6 @@ def _save(figure: Any, path: Path) -> None:
 
 def quality(board: Board, table: Table) -> Any:
     """Per task: mean and sample std over seeds against remaining weights on a log axis."""
-    import matplotlib.pyplot as plt
 
     source = reference(board, table) or table
     tasks = [task for task in table.tasks if metrics_of(table, task)]
@@ -98,13 +108,8 @@ def quality(board: Board, table: Table) -> Any:
     names = list(dict.fromkeys((row.method, row.variant) for row in pruned))
     if not tasks or not names:
         return None
-    across = min(len(tasks), 4)
-    down = -(-len(tasks) // across)
-    size = (3.4 * across + LEGEND, 3.4 * down)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
-    for axis, task in zip(axes.flat, tasks, strict=False):
+    figure, axes = _panels(tasks)
+    for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         _references(axis, source, task, metric)
         for index, (method, variant) in enumerate(names):
@@ -117,11 +122,85 @@ def quality(board: Board, table: Table) -> Any:
         axis.set_xlabel("remaining weights (%)")
         axis.set_title(f"{task}: {metric}")
         axis.grid(alpha=0.3)
-    handles, labels = axes[0][0].get_legend_handles_labels()
-    place = (1 - (LEGEND - 0.1) / size[0], 0.5)
+    return _with_legend(figure, axes)
+
+
+def curves(table: Table, lowest: Mapping[str, Chosen]) -> Any:
+    """Per task: the first metric over the run, and the density behind it."""
+    tasks = [task for task in table.tasks if lowest[task] and metrics_of(table, task)]
+    figure, axes = _panels(tasks)
+    for axis, task in zip(axes, tasks, strict=True):
+        metric = metrics_of(table, task)[0]
+        behind = axis.twinx()
+        behind.set_ylim(0, 100)
+        behind.set_yticks([])
+        for index, (row, results) in enumerate(lowest[task]):
+            points: dict[int, list[Mapping[str, Any]]] = {}
+            for result in results:
+                for point in result.curve:
+                    if point.get(metric) is not None:
+                        points.setdefault(point["step"], []).append(point)
+            steps = sorted(points)
+            shown = [mean([p[metric] for p in points[step]]) for step in steps]
+            kept = [100 * mean([p["density"] for p in points[step]]) for step in steps]
+            axis.plot(steps, shown, label=_name(row), markersize=4, linewidth=1.3, **_style(index))
+            behind.plot(steps, kept, color="#999999", linestyle=":", linewidth=0.8)
+        axis.set_xlabel("optimiser steps")
+        axis.set_title(f"{task}: {metric}")
+        axis.grid(alpha=0.3)
+    return _with_legend(figure, axes)
+
+
+def costs(table: Table, lowest: Mapping[str, Chosen]) -> Any:
+    """Per task: seconds of a trial against its first metric, a mark per method."""
+    tasks = [task for task in table.tasks if lowest[task] and metrics_of(table, task)]
+    figure, axes = _panels(tasks)
+    for axis, task in zip(axes, tasks, strict=True):
+        metric = metrics_of(table, task)[0]
+        for index, (row, results) in enumerate(lowest[task]):
+            scores = values(results, metric)
+            if scores:
+                seconds = mean([result.cost["seconds"] for result in results])
+                style = _style(index) | {"linestyle": "none"}
+                axis.plot([seconds], [mean(scores)], label=_name(row), markersize=6, **style)
+        axis.set_xlabel("seconds")
+        axis.set_title(f"{task}: {metric}")
+        axis.grid(alpha=0.3)
+    return _with_legend(figure, axes)
+
+
+def _panels(tasks: Sequence[str]) -> tuple[Any, list[Any]]:
+    """A figure with an axis per task, at most four beside each other, and room for a legend."""
+    import matplotlib.pyplot as plt
+
+    across = min(len(tasks), 4)
+    down = -(-len(tasks) // across)
+    size = (3.4 * across + LEGEND, 3.4 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    return figure, list(axes.flat[: len(tasks)])
+
+
+def _with_legend(figure: Any, axes: Sequence[Any]) -> Any:
+    handles, labels = axes[0].get_legend_handles_labels()
+    place = (1 - (LEGEND - 0.1) / figure.get_size_inches()[0], 0.5)
     figure.legend(handles, labels, loc="center left", bbox_to_anchor=place, frameon=False)
     _margins(figure, left=0.55, right=LEGEND, bottom=0.55, top=0.35, between=0.6)
     return figure
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Colour, mark and dash of a method's line."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+    }
+
+
+def _name(row: RowKey) -> str:
+    return row.method + (f" ({row.variant})" if row.variant else "")
 
 
 def _margins(
@@ -159,13 +238,11 @@ def _line(
         [p[0] for p in sorted(points)],
         [p[1] for p in sorted(points)],
         [p[2] for p in sorted(points)],
-        label=rows[0].method + (f" ({rows[0].variant})" if rows[0].variant else ""),
-        color=COLOURS[index % len(COLOURS)],
-        marker=MARKERS[index % len(MARKERS)],
-        linestyle=DASHES[index // len(COLOURS) % len(DASHES)],
+        label=_name(rows[0]),
         markersize=5,
         linewidth=1.3,
         capsize=2,
+        **_style(index),
     )
 
 
@@ -184,7 +261,7 @@ def _references(axis: Any, table: Table, task: str, metric: str) -> None:
         axis.axhline(known[0], color="#bbbbbb", linewidth=3, alpha=0.6, label="majority class")
 
 
-def _at_lowest(table: Table, task: str) -> list[tuple[RowKey, list[Result]]]:
+def _at_lowest(table: Table, task: str) -> Chosen:
     """Rows at the lowest density with results that have masks."""
     rows = [row for row in in_order(table.rows) if row.density < 1]
     if not rows:
@@ -198,7 +275,7 @@ def _at_lowest(table: Table, task: str) -> list[tuple[RowKey, list[Result]]]:
     return [(row, results) for row, results in chosen if results]
 
 
-def matrices(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+def matrices(chosen: Chosen) -> Any:
     """Heat maps, one per method: rows are layers, columns Q K V O U D, percent, mean over seeds."""
 
     def grid(result: Result) -> dict[tuple[int, str], float]:
@@ -208,7 +285,7 @@ def matrices(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
     return _heat_maps(chosen, grid, list(TYPES.values()), "")
 
 
-def heads(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+def heads(chosen: Chosen) -> Any:
     """Heat maps, one per method: rows are layers, columns attention heads (Q, K, V, O together)."""
 
     def grid(result: Result) -> dict[tuple[int, str], float]:
@@ -222,11 +299,11 @@ def heads(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
     return _heat_maps(chosen, grid, [str(head + 1) for head in range(number)], "head")
 
 
-def agreements(chosen: Sequence[tuple[RowKey, Sequence[Result]]]) -> Any:
+def agreements(chosen: Chosen) -> Any:
     """One heat map: which methods, and which seeds of a method, keep the same weights."""
     import matplotlib.pyplot as plt
 
-    names = [row.method + (f" ({row.variant})" if row.variant else "") for row, _ in chosen]
+    names = [_name(row) for row, _ in chosen]
     cells = [
         [_agreement(a, b, i == j) for j, (_, b) in enumerate(chosen)]
         for i, (_, a) in enumerate(chosen)
@@ -263,9 +340,7 @@ def _place(name: str) -> tuple[int, str]:
     return int(layer), TYPES[kind]
 
 
-def _heat_maps(
-    chosen: Sequence[tuple[RowKey, Sequence[Result]]], grid: Any, columns: Sequence[str], below: str
-) -> Any:
+def _heat_maps(chosen: Chosen, grid: Any, columns: Sequence[str], below: str) -> Any:
     """One image of all methods' maps with gaps between them: an axis for each would be slow."""
     import matplotlib.pyplot as plt
 
@@ -292,8 +367,7 @@ def _heat_maps(
     small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
     for index, (row, cells) in enumerate(maps):
         y, x = index // across * (tall + rise) + rise - 1, index % across * (wide + gap)
-        name = row.method + (f" ({row.variant})" if row.variant else "")
-        axis.text(x + (wide - 1) / 2, y - 1, name, ha="center", va="center", fontsize=9)
+        axis.text(x + (wide - 1) / 2, y - 1, _name(row), ha="center", va="center", fontsize=9)
         for layer in range(tall):
             axis.text(x - 0.8, y + layer, str(layer + 1), **small)
         for place, label in enumerate(columns):
