@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:  # the reader of what is printed, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141
     except KeyboardInterrupt as stop:
         print("\nstopped; what was finished is kept. Go on with the same command:", file=sys.stderr)
         print(f"  {command_line(argv)}", file=sys.stderr)

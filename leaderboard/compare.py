@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,6 @@ class Comparison:
     task: str
     results: Sequence[Result]
     metric: str
-    seeds: int
     over_seeds: Estimate | None
     over_examples: float | None
     dense: Estimate | None
@@ -68,9 +67,7 @@ def compare(table: Table, plain: Table, reference: str) -> list[Comparison]:
     ]
     told = [c.p for c in found if c.p is not None]
     adjusted = iter(holm(told))
-    return [
-        c if c.p is None else Comparison(**{**vars(c), "corrected": next(adjusted)}) for c in found
-    ]
+    return [c if c.p is None else replace(c, corrected=next(adjusted)) for c in found]
 
 
 def _compare(
@@ -91,7 +88,6 @@ def _compare(
         task=task,
         results=ours,
         metric=metric,
-        seeds=len(mine),
         over_seeds=interval(mine),
         over_examples=evaluation_error(_bits(ours)) if len(_bits(ours)) else None,
         dense=None if row.method == "dense" else welch(mine, top),

@@ -56,11 +56,15 @@ def _figures(board: Board, table: Table) -> Iterator[tuple[str, str, Any]]:
     least = min((100 * row.density for chosen in lowest.values() for row, _ in chosen), default=0)
     if tasks:
         caption = f"Training at target {least:g} %: the first metric, means over seeds"
-        yield "curves", f"{caption}; dashes: density, from 100 % at the top", curves(table, lowest)
+        yield (
+            "curves",
+            f"{caption}; dots: density, from 100 % at the top",
+            curves(table, tasks, lowest),
+        )
         caption = (
             f"Cost against quality at target {least:g} %: seconds of a trial, means over seeds"
         )
-        yield "cost", caption, costs(table, lowest)
+        yield "cost", caption, costs(table, tasks, lowest)
     for task in table.tasks:
         chosen, where = lowest[task], f"{task}, target {least:g} %"
         uneven = [(row, results) for row, results in chosen if any(map(_uneven, results))]
@@ -101,14 +105,13 @@ def _save(figure: Any, path: Path) -> None:
 
 def quality(board: Board, table: Table) -> Any:
     """Per task: mean and sample std over seeds against remaining weights on a log axis."""
-
     source = reference(board, table) or table
     tasks = [task for task in table.tasks if metrics_of(table, task)]
     pruned = [row for row in in_order(table.rows) if row.density < 1]
     names = list(dict.fromkeys((row.method, row.variant) for row in pruned))
     if not tasks or not names:
         return None
-    figure, axes = _panels(tasks)
+    figure, axes = _panels(table, tasks, "remaining weights (%)")
     for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         _references(axis, source, task, metric)
@@ -119,16 +122,12 @@ def quality(board: Board, table: Table) -> Any:
         axis.set_xscale("log")
         axis.set_xticks(targets, [f"{target:g}" for target in targets])
         axis.minorticks_off()
-        axis.set_xlabel("remaining weights (%)")
-        axis.set_title(f"{task}: {metric}")
-        axis.grid(alpha=0.3)
     return _with_legend(figure, axes)
 
 
-def curves(table: Table, lowest: Mapping[str, Chosen]) -> Any:
+def curves(table: Table, tasks: Sequence[str], lowest: Mapping[str, Chosen]) -> Any:
     """Per task: the first metric over the run, and the density behind it."""
-    tasks = [task for task in table.tasks if lowest[task] and metrics_of(table, task)]
-    figure, axes = _panels(tasks)
+    figure, axes = _panels(table, tasks, "optimiser steps")
     for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         behind = axis.twinx()
@@ -145,16 +144,12 @@ def curves(table: Table, lowest: Mapping[str, Chosen]) -> Any:
             kept = [100 * mean([p["density"] for p in points[step]]) for step in steps]
             axis.plot(steps, shown, label=_name(row), markersize=4, linewidth=1.3, **_style(index))
             behind.plot(steps, kept, color="#999999", linestyle=":", linewidth=0.8)
-        axis.set_xlabel("optimiser steps")
-        axis.set_title(f"{task}: {metric}")
-        axis.grid(alpha=0.3)
     return _with_legend(figure, axes)
 
 
-def costs(table: Table, lowest: Mapping[str, Chosen]) -> Any:
+def costs(table: Table, tasks: Sequence[str], lowest: Mapping[str, Chosen]) -> Any:
     """Per task: seconds of a trial against its first metric, a mark per method."""
-    tasks = [task for task in table.tasks if lowest[task] and metrics_of(table, task)]
-    figure, axes = _panels(tasks)
+    figure, axes = _panels(table, tasks, "seconds")
     for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         for index, (row, results) in enumerate(lowest[task]):
@@ -163,13 +158,10 @@ def costs(table: Table, lowest: Mapping[str, Chosen]) -> Any:
                 seconds = mean([result.cost["seconds"] for result in results])
                 style = _style(index) | {"linestyle": "none"}
                 axis.plot([seconds], [mean(scores)], label=_name(row), markersize=6, **style)
-        axis.set_xlabel("seconds")
-        axis.set_title(f"{task}: {metric}")
-        axis.grid(alpha=0.3)
     return _with_legend(figure, axes)
 
 
-def _panels(tasks: Sequence[str]) -> tuple[Any, list[Any]]:
+def _panels(table: Table, tasks: Sequence[str], below: str) -> tuple[Any, list[Any]]:
     """A figure with an axis per task, at most four beside each other, and room for a legend."""
     import matplotlib.pyplot as plt
 
@@ -179,6 +171,10 @@ def _panels(tasks: Sequence[str]) -> tuple[Any, list[Any]]:
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
     for axis in axes.flat[len(tasks) :]:
         axis.set_visible(False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        axis.set_xlabel(below)
+        axis.set_title(f"{task}: {metrics_of(table, task)[0]}")
+        axis.grid(alpha=0.3)
     return figure, list(axes.flat[: len(tasks)])
 
 
