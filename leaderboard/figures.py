@@ -273,12 +273,13 @@ def _at_lowest(table: Table, task: str) -> Chosen:
 
 def matrices(chosen: Chosen) -> Any:
     """Heat maps, one per method: rows are layers, columns Q K V O U D, percent, mean over seeds."""
+    return _heat_maps(chosen, by_matrix, list(TYPES.values()), "")
 
-    def grid(result: Result) -> dict[tuple[int, str], float]:
-        kept, total = result.remaining["kept"], result.remaining["total"]
-        return {_place(name): 100 * kept[name] / total[name] for name in total}
 
-    return _heat_maps(chosen, grid, list(TYPES.values()), "")
+def by_matrix(result: Result) -> dict[tuple[int, str], float]:
+    """Remaining weights in percent by layer (from 0) and type of matrix."""
+    kept, total = result.remaining["kept"], result.remaining["total"]
+    return {_place(name): 100 * kept[name] / total[name] for name in total}
 
 
 def heads(chosen: Chosen) -> Any:

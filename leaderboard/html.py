@@ -8,7 +8,7 @@ from typing import Any
 
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
 from leaderboard.compare import best_cells
-from leaderboard.figures import TYPES
+from leaderboard.figures import TYPES, by_matrix
 from leaderboard.formats import Grid, one_line
 from leaderboard.statistics import mean, sample_std
 from leaderboard.svg import Line, Point, curve, heat_map, legend, quality_chart
@@ -281,9 +281,10 @@ def _maps(table: Table, pruned: Sequence[RowKey]) -> str:
     drawn = []
     for task in table.tasks[:1]:
         for row in (row for row in pruned if row.density == lowest):
-            results = at_target(table.cells.get((row, task), Cell()))
+            there = at_target(table.cells.get((row, task), Cell()))
+            results = [result for result in there if result.remaining["heads"]]
             cells = _matrix_means(results)
-            if cells and max(map(max, cells)) - min(map(min, cells)) > 0.001:
+            if cells and max(map(max, cells)) - min(map(min, cells)) > 0.1:
                 name = label(row, results)
                 layers = [str(i + 1) for i in range(len(cells))]
                 drawn.append(heat_map(name, layers, list(TYPES.values()), cells))
@@ -294,13 +295,7 @@ def _maps(table: Table, pruned: Sequence[RowKey]) -> str:
 
 
 def _matrix_means(results: Sequence[Result]) -> list[list[float]]:
-    """Densities by layer and type, means over results."""
-    found: dict[tuple[int, str], list[float]] = {}
-    for result in results:
-        kept, total = result.remaining["kept"], result.remaining["total"]
-        for name in total:
-            layer, _, kind = name.split(".layer.")[-1].partition(".")
-            if layer.isdigit() and kind in TYPES:
-                found.setdefault((int(layer), TYPES[kind]), []).append(kept[name] / total[name])
-    layers = sorted({layer for layer, _ in found})
-    return [[mean(found.get((i, kind), [0.0])) for kind in TYPES.values()] for i in layers]
+    """Remaining weights in percent by layer and type, means over results."""
+    grids = [by_matrix(result) for result in results]
+    layers = sorted({layer for layer, _ in grids[0]}) if grids else []
+    return [[mean([g[i, kind] for g in grids]) for kind in TYPES.values()] for i in layers]

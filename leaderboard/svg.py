@@ -130,7 +130,7 @@ def curve(title: str, points: Sequence[tuple[float, float]], density: Sequence[f
 def heat_map(
     title: str, rows: Sequence[str], columns: Sequence[str], values: Sequence[Sequence[float]]
 ) -> str:
-    """Densities (0 to 1) as shades, by row and column, the largest darkest."""
+    """Percentages as shades, by row and column, the largest darkest."""
     size, left, top = 26, 30, 34
     width, height = left + size * len(columns) + 4, top + size * len(rows) + 4
     most = max((v for row in values for v in row), default=0.0) or 1.0
@@ -146,7 +146,7 @@ def heat_map(
         place = top + size * (i + 0.5) + 4
         out.append(f'<text class="tick" x="{left - 5}" y="{place}">{escape(name)}</text>')
         for j, value in enumerate(values[i]):
-            words = escape(f"{name}, {columns[j]}: {100 * value:.2f} %")
+            words = escape(f"{name}, {columns[j]}: {value:.2f} %")
             out.append(
                 f'<rect x="{left + size * j}" y="{top + size * i}" width="{size - 1}"'
                 f' height="{size - 1}" fill-opacity="{0.04 + 0.96 * value / most:.3f}">'
