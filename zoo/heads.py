@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from zoo.checkpoint import Checkpoint, load_encoder, load_masked_lm, mlm_head, word_ids
 from zoo.errors import ConfigError
+from zoo.packing import Packing
 from zoo.task import Batch, Task
 
 HIDDEN_PADDING = -1e4
@@ -107,17 +108,33 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits and representation of a batch; span logits at padding are hidden."""
-        out = self.encoder(
-            input_ids=batch.tokens,
-            attention_mask=batch.attention.long(),
-            token_type_ids=batch.types,
-        )
-        logits, representation = self.head(
-            out.last_hidden_state, getattr(out, "pooler_output", None)
-        )
+        if batch.packing is None:
+            out = self.encoder(
+                input_ids=batch.tokens,
+                attention_mask=batch.attention.long(),
+                token_type_ids=batch.types,
+            )
+            hidden, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
+        else:
+            hidden, pooled = self._packed(batch, batch.packing)
+        logits, representation = self.head(hidden, pooled)
         if logits.dim() == 3:
             logits = logits.masked_fill(~batch.attention[..., None], HIDDEN_PADDING)
         return logits, representation
+
+    def _packed(self, batch: Batch, packing: Packing) -> tuple[Tensor, Tensor | None]:
+        """Hidden states and pooler's output of a packed batch, as if it were padded."""
+        config, embeddings = self.encoder.config, self.encoder.embeddings
+        first = embeddings.padding_idx + 1 if config.model_type == "roberta" else 0
+        out = self.encoder(
+            input_ids=packing.rows(batch.tokens, batch.attention, config.pad_token_id or 0),
+            attention_mask=packing.attention(embeddings.word_embeddings.weight.dtype),
+            token_type_ids=packing.rows(batch.types, batch.attention, 0),
+            position_ids=packing.positions + first,
+        )
+        hidden = packing.padded(out.last_hidden_state)
+        pooler = getattr(self.encoder, "pooler", None)
+        return hidden, None if pooler is None else pooler(hidden)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,12 @@ class MaskedLinear(nn.Module):
         return F.linear(x, self.working, self.bias)
 
 
+def factor(gate: Tensor) -> Tensor:
+    """The gate as a factor: a mask's bytes as numbers, which CPUs multiply twice as fast as bits of
+    truth."""
+    return gate.view(torch.uint8) if gate.dtype == torch.bool else gate
+
+
 def prunable(encoder: nn.Module) -> dict[str, nn.Linear]:
     """The encoder's matrices that methods may prune, by name, in the model's order."""
     found = {
@@ -137,7 +143,7 @@ class MaskedModel:
             if gate.draw is not None:
                 layer.noise = gate.draw(scores[name], self.generator)
             layer.gate = gate.value(scores[name], layer.mask, layer.noise)
-            torch.mul(layer.weight, layer.gate, out=layer.working.detach())
+            torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
         if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
@@ -171,7 +177,7 @@ class MaskedModel:
                     )
                 layer.score.grad = gradient
             if layer.weight.requires_grad:
-                layer.weight.grad = upstream.mul_(layer.gate)
+                layer.weight.grad = upstream.mul_(factor(layer.gate))
             layer.working.grad = None
 
     @contextmanager
@@ -188,7 +194,7 @@ class MaskedModel:
     @torch.no_grad()
     def _work_with(self, gates: Mapping[str, Tensor]) -> None:
         for name, layer in self.layers.items():
-            torch.mul(layer.weight, gates[name], out=layer.working.detach())
+            torch.mul(layer.weight, factor(gates[name]), out=layer.working.detach())
 
     @torch.no_grad()
     def test_gates(self) -> dict[str, Tensor]:

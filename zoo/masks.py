@@ -11,25 +11,12 @@ import torch
 from torch import Tensor
 
 from zoo.gates import hard_concrete_mean
+from zoo.selection import keep, keep_among
 
 MaskFn = Callable[[Mapping[str, Tensor], float], dict[str, Tensor]]
 
 FLOOR = 0.005
 """Least fraction that a threshold leaves in a matrix (the released code of Sanh 2020 and SMP)."""
-
-
-def keep(score: Tensor, k: int) -> Tensor:
-    """The mask of the k largest scores; ties go to the lowest flat index."""
-    if k >= score.numel():
-        return torch.ones_like(score, dtype=torch.bool)
-    if k <= 0:
-        return torch.zeros_like(score, dtype=torch.bool)
-    flat = score.detach().flatten()
-    lowest = torch.topk(flat, k, sorted=False).values.min()
-    mask = flat > lowest
-    ties = flat == lowest
-    mask |= ties & (ties.cumsum(0) <= k - mask.sum())
-    return mask.view_as(score)
 
 
 def count(density: float, numel: int) -> int:
@@ -98,14 +85,13 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     threshold are broken by (order of the matrices, flat index), so the count is met from the
     first step on.
     """
-    flat = torch.cat([s.detach().flatten() for s in scores.values()])
-    kept = keep(flat, int(level * flat.numel()) + 1)
-    parts = kept.split([s.numel() for s in scores.values()])
-    counts = torch.stack([part.sum() for part in parts]).tolist()
+    whole = sum(s.numel() for s in scores.values())
+    kept = keep_among(list(scores.values()), int(level * whole) + 1)
+    counts = torch.stack([mask.sum() for mask in kept]).tolist()
     masks = {}
-    for (name, s), part, k in zip(scores.items(), parts, counts, strict=True):
+    for (name, s), mask, k in zip(scores.items(), kept, counts, strict=True):
         least = int(FLOOR * s.numel())
-        masks[name] = part.view_as(s) if k >= least else keep(s, least)
+        masks[name] = mask if k >= least else keep(s, least)
     return masks
 
 

@@ -21,6 +21,7 @@ from zoo.cache import Contents, cached
 from zoo.checkpoint import Checkpoint, load_tokenizer
 from zoo.errors import ConfigError
 from zoo.losses import divergence
+from zoo.packing import Packing, pack
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -92,13 +93,15 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded examples on the device: `rows` (B,), tokens, types and attention (B, longest)."""
+    """Padded examples on the device: `rows` (B,), tokens, types and attention (B, longest); how
+    they are packed, where that saves work."""
 
     rows: Tensor
     tokens: Tensor
     types: Tensor
     attention: Tensor
     labels: Tensor
+    packing: Packing | None = None
 
 
 @dataclass(frozen=True)
@@ -234,10 +237,11 @@ def prepare(
 def collate(
     data: Encoded, rows: Sequence[int] | np.ndarray, pad: int, device: torch.device
 ) -> Batch:
-    """The examples `rows`, padded to the longest of them."""
+    """The examples `rows`, padded to the longest of them, and packed."""
     starts, ends = data.bounds[rows], data.bounds[np.asarray(rows) + 1]
-    longest = int((ends - starts).max())
-    inside = np.arange(longest)[None, :] < (ends - starts)[:, None]
+    lengths = ends - starts
+    longest = int(lengths.max())
+    inside = np.arange(longest)[None, :] < lengths[:, None]
     places = np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
     tokens = np.full((len(rows), longest), pad, dtype=np.int64)
     types = np.zeros((len(rows), longest), dtype=np.int64)
@@ -247,12 +251,14 @@ def collate(
     def to(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
 
+    packed = pack(lengths)
     return Batch(
         to(np.asarray(rows, dtype=np.int64)),
         to(tokens),
         to(types),
         to(inside),
         to(data.labels[rows]),
+        None if packed is None else Packing(*map(to, packed)),
     )
 
 

@@ -84,6 +84,7 @@ def result_of(
         digests=measure.digests(run.network, run.masked),
         correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
         sketch=measure.sketch(run.masked),
+        distribution=measure.distribution(run.masked),
         diverged=diverged,
         cost=cost,
         environment=measure.environment(run.device, place.threads) | dict(place.facts),

@@ -17,10 +17,10 @@ from typing import Any
 
 from zoo.errors import StorageError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the result files; a reader refuses any other."""
 
-OUTCOMES = 1
+OUTCOMES = 2
 """Counted up when a change of this project changes what trials give; part of every id."""
 
 
@@ -81,7 +81,8 @@ class Result:
     task. `correct` holds one bit per example and split, base64. `digests` are sha256 of masks and
     weights. `cost` is time and memory and may differ between two runs of the same trial, as
     `environment` may; everything else is reproduced bit for bit on one device. `sketch` lets masks
-    of one model be compared without keeping them ("" without a mask).
+    of one model be compared without keeping them ("" without a mask). `distribution` are
+    histograms of weights and scores ({} without a mask).
     """
 
     trial: Trial
@@ -99,6 +100,7 @@ class Result:
     digests: Mapping[str, str]
     correct: Mapping[str, str]
     sketch: str = ""
+    distribution: Mapping[str, Any] = field(default_factory=dict)
     diverged: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
@@ -232,6 +234,7 @@ PARTS = {
     "steps": ("taken", "planned", "recipe"),
     "head": ("name",),
     "digests": (),
+    "distribution": (),
     "correct": (),
     "cost": ("seconds", "evaluation_seconds", "peak_bytes"),
     "environment": ("packages", "device"),

@@ -1,0 +1,106 @@
+"""The k largest of many numbers, exactly and without sorting them.
+
+A sample gives two values that the k-th largest almost certainly lies between; counting proves it,
+and only what lies between them is partitioned (Floyd and Rivest 1975). Where the count disproves
+it, and on other devices than the CPU, a full selection finds the same.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLE = 16384
+"""Numbers looked at to find the bracket; up to twice as many where parts are small."""
+DEVIATIONS = 5.0
+"""Half the bracket's width, in standard deviations of the sample's rank."""
+
+
+def keep(score: Tensor, k: int) -> Tensor:
+    """The mask of the k largest scores; ties go to the lowest flat index."""
+    return keep_among([score], k)[0]
+
+
+def keep_among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
+    """The masks of the k largest of all scores; ties go to the first tensor, then to the lowest
+    flat index."""
+    if k >= sum(score.numel() for score in scores):
+        return [torch.ones_like(score, dtype=torch.bool) for score in scores]
+    if k <= 0:
+        return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
+    flat = [score.detach().flatten() for score in scores]
+    if all(one.device.type == "cpu" and one.dtype.itemsize >= 4 for one in flat):
+        found = [torch.from_numpy(mask) for mask in _on_cpu([one.numpy() for one in flat], k)]
+    else:
+        found = _by_topk(flat, k)
+    return [mask.view_as(score) for mask, score in zip(found, scores, strict=True)]
+
+
+def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
+    """Without a synchronisation of the host."""
+    flat = torch.cat(list(parts))
+    lowest = torch.topk(flat, k, sorted=False).values.min()
+    mask = flat > lowest
+    ties = flat == lowest
+    mask |= ties & (ties.cumsum(0) <= k - mask.sum())
+    return list(mask.split([len(part) for part in parts]))
+
+
+def _on_cpu(parts: Sequence[np.ndarray], k: int) -> list[np.ndarray]:
+    lowest = kth_largest(parts, k)
+    masks = [part >= lowest for part in parts]
+    if sum(map(np.count_nonzero, masks)) == k:
+        return masks
+    masks = [part > lowest for part in parts]
+    left = k - sum(map(np.count_nonzero, masks))
+    for mask, part in zip(masks, parts, strict=True):
+        ties = np.flatnonzero(part == lowest)[:left]
+        mask[ties] = True
+        left -= len(ties)
+    return masks
+
+
+def kth_largest(parts: Sequence[np.ndarray], k: int) -> np.floating:
+    """The k-th largest of the numbers in all parts, 1 <= k <= how many there are."""
+    low, high = bracket(parts, k)
+    above = [part > high for part in parts]
+    left = k - sum(map(np.count_nonzero, above))  # how many are wanted from high downwards
+    if left <= 0:
+        return _by_partition(parts, k)
+    if low == high:
+        enough = sum(np.count_nonzero(part == high) for part in parts) >= left
+        return high if enough else _by_partition(parts, k)
+    between = [part[(part >= low) ^ more] for part, more in zip(parts, above, strict=True)]
+    if sum(map(len, between)) < left:
+        return _by_partition(parts, k)
+    return _by_partition(between, left)
+
+
+def bracket(parts: Sequence[np.ndarray], k: int) -> tuple[np.floating, np.floating]:
+    """Two numbers of the parts that the k-th largest almost certainly lies between."""
+    total = sum(map(len, parts))
+    step = _stride(total)
+    sample = np.concatenate([part[::step] for part in parts])
+    share = 1 - k / total
+    place = share * len(sample)
+    width = DEVIATIONS * math.sqrt(len(sample) * share * (1 - share)) + 2
+    first = max(math.floor(place - width), 0)
+    last = min(math.ceil(place + width), len(sample) - 1)
+    ordered = np.partition(sample, [first, last])
+    return ordered[first], ordered[last]
+
+
+def _stride(total: int) -> int:
+    """A step through `total` numbers that shares no factor with the sizes of usual matrices, so
+    that every column is looked at."""
+    step = max(total // SAMPLE, 1)
+    while step > 1 and math.gcd(step, 2 * 3 * 5 * 7) > 1:
+        step -= 1
+    return step
+
+
+def _by_partition(parts: Sequence[np.ndarray], k: int) -> np.floating:
+    every = np.concatenate(parts)
+    return np.partition(every, len(every) - k)[len(every) - k]
