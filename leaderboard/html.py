@@ -8,8 +8,8 @@ from typing import Any
 
 from leaderboard.collect import Board, Cell, RowKey, Table, reference
 from leaderboard.compare import best_cells
-from leaderboard.figures import TYPES, by_matrix
 from leaderboard.formats import Grid, one_line
+from leaderboard.maps import TYPES, by_matrix
 from leaderboard.statistics import mean, sample_std
 from leaderboard.svg import Line, Point, curve, heat_map, legend, quality_chart
 from leaderboard.tables import (

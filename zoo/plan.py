@@ -126,7 +126,7 @@ class Planner:
             given=frozenset(given),
         )
         train, hyper = resolve(request)
-        train |= {name: value for name, value in given.items() if name in train}
+        train |= {name: v for name, v in given.items() if name in train or name == "steps"}
         if train["max_length"].value > self.checkpoint.positions:
             train["max_length"] = Value(
                 self.checkpoint.positions, "the model has no more positions"

@@ -1,0 +1,84 @@
+"""What the figures share: colours, marks, margins, and how a method is named."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from leaderboard.collect import RowKey, Table
+from leaderboard.tables import metrics_of
+from zoo.trial import Result
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
+"""Okabe and Ito's colours, told apart by the colour-blind; markers and dashes tell the rest."""
+MARKERS = "osD^vPX*<>"
+DASHES = ("-", "--", "-.", ":")
+Chosen = Sequence[tuple[RowKey, Sequence[Result]]]
+"""Rows with the results that a figure shows."""
+LEGEND = 2.2
+"""Inches that the legend takes beside the charts."""
+
+
+def save(figure: Any, path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def panels(table: Table, tasks: Sequence[str], below: str) -> tuple[Any, list[Any]]:
+    """A figure with an axis per task, at most four beside each other, and room for a legend."""
+    import matplotlib.pyplot as plt
+
+    across = min(len(tasks), 4)
+    down = -(-len(tasks) // across)
+    size = (3.4 * across + LEGEND, 3.4 * down)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        axis.set_xlabel(below)
+        axis.set_title(f"{task}: {metrics_of(table, task)[0]}")
+        axis.grid(alpha=0.3)
+    return figure, list(axes.flat[: len(tasks)])
+
+
+def with_legend(figure: Any, axes: Sequence[Any]) -> Any:
+    handles, labels = axes[0].get_legend_handles_labels()
+    place = (1 - (LEGEND - 0.1) / figure.get_size_inches()[0], 0.5)
+    figure.legend(handles, labels, loc="center left", bbox_to_anchor=place, frameon=False)
+    set_margins(figure, left=0.55, right=LEGEND, bottom=0.55, top=0.35, between=0.6)
+    return figure
+
+
+def style(index: int) -> dict[str, Any]:
+    """Colour, mark and dash of a method's line."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+    }
+
+
+def name_of(row: RowKey) -> str:
+    return row.method + (f" ({row.variant})" if row.variant else "")
+
+
+def set_margins(
+    figure: Any, *, left: float, right: float, bottom: float, top: float, between: float
+) -> None:
+    """Set margins in inches, as quick as matplotlib's own layouts are slow."""
+    width, height = figure.get_size_inches()
+    down, across = figure.axes[0].get_subplotspec().get_gridspec().get_geometry()
+    wide = (width - left - right - between * (across - 1)) / across
+    above = between + 0.25  # a title and an axis label meet there
+    tall = (height - bottom - top - above * (down - 1)) / down
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        bottom=bottom / height,
+        top=1 - top / height,
+        wspace=between / wide,
+        hspace=above / tall,
+    )
