@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from zoo.trial import Failure, Result, Trial, Unreadable, canonical, load_all, load_plans
@@ -84,6 +85,22 @@ class Table:
     def of_row(self, row: RowKey) -> list[Result]:
         """All results of a row, over tasks and seeds."""
         return [r for (key, _), cell in self.cells.items() if key == row for r in cell.results]
+
+    @cached_property
+    def metrics(self) -> dict[str, list[str]]:
+        """By task the metrics that any result of it has a value of, else all; asked for once the
+        table is complete."""
+        named: dict[str, dict[str, None]] = {}
+        measured: set[tuple[str, str]] = set()
+        for result in self.results:
+            task = result.trial.task
+            named.setdefault(task, {}).update(dict.fromkeys(result.metrics))
+            if result.status == "ok":
+                measured |= {(task, m) for m, value in result.metrics.items() if value is not None}
+        return {
+            task: [m for m in names if (task, m) in measured] or list(names)
+            for task, names in named.items()
+        }
 
 
 @dataclass
@@ -192,10 +209,17 @@ def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
 
 def reference(board: Board, table: Table) -> Table | None:
     """The table without distillation that a table with it is to be read beside."""
-    if not table.key.distill:
-        return None
-    plain = [t for t in board.tables if not t.key.distill]
-    same = [t for t in plain if _but_distill(t.key) == _but_distill(table.key)]
+    return _twin(board, table) if table.key.distill else None
+
+
+def with_distillation(board: Board, table: Table) -> Table | None:
+    """The table with distillation that stands beside a table without."""
+    return None if table.key.distill else _twin(board, table)
+
+
+def _twin(board: Board, table: Table) -> Table | None:
+    others = [t for t in board.tables if t.key.distill != table.key.distill]
+    same = [t for t in others if _but_distill(t.key) == _but_distill(table.key)]
     return same[0] if same else None
 
 

@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -144,11 +145,16 @@ def _paired_bits(ours: Sequence[Result], rival: Sequence[Result]) -> tuple[np.nd
 def agreement(one: Result, other: Result) -> float | None:
     """Jaccard index of two trials' masks, kept by both over kept by either, estimated from their
     sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
-    a, b = (np.frombuffer(base64.b64decode(r.sketch), "<u4") for r in (one, other))
+    a, b = _sketch(one.sketch), _sketch(other.sketch)
     if not len(a) or len(a) != len(b):
         return None
     filled = (a != EMPTY) | (b != EMPTY)
     return float((a == b)[filled].mean()) if filled.any() else None
+
+
+@lru_cache(maxsize=4096)
+def _sketch(text: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<u4")
 
 
 EMPTY = 2**32 - 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from leaderboard.compare import agreement
-from leaderboard.drawing import COLOURS, Chosen, name_of, set_margins
+from leaderboard.drawing import COLOURS, Chosen, Words, name_of, set_margins, write_words
 from leaderboard.statistics import mean
 from zoo.trial import Result
 
@@ -38,9 +38,10 @@ def heads(chosen: Chosen) -> Any:
     def grid(result: Result) -> dict[tuple[int, str], float]:
         found: dict[tuple[int, str], list[float]] = {}
         for name, densities in result.remaining["heads"].items():
-            for head, density in enumerate(densities):
-                found.setdefault((_place(name)[0], str(head + 1)), []).append(100 * density)
-        return {place: mean(parts) for place, parts in found.items()}
+            layer = _place(name)[0]
+            for head, density in enumerate(densities, 1):
+                found.setdefault((layer, str(head)), []).append(100 * density)
+        return {place: _average(parts) for place, parts in found.items()}
 
     number = max(len(d) for _, rs in chosen for d in rs[0].remaining["heads"].values())
     return _heat_maps(chosen, grid, [str(head + 1) for head in range(number)], "head")
@@ -58,11 +59,11 @@ def agreements(chosen: Chosen) -> Any:
     side = 0.5 * len(names)
     figure, axes = plt.subplots(1, 1, figsize=(side + 2.6, side + 1.6), squeeze=False)
     axis = axes[0][0]
-    image = axis.imshow(cells, vmin=0, vmax=100, cmap="cividis")
+    image = axis.imshow(cells, vmin=0, vmax=100, cmap="cividis", interpolation="none")
     axis.set_xticks(range(len(names)), names, rotation=60, ha="right")
     axis.set_yticks(range(len(names)), names)
-    _numbers(axis, cells, 100)
     set_margins(figure, left=1.5, right=1.1, bottom=1.4, top=0.2, between=0.0)
+    write_words(axis, _numbers(cells, 100))
     width = figure.get_size_inches()[0]
     bar = figure.add_axes((1 - 0.85 / width, 0.35, 0.15 / width, 0.55))
     figure.colorbar(image, cax=bar, label="Jaccard index (%)")
@@ -96,7 +97,7 @@ def _heat_maps(chosen: Chosen, grid: Any, columns: Sequence[str], below: str) ->
         grids = [grid(result) for result in results]
         layers = sorted({layer for layer, _ in grids[0]})
         maps.append(
-            (row, [[mean([g[layer, c] for g in grids]) for c in columns] for layer in layers])
+            (row, [[_average([g[layer, c] for g in grids]) for c in columns] for layer in layers])
         )
     tall, wide, across = len(maps[0][1]), len(columns), min(len(maps), 5)
     down = -(-len(maps) // across)
@@ -109,34 +110,39 @@ def _heat_maps(chosen: Chosen, grid: Any, columns: Sequence[str], below: str) ->
     size = (cell * canvas.shape[1] + 1.5, cell * canvas.shape[0] + 0.3)
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
     axis, top = axes[0][0], np.nanmax(canvas)
-    image = axis.imshow(canvas, vmin=0, vmax=top, cmap="cividis", aspect="auto")
+    image = axis.imshow(
+        canvas, vmin=0, vmax=top, cmap="cividis", aspect="auto", interpolation="none"
+    )
     axis.set_axis_off()
-    small: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+    words: list[Words] = []
     for index, (row, cells) in enumerate(maps):
         y, x = index // across * (tall + rise) + rise - 1, index % across * (wide + gap)
         axis.text(x + (wide - 1) / 2, y - 1, name_of(row), ha="center", va="center", fontsize=9)
-        for layer in range(tall):
-            axis.text(x - 0.8, y + layer, str(layer + 1), **small)
-        for place, label in enumerate(columns):
-            axis.text(x + place, y + tall - 0.1, label, **small)
-        if below:
-            axis.text(x + (wide - 1) / 2, y + tall + 0.7, below, **small)
-        if tall * wide <= 60:
-            _numbers(axis, cells, top, x, y)
+        words += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(tall)]
+        words += [(x + j, y + tall - 0.1, name, "black") for j, name in enumerate(columns)]
+        words += [(x + (wide - 1) / 2, y + tall + 0.7, below, "black")] if below else []
+        words += _numbers(cells, top, x, y) if tall * wide <= 60 else []
     set_margins(figure, left=0.25, right=0.95, bottom=0.15, top=0.05, between=0.0)
+    write_words(axis, words)
     bar = figure.add_axes((1 - 0.8 / size[0], 0.2, 0.15 / size[0], 0.6))
     figure.colorbar(image, cax=bar, label="remaining weights (%)")
     return figure
 
 
+def _average(numbers: Sequence[float]) -> float:
+    """The mean where thousands are needed and the last digit is not."""
+    return sum(numbers) / len(numbers)
+
+
 def _numbers(
-    axis: Any, cells: Sequence[Sequence[float]], top: float, left: int = 0, above: int = 0
-) -> None:
-    for y, line in enumerate(cells):
-        for x, value in enumerate(line):
-            colour = "black" if value > 0.6 * top else "white"
-            place = {"ha": "center", "va": "center", "fontsize": 7, "color": colour}
-            axis.text(left + x, above + y, f"{value:.1f}", **place)
+    cells: Sequence[Sequence[float]], top: float, left: int = 0, above: int = 0
+) -> list[Words]:
+    """A map's values, to be written in its cells."""
+    return [
+        (left + x, above + y, f"{value:.1f}", "black" if value > 0.6 * top else "white")
+        for y, line in enumerate(cells)
+        for x, value in enumerate(line)
+    ]
 
 
 def weights(chosen: Chosen) -> Any:
@@ -164,6 +170,8 @@ def weights(chosen: Chosen) -> Any:
 
 def scores(chosen: Chosen) -> Any:
     """Per method: how many weights have which value (across) and which learned score (up)."""
+    import matplotlib.pyplot as plt
+
     shown = []
     for row, results in chosen:
         found = next(r.distribution for r in results if "scores" in r.distribution)
@@ -175,8 +183,6 @@ def scores(chosen: Chosen) -> Any:
     down, gap, rise = -(-len(shown) // across), 6, 14
     canvas = np.full((down * (tall + rise), across * (wide + gap) - gap), np.nan)
     size = (0.028 * canvas.shape[1] + 1.0, 0.028 * canvas.shape[0] + 0.3)
-    import matplotlib.pyplot as plt
-
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
     axis = axes[0][0]
     for index, (row, plane, ends) in enumerate(shown):
@@ -187,7 +193,7 @@ def scores(chosen: Chosen) -> Any:
         axis.text(middle, y + tall + 2, ends, ha="center", va="center", fontsize=7)
         axis.plot([middle, middle], [y - 0.5, y + tall - 0.5], color="white", linewidth=0.4)
         axis.plot([x, x + wide - 1], [y + tall / 2 - 0.5] * 2, color="white", linewidth=0.4)
-    image = axis.imshow(canvas, vmin=0, cmap="cividis", aspect="auto")
+    image = axis.imshow(canvas, vmin=0, cmap="cividis", aspect="auto", interpolation="none")
     axis.set_axis_off()
     set_margins(figure, left=0.1, right=0.85, bottom=0.1, top=0.1, between=0.0)
     bar = figure.add_axes((1 - 0.75 / size[0], 0.2, 0.12 / size[0], 0.6))

@@ -16,6 +16,8 @@ from leaderboard.compare import (
 from leaderboard.figures import draw
 from leaderboard.formats import Grid, comma_separated, latex, markdown, plain_text
 from leaderboard.html import Section, html_page
+from leaderboard.papers import LAYOUTS, paper_grids
+from leaderboard.progress import Bar
 from leaderboard.published import published_grid
 from leaderboard.tables import OFF_TARGET, cost_grid, main_grid, off_target_grid, selection_grid
 from zoo.trial import write_whole
@@ -30,6 +32,7 @@ WORDS = {
     "over-tasks": "Over all tasks",
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
+    **{layout.name: layout.words for layout in LAYOUTS},
 }
 """Headings of the tables that stand beside the main one."""
 
@@ -44,7 +47,7 @@ def write(
     board = collect(folder)
     drawn, trouble = [], ""
     try:
-        drawn = draw(board, out / FIGURES) if figures else []
+        drawn = draw(board, out / FIGURES, Bar("figures")) if figures else []
     except Exception as error:  # the tables stand without them
         trouble = f"The figures could not be drawn: {type(error).__name__}: {error}"
     for name, text in files(board, against, drawn, trouble).items():
@@ -93,6 +96,7 @@ def grids(board: Board, table: Table, against: str) -> dict[str, Grid]:
         "over-tasks": overall_grid(overall(table, against), against),
         "selection": selection_grid(table),
         "published": published_grid(table),
+        **paper_grids(board, table),
     }
     return {name: grid for name, grid in found.items() if grid.rows}
 

@@ -13,7 +13,8 @@ SMALL_PRINT = (
         "±",
         "is the sample standard deviation over seeds (ddof = 1); (n/planned) counts the seeds"
         ' behind a figure. "-" was not run; diverged and failed seeds are named and never averaged'
-        " in.",
+        " in; strict is the mean with each of them counted as the majority class's score (0 without"
+        " classes).",
     ),
     (
         "Remaining weights",

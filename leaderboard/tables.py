@@ -68,7 +68,20 @@ def cell_text(cell: Cell, metric: str) -> str:
     counts = ", ".join([f"{len(shown)}/{len(cell.seeds)}", *lost])
     chance = [v for r in there if (v := r.majority.get(metric)) is not None]
     flag = chance and mean(shown) <= mean(chance) + ROUNDING
+    strict = strict_score(cell, metric)
+    counts += "" if strict is None else f", strict {strict:.1f}"
     return f"{spread_text(shown)} ({counts})" + f" {NOT_ABOVE_MAJORITY}" * bool(flag)
+
+
+def strict_score(cell: Cell, metric: str) -> float | None:
+    """The mean with every seed that failed or diverged counted as the majority class's score, 0
+    where there are no classes; None if none did, or none did not."""
+    shown = values(at_target(cell), metric)
+    lost = len(cell.results) - len(cell.ok) + len(cell.failures)
+    if not lost or not shown:
+        return None
+    chance = [v for r in cell.results if (v := r.majority.get(metric)) is not None]
+    return mean(shown + [mean(chance) if chance else 0.0] * lost)
 
 
 def spread_text(numbers: Sequence[float]) -> str:
@@ -101,20 +114,7 @@ def amounts(numbers: Sequence[float]) -> str:
 
 def metrics_of(table: Table, task: str) -> list[str]:
     """The metrics of a task that any result of it has, in the task's order."""
-    names: dict[str, None] = {}
-    for (_, name), cell in table.cells.items():
-        if name == task:
-            for result in cell.results:
-                names.update(dict.fromkeys(result.metrics))
-    measured = {
-        metric
-        for (_, name), cell in table.cells.items()
-        if name == task
-        for result in cell.ok
-        for metric, value in result.metrics.items()
-        if value is not None
-    }
-    return [name for name in names if name in measured] or list(names)
+    return table.metrics.get(task, [])
 
 
 def against_dense(cell: Cell, dense: Cell | None, metric: str) -> str:

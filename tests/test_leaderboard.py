@@ -47,7 +47,7 @@ def test_cells_show_what_became_of_every_seed(tmp_path):
     page = write(fill(tmp_path / "suite"), figures=False).read_text()
     got = rows(page)
     assert got["dense", "100"][5:] == ["91.0 ± 1.0 (3/3)", ""]
-    assert got["movement", "10"][5:] == ["81.0 ± 1.4 (2/3, 1 failed)", "-10.0"]
+    assert got["movement", "10"][5:] == ["81.0 ± 1.4 (2/3, 1 failed, strict 70.7)", "-10.0"]
     assert got["movement", "3"][5:] == ["1 diverged", "-"]
     assert got["majority class", ""][5] == "50.0"
     assert "failed: t-movement-0.1-seed2" in page and "out of luck &#124; really" in page

@@ -1,17 +1,18 @@
 """A suite for a CPU: real data and a real pre-trained model, in hours and not in GPU days.
 
-Batch 16, at most 64 tokens and 1e-4 for weights in place of the recipes' values, because a run has
-hundreds of steps and not tens of thousands; all else is the recipes'. L0 and soft movement get
-penalties by hand: no run says what leaves how much here, so their rows stand at what they measured.
+Hundreds of steps of batch 16, at most 64 tokens and 1e-4 for weights in place of the recipes'
+values; all else is the recipes'. L0 and soft movement get penalties by hand: no run says what
+leaves how much here, so their rows stand at what they measured.
 
     python run_benchmark.py --plugin docs/runs/minilm/short_real.py --suite short_real \\
-        --model DIR --data-dir DIR --tasks sst2 --max-steps 600
+        --model DIR --data-dir DIR
 """
 
 from zoo.registry import register_suite
 from zoo.suites import Cell
 
 SHORT = (("batch", 16), ("max_length", 64), ("lr_weights", 1e-4), ("lr_head", 1e-4))
+STEPS = {"sst2": 1000, "mrpc": 400, "mnli": 400}
 PENALTIES = {"soft_movement": {0.5: 10.0, 0.1: 100.0}, "l0": {0.5: 3.0, 0.1: 40.0}}
 METHODS = ("random", "magnitude", "movement", "soft_movement", "l0", "smp_l", "smp_s")
 
@@ -26,11 +27,14 @@ def short_real(
     distill=(False,),
 ):
     """Dense and seven methods at 50 and 10 % on a CPU: batch 16, hundreds of steps."""
-    cells = [Cell("dense", task, 1.0, False, seed, SHORT) for seed in seeds for task in tasks]
+    cells = []
     for seed in seeds:
-        for density in densities:
-            for method in methods:
-                penalty = PENALTIES.get(method, {}).get(density)
-                given = SHORT if penalty is None else (*SHORT, ("penalty", penalty))
-                cells += [Cell(method, task, density, False, seed, given) for task in tasks]
+        for task in tasks:
+            values = (*SHORT, ("steps", STEPS.get(task, 400)))
+            cells.append(Cell("dense", task, 1.0, False, seed, values))
+            for density in densities:
+                for method in methods:
+                    penalty = PENALTIES.get(method, {}).get(density)
+                    given = values if penalty is None else (*values, ("penalty", penalty))
+                    cells.append(Cell(method, task, density, False, seed, given))
     return cells

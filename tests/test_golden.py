@@ -1,0 +1,107 @@
+"""What becomes of awkward results, held against pages small enough to read: tests/golden.
+
+A change that is meant writes them anew: REWRITE_GOLDEN=1 python -m pytest tests/test_golden.py
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from leaderboard import prose
+from leaderboard.collect import collect
+from leaderboard.formats import markdown
+from leaderboard.page import REFERENCE, grids
+from tests.helpers import a_result, a_trial
+from zoo.trial import Failure, Trial, save, save_plan
+
+GOLDEN = Path(__file__).parent / "golden"
+SCORES = {"magnitude": 80.0, "movement": 84.0}
+
+
+def five_seeds(folder: Path, but: Callable[[Trial], bool] = lambda trial: False) -> list[Trial]:
+    """Dense and two methods with five seeds each, all planned; those where `but` holds not run."""
+    planned = [a_trial(method="dense", density=1.0, seed=seed, hyper={}) for seed in range(5)]
+    planned += [a_trial(method=name, seed=seed) for name in SCORES for seed in range(5)]
+    for trial in planned:
+        if not but(trial):
+            score = SCORES.get(trial.method, 90.0) + 0.3 * trial.seed
+            save(a_result(trial, metrics={"acc": score}, correct={}), folder)
+    save_plan(planned, folder)
+    return [trial for trial in planned if but(trial)]
+
+
+def last_of_movement(trial: Trial) -> bool:
+    return trial.method == "movement" and trial.seed == 4
+
+
+def partial(folder: Path) -> None:
+    """One planned seed of movement has not run: counted, and never set in bold."""
+    five_seeds(folder, last_of_movement)
+
+
+def failed(folder: Path) -> None:
+    """One seed of movement failed: shown, and counted as chance in the strict score."""
+    (trial,) = five_seeds(folder, last_of_movement)
+    save(Failure(trial, "out of memory"), folder)
+
+
+def diverged(folder: Path) -> None:
+    """One seed of movement diverged: shown, and counted as chance in the strict score."""
+    (trial,) = five_seeds(folder, last_of_movement)
+    stop = {"step": 7, "value": "nan"}
+    save(a_result(trial, status="diverged", metrics={"acc": None}, diverged=stop), folder)
+
+
+def shortened(folder: Path) -> None:
+    """Runs that were cut stand in a table of their own that says so."""
+    five_seeds(folder)
+    for seed in range(3):
+        trial = a_trial(seed=seed, train={"batch": 32, "steps": 300, "max_steps": 5})
+        save(a_result(trial, steps={"taken": 5, "planned": 5, "recipe": 300}), folder)
+
+
+def unpaired(folder: Path) -> None:
+    """Movement ran with other seeds than magnitude: no p, and why."""
+    five_seeds(folder, lambda trial: trial.method == "movement")
+    for seed in range(5, 10):
+        save(a_result(a_trial(seed=seed), metrics={"acc": 84.0 + 0.3 * seed}, correct={}), folder)
+
+
+def conflicting(folder: Path) -> None:
+    """Seeds of one cell with two settings are two rows, not seeds of each other."""
+    five_seeds(folder)
+    for seed in range(2):
+        save(
+            a_result(a_trial(seed=seed, hyper={"start": 0.5}), metrics={"acc": 70.0}, correct={}),
+            folder,
+        )
+
+
+CASES = (partial, failed, diverged, shortened, unpaired, conflicting)
+
+
+def shown(folder: Path) -> str:
+    """Titles, the tables of methods and of comparisons, and troubles."""
+    board = collect(folder)
+    parts = []
+    for table in board.tables:
+        found = grids(board, table, REFERENCE)
+        parts += [f"## {prose.title(table)}", markdown(found["methods"])]
+        parts += [markdown(found["comparisons"])] if "comparisons" in found else []
+    troubles = "\n".join(f"- {line}" for line in prose.troubles(board))
+    return "\n\n".join([*parts, troubles]).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_awkward_results_are_shown_as_written_down(case, tmp_path):
+    case(tmp_path / "suite")
+    path, text = GOLDEN / f"{case.__name__}.md", shown(tmp_path / "suite")
+    if os.environ.get("REWRITE_GOLDEN"):
+        path.write_text(text)
+    assert text == path.read_text()
+
+
+def test_no_golden_page_is_left_over():
+    assert {path.stem for path in GOLDEN.iterdir()} == {case.__name__ for case in CASES}
