@@ -55,39 +55,44 @@ def _figures(board: Board, table: Table) -> Iterator[tuple[str, str, Callable[[]
         caption = f"{what}: seconds of a trial, means over seeds"
         yield "cost", caption, partial(costs, table, tasks, lowest)
     for task in table.tasks:
-        yield from _of_masks(task, least, lowest[task])
+        where, chosen = f"{task}, target {least:g} %", lowest[task]
+        uneven = _those(chosen, _uneven)
+        if uneven:
+            caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
+            yield f"matrices-{task}", caption, partial(matrices, uneven)
+        if chosen:
+            caption = f"Remaining weights by attention head ({where})"
+            yield f"heads-{task}", caption, partial(heads, chosen)
+    yield from _of_weights(least, lowest)
 
 
-def _of_masks(
-    task: str, least: float, chosen: Chosen
+def _of_weights(
+    least: float, lowest: Mapping[str, Chosen]
 ) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    where = f"{task}, target {least:g} %"
-    uneven = _those(chosen, _uneven)
-    if uneven:
-        caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
-        yield f"matrices-{task}", caption, partial(matrices, uneven)
-    if chosen:
-        caption = f"Remaining weights by attention head ({where})"
-        yield f"heads-{task}", caption, partial(heads, chosen)
-    shown = _those(chosen, lambda result: bool(result.distribution))
-    if shown:
+    """Distributions for the first task that has them, agreement over all tasks."""
+    for task, chosen in lowest.items():
+        shown = _those(chosen, lambda result: bool(result.distribution))
+        if shown:
+            where = f"{task}, target {least:g} %, one seed"
+            what = "Weights that remain, by their value, each method to its own height"
+            yield "weights", f"{what}; grey: all weights ({where})", partial(weights, shown)
+            learned = _those(chosen, lambda result: "scores" in result.distribution)
+            what = "Weights (across) against learned scores (up), pruned ones too"
+            if learned:
+                yield "scores", f"{what} ({where})", partial(scores, learned)
+            break
+    masked: dict[RowKey, list[Result]] = {}
+    for chosen in lowest.values():
+        for row, results in chosen:
+            masked.setdefault(row, []).extend(r for r in results if r.sketch)
+    there = [(row, masked[row]) for row in in_order(list(masked)) if masked[row]]
+    if there:
         caption = (
-            f"Weights that remain, by their value, each method to its own height; grey: all weights"
-            f" ({where}, one seed)"
+            "Agreement between masks: Jaccard index, in percent, between methods at the same task"
+            " and seed, on the diagonal between seeds of one method; means over tasks (target"
+            f" {least:g} %; by chance {100 * least / (200 - least):.1f})"
         )
-        yield f"weights-{task}", caption, partial(weights, shown)
-    learned = _those(chosen, lambda result: "scores" in result.distribution)
-    if learned:
-        caption = f"Weights (across) against learned scores (up), all of them ({where}, one seed)"
-        yield f"scores-{task}", caption, partial(scores, learned)
-    masked = _those(chosen, lambda result: bool(result.sketch))
-    if masked:
-        caption = (
-            f"Agreement between masks: Jaccard index, in percent, between methods at the same"
-            f" seed, on the diagonal between seeds of one method ({where}; by chance"
-            f" {100 * least / (200 - least):.1f})"
-        )
-        yield f"agreement-{task}", caption, partial(agreements, masked)
+        yield "agreement", caption, partial(agreements, there)
 
 
 def _those(chosen: Chosen, such: Callable[[Result], bool]) -> Chosen:

@@ -71,12 +71,14 @@ def agreements(chosen: Chosen) -> Any:
 
 
 def _agreement(ours: Sequence[Result], theirs: Sequence[Result], same: bool) -> float:
-    """Mean Jaccard index in percent: of the same seeds, or of different seeds of one method."""
+    """Mean Jaccard index in percent, task by task: of the same seeds, or of different seeds of one
+    method."""
     pairs = [
         (a, b)
         for a in ours
         for b in theirs
-        if (a.trial.seed < b.trial.seed if same else a.trial.seed == b.trial.seed)
+        if a.trial.task == b.trial.task
+        and (a.trial.seed < b.trial.seed if same else a.trial.seed == b.trial.seed)
     ]
     found = [value for a, b in pairs if (value := agreement(a, b)) is not None]
     return 100 * mean(found) if found else float("nan")

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Trial:
     teacher: str = ""
     plugin_sha: str = ""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """A readable prefix and 12 hex digits of the sha256 of all fields but the names."""
         return trial_id(self)
@@ -62,7 +63,8 @@ class Trial:
 
 def trial_id(trial: Trial) -> str:
     """The identity of a trial's outcome: equal trials have equal ids, in every suite and folder."""
-    content = {k: v for k, v in asdict(trial).items() if k not in ("model", "data")}
+    names = [f.name for f in fields(Trial) if f.name not in ("model", "data")]
+    content = {name: getattr(trial, name) for name in names}
     text = canonical({**content, "outcomes": OUTCOMES})
     teacher = "-distill" if trial.distill else ""
     readable = f"{trial.task}-{trial.method}-{trial.density:g}{teacher}-seed{trial.seed}"
