@@ -143,37 +143,51 @@ def _start_key(run: Run) -> dict[str, object]:
 
 
 def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
-    """Train; yield (steps taken, level, loss) where an evaluation is due, and at the end.
+    """Train; yield (steps taken, level, loss) where an evaluation is due, and at the end. Raises
+    Diverged."""
+    trainer = Trainer(run, frozen)
+    every = run.trial.train.get("evaluate_every") or run.steps
+    for step in range(1, run.steps + 1):
+        trainer.step()
+        if step % every == 0 or step == run.steps:
+            yield step, trainer.level, trainer.loss
 
-    One step: forward and backward with the W' that stands, gradients of W and S from G, clip,
-    optimiser, then masks and W' for the next step. Raises Diverged.
-    """
-    trial, masked, steps = run.trial, run.masked, run.steps
-    optimizer, parameters = make_optimizer(run)
-    rows = shuffled(
-        len(run.data.train), trial.train["batch"], stream(trial.task, trial.seed, "order")
-    )
-    draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
-    every = trial.train.get("evaluate_every") or steps
-    level = run.method.level(0, steps)
-    masked.refresh(level)
-    run.network.train()
-    for step in range(steps):
-        set_learning_rates(optimizer, rate(step, steps, trial.train["warmup"]))
-        torch.manual_seed(stream(trial.task, trial.seed, "dropout", step))
-        loss = _loss(run, frozen, next(rows), draws)
+
+class Trainer:
+    """A run between two steps: its optimiser, the order of its examples, the level that stands."""
+
+    def __init__(self, run: Run, frozen: Frozen):
+        trial = run.trial
+        self.run, self.frozen = run, frozen
+        self.optimizer, self.parameters = make_optimizer(run)
+        order = stream(trial.task, trial.seed, "order")
+        self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
+        self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
+        self.taken, self.loss = 0, math.nan
+        self.level = run.method.level(0, run.steps)
+        run.masked.refresh(self.level)
+        run.network.train()
+
+    def step(self) -> None:
+        """Forward and backward with the W' that stands, gradients of W and S from G, clip,
+        optimiser, then masks and W' for the next step. Raises Diverged."""
+        run, now = self.run, self.taken
+        trial, masked = run.trial, run.masked
+        set_learning_rates(self.optimizer, rate(now, run.steps, trial.train["warmup"]))
+        torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
+        loss = _loss(run, self.frozen, next(self.rows), self.draws)
         loss.backward()
-        masked.backward(_penalty_weight(run, step))
-        norm = torch.nn.utils.clip_grad_norm_(parameters, trial.train["clip"])
-        if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-            raise Diverged(step, loss.item() if not math.isfinite(loss.item()) else norm.item())
-        optimizer.step()
-        optimizer.zero_grad()
-        new = run.method.level(step + 1, steps)
-        level = level if new is None else new
+        masked.backward(_penalty_weight(run, now))
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, trial.train["clip"]))
+        self.loss = loss.item()
+        if not math.isfinite(self.loss) or not math.isfinite(norm):
+            raise Diverged(now, norm if math.isfinite(self.loss) else self.loss)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.taken = now + 1
+        new = run.method.level(self.taken, run.steps)
+        self.level = self.level if new is None else new
         masked.refresh(new)
-        if (step + 1) % every == 0 or step + 1 == steps:
-            yield step + 1, level, loss.item()
 
 
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
