@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.collect import RowKey, Table
-from leaderboard.tables import metrics_of
+from leaderboard.collect import RowKey
 from zoo.trial import Result
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
@@ -30,21 +29,22 @@ def save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def panels(table: Table, tasks: Sequence[str], below: str) -> tuple[Any, list[Any]]:
-    """A figure with an axis per task, at most four beside each other, and room for a legend."""
+def panels(titles: Sequence[str], below: Sequence[str]) -> tuple[Any, list[Any]]:
+    """A figure with an axis per title, at most four beside each other, and room for a legend;
+    `below` says what each one's horizontal axis shows."""
     import matplotlib.pyplot as plt
 
-    across = min(len(tasks), 4)
-    down = -(-len(tasks) // across)
+    across = min(len(titles), 4)
+    down = -(-len(titles) // across)
     size = (3.4 * across + LEGEND, 3.4 * down)
     figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
-    for axis in axes.flat[len(tasks) :]:
+    for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
-    for axis, task in zip(axes.flat, tasks, strict=False):
-        axis.set_xlabel(below)
-        axis.set_title(f"{task}: {metrics_of(table, task)[0]}")
+    for axis, title, words in zip(axes.flat, titles, below, strict=False):
+        axis.set_xlabel(words)
+        axis.set_title(title)
         axis.grid(alpha=0.3)
-    return figure, list(axes.flat[: len(tasks)])
+    return figure, list(axes.flat[: len(titles)])
 
 
 def with_legend(figure: Any, axes: Sequence[Any]) -> Any:

@@ -52,7 +52,7 @@ def _figures(board: Board, table: Table) -> Iterator[tuple[str, str, Callable[[]
         caption = f"{what}; dots: density, from 100 % at the top"
         yield "curves", caption, partial(curves, table, tasks, lowest)
         what = f"Cost against quality at target {least:g} %"
-        caption = f"{what}: seconds of a trial, means over seeds"
+        caption = f"{what}: time, memory and trainable parameters, means over tasks and seeds"
         yield "cost", caption, partial(costs, table, tasks, lowest)
     for task in table.tasks:
         where, chosen = f"{task}, target {least:g} %", lowest[task]
@@ -112,7 +112,7 @@ def quality(board: Board, table: Table, tasks: Sequence[str]) -> Any:
     source = reference(board, table) or table
     pruned = [row for row in in_order(table.rows) if row.density < 1]
     names = list(dict.fromkeys((row.method, row.variant) for row in pruned))
-    figure, axes = panels(table, tasks, "remaining weights (%)")
+    figure, axes = _of_tasks(table, tasks, "remaining weights (%)")
     for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         _references(axis, source, task, metric)
@@ -128,7 +128,7 @@ def quality(board: Board, table: Table, tasks: Sequence[str]) -> Any:
 
 def curves(table: Table, tasks: Sequence[str], lowest: Mapping[str, Chosen]) -> Any:
     """Per task: the first metric over the run, and the density behind it."""
-    figure, axes = panels(table, tasks, "optimiser steps")
+    figure, axes = _of_tasks(table, tasks, "optimiser steps")
     for axis, task in zip(axes, tasks, strict=True):
         metric = metrics_of(table, task)[0]
         behind = axis.twinx()
@@ -149,17 +149,30 @@ def curves(table: Table, tasks: Sequence[str], lowest: Mapping[str, Chosen]) -> 
 
 
 def costs(table: Table, tasks: Sequence[str], lowest: Mapping[str, Chosen]) -> Any:
-    """Per task: seconds of a trial against its first metric, a mark per method."""
-    figure, axes = panels(table, tasks, "seconds")
-    for axis, task in zip(axes, tasks, strict=True):
-        metric = metrics_of(table, task)[0]
-        for index, (row, results) in enumerate(lowest[task]):
-            found = values(results, metric)
-            if found:
-                seconds = mean([result.cost["seconds"] for result in results])
-                look = style(index) | {"linestyle": "none"}
-                axis.plot([seconds], [mean(found)], label=name_of(row), markersize=6, **look)
+    """Seconds, memory and trainable parameters of a trial against the first metrics, means over
+    tasks and seeds; methods that have them all."""
+    about = {
+        "seconds": lambda result: result.cost["seconds"],
+        "peak memory (MiB)": lambda result: result.cost["peak_bytes"] / 2**20,
+        "trainable parameters (millions)": lambda result: result.parameters["trainable"] / 1e6,
+    }
+    figure, axes = panels(["mean of the first metrics"] * len(about), list(about))
+    rows = in_order(list({row for task in tasks for row, _ in lowest[task]}))
+    for index, row in enumerate(rows):
+        own = {task: results for task in tasks for key, results in lowest[task] if key == row}
+        found = {task: values(own.get(task, ()), metrics_of(table, task)[0]) for task in tasks}
+        if all(found.values()):
+            level = mean([mean(scores) for scores in found.values()])
+            look = style(index) | {"linestyle": "none", "markersize": 6}
+            for axis, of_result in zip(axes, about.values(), strict=True):
+                cost = mean([mean([of_result(r) for r in own[task]]) for task in tasks])
+                axis.plot([cost], [level], label=name_of(row), **look)
     return with_legend(figure, axes)
+
+
+def _of_tasks(table: Table, tasks: Sequence[str], below: str) -> tuple[Any, list[Any]]:
+    titles = [f"{task}: {metrics_of(table, task)[0]}" for task in tasks]
+    return panels(titles, [below] * len(tasks))
 
 
 def _line(

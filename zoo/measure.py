@@ -43,11 +43,14 @@ class Watch:
     def cost(self, device: torch.device) -> dict[str, Any]:
         """Seconds in all and in evaluation; peak bytes on the GPU, or of this process on a CPU."""
         seconds = time.monotonic() - self.start
-        peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else _peak_resident()
+        peak = peak_memory(device)
         return {"seconds": seconds, "evaluation_seconds": self.evaluation, "peak_bytes": peak}
 
 
-def _peak_resident() -> int:
+def peak_memory(device: torch.device) -> int:
+    """Most bytes held so far: allocated on the GPU, or resident of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

@@ -1,0 +1,101 @@
+"""SMP-L's step as its authors' code takes it, written anew, for `python -m zoo.bench` to compare.
+
+Every forward sorts every score matrix and multiplies a float mask; autograd carries the gradients
+of scores and penalty; the teacher runs at every step and is itself a masked model. It computes what
+the engine computes, by the long way.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.build import Run, stream
+from zoo.losses import divergence
+from zoo.masked import MaskedLinear
+from zoo.task import collate, shuffled
+
+
+class SortedTopK(torch.autograd.Function):
+    """1 at the k largest scores by a full sort; its gradient goes to the scores as it is."""
+
+    @staticmethod
+    def forward(ctx: Any, score: Tensor, density: float) -> Tensor:
+        order = score.flatten().sort(descending=True, stable=True).indices
+        mask = torch.zeros(score.numel(), dtype=score.dtype)
+        mask[order[: int(density * score.numel())]] = 1.0
+        return mask.view_as(score)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+class SortingLinear(nn.Module):
+    """A linear layer that makes its mask in every forward; `density` is set before it."""
+
+    density = 1.0
+
+    def __init__(self, weight: Tensor, bias: Tensor, score: Tensor):
+        super().__init__()
+        self.weight, self.bias = weight, bias
+        self.score = nn.Parameter(score.detach().clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, SortedTopK.apply(self.score, self.density) * self.weight, self.bias)
+
+
+class AsWritten:
+    """A run of SMP-L that takes its steps so; `teacher` is a second one, asked at every step."""
+
+    def __init__(self, run: Run, teacher: "AsWritten | None" = None):
+        self.run, self.teacher, self.taken = run, teacher, 0
+        self.layers: dict[str, SortingLinear] = {}
+        for name, layer in run.masked.layers.items():
+            assert isinstance(layer, MaskedLinear)
+            self.layers[name] = SortingLinear(layer.weight, layer.bias, layer.score)
+            parent, _, child = name.rpartition(".")
+            setattr(run.network.encoder.get_submodule(parent), child, self.layers[name])
+        self.parameters = [layer.score for layer in self.layers.values()]
+        trial = run.trial
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=trial.train["lr_scores"],
+            betas=trial.train["betas"],
+            eps=trial.train["epsilon"],
+            weight_decay=trial.train["weight_decay"],
+            foreach=False,
+        )
+        order = stream(trial.task, trial.seed, "order")
+        self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
+        run.network.train()
+
+    def step(self) -> None:
+        """One optimiser step."""
+        run, trial = self.run, self.run.trial
+        level, penalty = run.method.level(self.taken, run.steps), run.method.penalty
+        for layer in self.layers.values():
+            layer.density = 1.0 if level is None else level
+        torch.manual_seed(stream(trial.task, trial.seed, "dropout", self.taken))
+        batch = collate(run.data.train, next(self.rows), run.pad, run.device)
+        logits, _ = run.network(batch)
+        loss = run.task.output.loss(logits, batch.labels)
+        if self.teacher is not None:
+            with torch.no_grad():
+                other, _ = self.teacher.run.network(batch)
+            loss = 0.5 * loss + 0.5 * divergence(logits, other, 2.0)
+        assert penalty is not None
+        means = [
+            torch.sigmoid(layer.score).norm(p=1) / layer.score.numel()
+            for layer in self.layers.values()
+        ]
+        loss = loss + (penalty.weight(self.taken, run.steps) or 0.0) * sum(means) / len(means)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.parameters, trial.train["clip"])
+        rate = 1 - self.taken / run.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = trial.train["lr_scores"] * rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.taken += 1
