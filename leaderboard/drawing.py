@@ -111,9 +111,8 @@ def write_words(axis: Any, words: Sequence[Words], size: float = 7) -> None:
                 codes.append(kinds)
                 start += advance
         shape = Shape(np.concatenate(points), np.concatenate(codes))
-        axis.add_artist(
-            PathPatch(shape, color=colour, linewidth=0, transform=figure.dpi_scale_trans)
-        )
+        look = {"color": colour, "linewidth": 0, "transform": figure.dpi_scale_trans}
+        axis.add_artist(PathPatch(shape, clip_on=False, **look))
 
 
 UNIT, HALF = 100.0, 36.5

@@ -156,7 +156,9 @@ def weights(chosen: Chosen) -> Any:
     for index, (_, results) in enumerate(chosen):
         found = next(r.distribution for r in results if r.distribution)
         bins, base = len(found["all"]), len(chosen) - 1 - index
-        middles = (np.arange(bins) + 0.5) / bins * 2 * found["range"] - found["range"]
+        left, right = found["range"]
+        edges = np.linspace(left, right, bins + 1)
+        middles = (edges[1:] + edges[:-1]) / 2
         for counts, look in (
             (found["all"], {"color": "#bbbbbb", "alpha": 0.6}),
             (found["kept"], {"color": COLOURS[index % len(COLOURS)], "alpha": 0.75}),
@@ -178,8 +180,7 @@ def scores(chosen: Chosen) -> Any:
     for row, results in chosen:
         found = next(r.distribution for r in results if "scores" in r.distribution)
         plane = np.frombuffer(base64.b64decode(found["scores"]), np.uint8)
-        ends = f"W ±{found['range']:g}, S ±{found['score_range']:g}"
-        shown.append((row, plane.reshape(len(found["all"]), -1).T[::-1], ends))
+        shown.append((row, plane.reshape(len(found["all"]), -1).T[::-1], found))
     tall, wide = shown[0][1].shape
     across = min(len(shown), 4)
     down, gap, rise = -(-len(shown) // across), 6, 14
@@ -187,14 +188,19 @@ def scores(chosen: Chosen) -> Any:
     size = (0.028 * canvas.shape[1] + 1.0, 0.028 * canvas.shape[0] + 0.3)
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
     axis = axes[0][0]
-    for index, (row, plane, ends) in enumerate(shown):
+    for index, (row, plane, found) in enumerate(shown):
         y, x = index // across * (tall + rise) + rise - 5, index % across * (wide + gap)
         canvas[y : y + tall, x : x + wide] = plane / 8 * np.log10(2)
+        (left, right), (low, high) = found["range"], found["score_range"]
+        ends = f"W {left:.2g} to {right:.2g}, S {low:.2g} to {high:.2g}"
         middle = x + wide / 2 - 0.5
         axis.text(middle, y - 4, name_of(row), ha="center", va="center", fontsize=9)
         axis.text(middle, y + tall + 2, ends, ha="center", va="center", fontsize=7)
-        axis.plot([middle, middle], [y - 0.5, y + tall - 0.5], color="white", linewidth=0.4)
-        axis.plot([x, x + wide - 1], [y + tall / 2 - 0.5] * 2, color="white", linewidth=0.4)
+        zero = x - 0.5 + wide * -left / (right - left)
+        axis.plot([zero, zero], [y - 0.5, y + tall - 0.5], color="white", linewidth=0.4)
+        if low < 0 < high:
+            level = y - 0.5 + tall * high / (high - low)
+            axis.plot([x - 0.5, x + wide - 0.5], [level, level], color="white", linewidth=0.4)
     image = axis.imshow(canvas, vmin=0, cmap="cividis", aspect="auto", interpolation="none")
     axis.set_axis_off()
     set_margins(figure, left=0.1, right=0.85, bottom=0.1, top=0.1, between=0.0)

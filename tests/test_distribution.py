@@ -33,14 +33,21 @@ def flat(tensors):
 
 def test_weights_and_scores_against_numpy(model):
     found = distribution(model)
-    weights = flat(layer.weight for layer in model.layers.values()).clip(-0.1249, 0.1249)
+    weights = flat(layer.weight for layer in model.layers.values())
     scores = flat(layer.score for layer in model.layers.values())
     kept = flat(layer.mask for layer in model.layers.values())
-    assert found["range"] == 0.125 and found["score_range"] == 32.0  # 4 x 0.03, 4 x 5, rounded up
-    edges = np.linspace(-0.125, 0.125, BINS + 1)
-    assert found["all"] == np.histogram(weights, edges)[0].tolist()
-    assert found["kept"] == np.histogram(weights[kept], edges)[0].tolist()
-    plane = np.histogram2d(weights, scores, [edges, np.linspace(-32, 32, SCORE_BINS + 1)])[0]
+    ends = np.array([weights.mean() + side * 4 * weights.std() for side in (-1, 1)])
+    assert found["range"] == pytest.approx(ends, rel=1e-5)
+    rise = np.array([scores.mean() + side * 4 * scores.std() for side in (-1, 1)])
+    assert found["score_range"] == pytest.approx(rise, rel=1e-5)
+    edges, steps = (
+        np.linspace(*found[name], bins + 1)
+        for name, bins in (("range", BINS), ("score_range", SCORE_BINS))
+    )
+    across, up = (v.clip(e[0], e[-1]) for v, e in ((weights, edges), (scores, steps)))
+    assert found["all"] == np.histogram(across, edges)[0].tolist()
+    assert found["kept"] == np.histogram(across[kept], edges)[0].tolist()
+    plane = np.histogram2d(across, up, [edges, steps])[0]
     heights = np.frombuffer(base64.b64decode(found["scores"]), np.uint8).reshape(BINS, SCORE_BINS)
     assert np.array_equal(heights, np.round(8 * np.log2(1 + plane)))
 
@@ -70,4 +77,4 @@ def test_a_run_that_diverged_has_none(model, odd):
 def test_scores_that_never_moved_have_a_range(bert):  # noqa: F811
     model = masked(bert(), movement(0.3, start=0.0, stop=1.0))
     model.refresh(0.3)
-    assert distribution(model)["score_range"] == 1.0
+    assert distribution(model)["score_range"] == [-1.0, 1.0]

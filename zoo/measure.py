@@ -132,48 +132,49 @@ def distribution(masked: MaskedModel) -> dict[str, Any]:
     """How the prunable weights are distributed: all of them, those that remain, and against their
     learned scores (Sanh 2020, Figure 4); {} if nothing is masked or a number is not finite.
 
-    `all` and `kept` are counts in `BINS` equal bins over [-range, range], what lies outside in the
-    outer ones; `scores` the same plane with `SCORE_BINS` bins of S over [-score_range, score_range]
-    as base64 of bytes round(8 log2(1 + count)), rows of one W. Ranges are powers of two, so that
-    the seeds of one cell nearly always share them.
+    `all` and `kept` are counts in `BINS` equal bins over `range`, four standard deviations about
+    the mean, what lies outside in the outer ones; `scores` the same plane with `SCORE_BINS` bins of
+    S over `score_range`, as base64 of bytes round(8 log2(1 + count)), rows of one W.
     """
     if not masked.layers:
         return {}
-    reach = _reach([layer.weight for layer in masked.layers.values()])
+    across = _span([layer.weight for layer in masked.layers.values()])
     learned = bool(masked.trained_scores)
     scores = masked.scores if learned else {}
-    rise = _reach(list(scores.values())) if learned else 1.0
-    if not math.isfinite(reach) or not math.isfinite(rise):
+    up = _span(list(scores.values())) if learned else [0.0, 0.0]
+    if not all(map(math.isfinite, (*across, *up))):
         return {}
     whole, kept = torch.zeros(BINS, dtype=torch.int64), torch.zeros(BINS, dtype=torch.int64)
     plane = torch.zeros(BINS * SCORE_BINS, dtype=torch.int64)
     for name, gate in masked.test_gates().items():
-        places = _bin(masked.layers[name].weight, reach, BINS)
+        places = _bin(masked.layers[name].weight, across, BINS)
         whole += torch.bincount(places, minlength=BINS).cpu()
         kept += torch.bincount(places[(gate != 0).flatten()], minlength=BINS).cpu()
         if learned:
-            both = places * SCORE_BINS + _bin(scores[name], rise, SCORE_BINS)
+            both = places * SCORE_BINS + _bin(scores[name], up, SCORE_BINS)
             plane += torch.bincount(both, minlength=BINS * SCORE_BINS).cpu()
-    found: dict[str, Any] = {"range": reach, "all": whole.tolist(), "kept": kept.tolist()}
+    found: dict[str, Any] = {"range": across, "all": whole.tolist(), "kept": kept.tolist()}
     if learned:
         heights = np.round(8 * np.log2(1 + plane.numpy())).astype(np.uint8)
-        found |= {"score_range": rise, "scores": base64.b64encode(heights.tobytes()).decode()}
+        found |= {"score_range": up, "scores": base64.b64encode(heights.tobytes()).decode()}
     return found
 
 
-def _reach(tensors: Sequence[Tensor]) -> float:
-    """The power of two from four times the root mean square on."""
-    total = sum(float(t.detach().double().square().sum()) for t in tensors)
-    root = math.sqrt(total / sum(t.numel() for t in tensors))
-    if not math.isfinite(root):
-        return math.nan
-    return 2.0 ** math.ceil(math.log2(4 * root)) if root > 0 else 1.0
+def _span(tensors: Sequence[Tensor]) -> list[float]:
+    """Four standard deviations about the mean of all numbers; one about it where all are equal."""
+    number = sum(t.numel() for t in tensors)
+    middle = sum(float(t.detach().double().sum()) for t in tensors) / number
+    square = sum(float((t.detach().double() - middle).square().sum()) for t in tensors) / number
+    half = 4 * math.sqrt(square)
+    if middle - half == middle + half:
+        half = 1.0
+    return [middle - half, middle + half]
 
 
-def _bin(tensor: Tensor, reach: float, bins: int) -> Tensor:
-    """The bin of each entry over [-reach, reach], flat."""
-    flat = tensor.detach().flatten()
-    return ((flat / reach + 1) * (bins / 2)).floor().clamp_(0, bins - 1).long()
+def _bin(tensor: Tensor, span: Sequence[float], bins: int) -> Tensor:
+    """The bin of each entry over the span, flat."""
+    low, high = span
+    return ((tensor.detach().flatten() - low) * (bins / (high - low))).clamp_(0, bins - 1).long()
 
 
 def pack_bits(bits: np.ndarray) -> str:
