@@ -193,3 +193,21 @@ def test_cap_lite_without_its_losses_is_movement():
     bare = cap_lite(0.1, start=0.1, stop=0.9, unsupervised=0.0, supervised=0.0)
     assert bare == movement(0.1, start=0.1, stop=0.9)
     assert cap_lite(0.1, start=0.1, stop=0.9).needs == {"pretrained", "finetuned"}
+
+
+def test_masks_of_scores_that_stay_are_chosen_once_per_level(bert):
+    calls = []
+    method = random(0.5, start=0.0, stop=1.0)
+    counted = replace(
+        method, mask=lambda scores, level: calls.append(level) or method.mask(scores, level)
+    )
+    model = masked(bert(), counted)
+    for level in (0.5, 0.5, 0.2, 0.2, 0.5):
+        model.refresh(level)
+    assert calls == [0.5, 0.2, 0.5]
+    for other in (magnitude, movement):  # their scores change with every step
+        calls.clear()
+        method = other(0.5, start=0.0, stop=1.0)
+        model = masked(bert(), replace(method, mask=counted.mask))
+        model.refresh(0.5), model.refresh(0.5)
+        assert calls == [0.5, 0.5]

@@ -16,7 +16,7 @@ from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
 from zoo.plan import Planner
 from zoo.suites import BASE, Cell
 from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import Frozen, evaluate, fit, rate, run_trial
+from zoo.train import Frozen, clip, evaluate, fit, rate, run_trial
 
 
 @pytest.fixture
@@ -250,3 +250,19 @@ def test_data_that_changed_since_the_plan_is_noticed(planner, place):
     trial = replace(planner.trial(cell("dense")), data_sha="0" * 64)
     with pytest.raises(TrialError, match="changed since the run was planned"):
         build(trial, place)
+
+
+@pytest.mark.parametrize("most", [1e-3, 1.0, 1e3])
+def test_clipping_is_torchs(most):
+    """The same norm and the same gradients, bit for bit, whether there is anything to scale."""
+    draw = torch.Generator().manual_seed(0)
+    gradients = [torch.randn(20, 30, generator=draw) * 0.03 for _ in range(4)]
+    sides = []
+    for _ in range(2):
+        sides.append([torch.nn.Parameter(torch.zeros(20, 30)) for _ in gradients])
+        for parameter, gradient in zip(sides[-1], gradients, strict=True):
+            parameter.grad = gradient.clone()
+    norm = torch.nn.utils.clip_grad_norm_(sides[0], most)
+    assert clip(sides[1], most) == float(norm)
+    for one, other in zip(*sides, strict=True):
+        assert torch.equal(one.grad, other.grad)

@@ -106,6 +106,7 @@ class MaskedModel:
         self.others = inside - sum(self.sizes.values())
         self.heads = encoder.config.num_attention_heads
         self.layers: dict[str, MaskedLinear] = {}
+        self.level: float | None = None
         if method.score is None:
             return
         for name, linear in linears.items():
@@ -130,14 +131,22 @@ class MaskedModel:
             return []
         return [layer.score for layer in self.layers.values() if layer.score.requires_grad]
 
+    @property
+    def still(self) -> bool:
+        """Whether scores never change: masks are then a matter of the level alone."""
+        score = self.method.score
+        stored = score is not None and score.init is not None and score.observe is None
+        return stored and not self.trained_scores
+
     @torch.no_grad()
     def refresh(self, level: float | None) -> None:
         """Make masks at `level` (None: those that stand stay), gates, W' in place."""
         if not self.layers:
             return
         scores = self.scores
-        if level is not None:
+        if level is not None and not (self.still and level == self.level):
             self._set_masks(self.method.mask(scores, level))
+            self.level = level
         gate = self.method.gate
         for name, layer in self.layers.items():
             if gate.draw is not None:
@@ -166,8 +175,9 @@ class MaskedModel:
             assert upstream is not None
             if score.observe is not None:
                 score.observe(layer, upstream)
+            trained = layer.weight.requires_grad
             if gate.slope is not None:
-                gradient = upstream * layer.weight
+                gradient = upstream * layer.weight if trained else upstream.mul_(layer.weight)
                 slope = gate.slope(layer.score, layer.mask, layer.noise)
                 if slope is not None:
                     gradient.mul_(slope)
@@ -176,7 +186,7 @@ class MaskedModel:
                         penalty.gradient(layer.score, len(self.layers)), alpha=penalty_weight
                     )
                 layer.score.grad = gradient
-            if layer.weight.requires_grad:
+            if trained:
                 layer.weight.grad = upstream.mul_(factor(layer.gate))
             layer.working.grad = None
 

@@ -178,7 +178,7 @@ class Trainer:
         loss = _loss(run, self.frozen, next(self.rows), self.draws)
         loss.backward()
         masked.backward(_penalty_weight(run, now))
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, trial.train["clip"]))
+        norm = clip(self.parameters, trial.train["clip"])
         self.loss = loss.item()
         if not math.isfinite(self.loss) or not math.isfinite(norm):
             raise Diverged(now, norm if math.isfinite(self.loss) else self.loss)
@@ -188,6 +188,15 @@ class Trainer:
         new = run.method.level(self.taken, run.steps)
         self.level = self.level if new is None else new
         masked.refresh(new)
+
+
+def clip(parameters: Sequence[Tensor], most: float) -> float:
+    """The norm of all gradients; they are scaled down if it is over `most`, and else not touched,
+    where torch multiplies them by one."""
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if most / (norm + 1e-6) < 1:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return float(norm)
 
 
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
