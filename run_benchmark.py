@@ -17,7 +17,7 @@ import torch
 
 import zoo.suites  # noqa: F401  registers the suites
 from leaderboard import write
-from zoo.build import Place
+from zoo.build import PRECISIONS, Place
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.estimate import seconds_of, words
 from zoo.fidelity import lines_of
@@ -78,6 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--executor", default="ray", help="ray (default) or inline: in this process")
     p.add_argument("--gpus-per-trial", help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", help="CPU threads per trial (default 1)")
+    p.add_argument(
+        "--precision", default=PRECISIONS[0], help="of training: float32 (default) or bfloat16"
+    )
     p.add_argument("--max-steps", help="stop trainings early; results are marked as shortened")
     p.add_argument("--dry-run", action="store_true", help="show trials, cost and recipes, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks and suites")
@@ -134,6 +137,7 @@ class Settings:
     cpus: int
     gpus: float | None
     max_steps: int | None
+    precision: str
     dry_run: bool
 
 
@@ -150,6 +154,7 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
     one_of("scale", name, SCALES)
     one_of("executor", options.executor, EXECUTORS)
     one_of("recipe", options.recipe, RECIPES)
+    one_of("precision", options.precision, PRECISIONS)
     given: dict[str, tuple[Any, ...]] = {}
     for axis, registry in (("tasks", tasks), ("methods", methods)):
         if getattr(options, axis) is not None:
@@ -184,6 +189,7 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         cpus=positive("--cpus-per-trial", options.cpus_per_trial or "1", int),
         gpus=gpus,
         max_steps=positive("--max-steps", options.max_steps, int),
+        precision=options.precision,
         dry_run=options.dry_run,
     )
 
@@ -227,6 +233,7 @@ def run_suite(settings: Settings) -> int:
         data_dir=settings.data_dir,
         plugins=settings.plugins,
         max_steps=settings.max_steps,
+        precision=settings.precision,
     )
     print(
         f"suite {settings.suite}, scale {settings.scale.name}: {settings.scale.about}", flush=True
@@ -238,7 +245,7 @@ def run_suite(settings: Settings) -> int:
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
         print_trials(planner, settings, jobs, state)
-        print_recipes(planner, [*cells, *teachers_of(cells, jobs)], settings.max_steps)
+        print_recipes(planner, [*cells, *teachers_of(cells, jobs)])
         return 0
     progress = Progress(len(state.jobs), workers(settings), partial(write, folder, figures=False))
     if state.jobs:
@@ -296,7 +303,7 @@ def teachers_of(cells: Iterable[Cell], jobs: Iterable[Job]) -> list[Cell]:
     return [teacher_of(cell) for cell in cells if (cell.task, cell.seed) in taught]
 
 
-def print_recipes(planner: Planner, cells: Iterable[Cell], max_steps: int | None) -> None:
+def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
     """Every value that trials train with and its source, once for all seeds."""
     groups: dict[tuple[Any, ...], dict[tuple[float, bool], Any]] = {}
     seeds: dict[int, None] = {}
@@ -306,8 +313,9 @@ def print_recipes(planner: Planner, cells: Iterable[Cell], max_steps: int | None
         groups.setdefault((cell.method, cell.task, cell.given), {})[key] = train | hyper
         seeds[cell.seed] = None
     print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
-    if max_steps:
-        print(f"steps at most {max_steps} (--max-steps)")
+    if planner.max_steps:
+        print(f"steps at most {planner.max_steps} (--max-steps)")
+    print(f"precision of training {planner.precision} (--precision)")
     for (method, task, _), values in groups.items():
         print(f"\n{method} on {task}, recipe {planner.recipe}")
         for line in lines_of(values):

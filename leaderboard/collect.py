@@ -18,6 +18,7 @@ class Key:
     model_sha: str
     recipe: str
     max_steps: int
+    precision: str
     data: str
     distill: bool
 
@@ -192,7 +193,8 @@ def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
 def _all_but_settings(trial: Trial) -> str:
     """What the seeds of one cell share whatever their settings."""
     apart = {"train": {}, "hyper": {}, "teacher": "", "seed": 0}
-    return canonical({**asdict(trial), **apart, "max_steps": trial.train.get("max_steps") or 0})
+    own = {"max_steps": trial.train.get("max_steps"), "precision": trial.train.get("precision")}
+    return canonical({**asdict(trial), **apart, **own})
 
 
 def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
@@ -202,6 +204,7 @@ def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
         model_sha=trial.model_sha,
         recipe=trial.recipe,
         max_steps=trial.train.get("max_steps") or 0,
+        precision=trial.train.get("precision", ""),
         data=variants.get(_named(trial, "data_sha"), ""),
         distill=trial.distill,
     )
@@ -224,4 +227,4 @@ def _twin(board: Board, table: Table) -> Table | None:
 
 
 def _but_distill(key: Key) -> tuple[object, ...]:
-    return (key.scale, key.model, key.model_sha, key.recipe, key.max_steps, key.data)
+    return tuple(value for name, value in vars(key).items() if name != "distill")

@@ -79,6 +79,8 @@ def title(table: Table) -> str:
     words.append("with distillation" if key.distill else "without distillation")
     if key.max_steps:
         words.append(f"SHORTENED to at most {key.max_steps} steps")
+    if key.precision:
+        words.append(f"trained in {key.precision}")
     if key.data:
         words.append(f"data {key.data}")
     return ", ".join(words)
@@ -168,4 +170,6 @@ def command(suite: str, table: Table, row: RowKey, results: Iterable[Result]) ->
     words += ["--seeds", ",".join(str(seed) for seed in sorted({r.trial.seed for r in results}))]
     if key.max_steps:
         words += ["--max-steps", str(key.max_steps)]
+    if key.precision:
+        words += ["--precision", key.precision]
     return shlex.join(words)

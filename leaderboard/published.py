@@ -91,6 +91,8 @@ def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
         return f"other model ({printed.model})"
     if key.max_steps:
         return "shortened"
+    if key.precision:
+        return f"trained in {key.precision}"
     if key.recipe != "released":
         return f"recipe {key.recipe}"
     task = results[0].trial.task

@@ -21,7 +21,8 @@ def test_the_options_are_frozen():
     assert options == {
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
         *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor"),
-        *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--dry-run", "--list"),
+        *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision"),
+        *("--dry-run", "--list"),
         *("-h", "--help"),
     }
 
@@ -527,3 +528,14 @@ def test_shortened_runs_have_a_table_of_their_own(run, local, tmp_path):
     page = (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
     assert page.count("\n## scale base") == 2
     assert "SHORTENED to at most 5 steps" in page
+
+
+def test_another_precision_has_a_table_of_its_own(run, local, tmp_path):
+    run(*local)
+    code, out, _ = run(*local, "--precision", "bfloat16")
+    assert code == 0 and "0 done, 2 to run" in out
+    page = (tmp_path / "results/smoke/LEADERBOARD.md").read_text()
+    assert page.count("\n## scale base") == 2 and "trained in bfloat16" in page
+    assert "--precision bfloat16" in page  # in the command that runs it again
+    code, _, err = run(*local, "--precision", "bfloat")
+    assert code == 2 and "did you mean 'bfloat16'" in err

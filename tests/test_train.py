@@ -16,7 +16,7 @@ from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
 from zoo.plan import Planner
 from zoo.suites import BASE, Cell
 from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import Frozen, clip, evaluate, fit, rate, run_trial
+from zoo.train import Frozen, Trainer, clip, evaluate, fit, rate, run_trial
 
 
 @pytest.fixture
@@ -46,6 +46,26 @@ def test_the_same_trial_twice_is_the_same_bit_for_bit(planner, place, method):
     assert json.dumps(first.curve) == json.dumps(second.curve)
     other = run_trial(planner.trial(cell(method, seed=1)), place)
     assert other.digests["weights"] != first.digests["weights"]
+
+
+def test_bfloat16_is_for_the_products_of_training_alone(planner, place):
+    """Scores, weights, their optimiser states and evaluation stay float32; losses nearly agree."""
+    losses, seen = [], []
+    for one in (planner, replace(planner, precision="bfloat16")):
+        run = build(one.trial(cell("movement")), place)
+        run.steps = 5
+        layer = next(iter(run.masked.layers.values()))
+        run.network.head.register_forward_hook(lambda m, args, out: seen.append(args[0].dtype))
+        trainer = Trainer(run, Frozen(None, {}, torch.zeros(1)))
+        trainer.step()
+        losses.append(trainer.loss)
+        state = trainer.optimizer.state
+        kinds = {t.dtype for moments in state.values() for t in moments.values()}
+        assert kinds == {layer.score.dtype} == {layer.weight.dtype} == {torch.float32}
+        evaluate(run, 1.0)
+        assert seen[-1] == torch.float32
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert "precision" not in planner.trial(cell("movement")).train
 
 
 def test_seeds_are_paired_between_methods(planner, place, monkeypatch):

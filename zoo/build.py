@@ -18,6 +18,9 @@ from zoo.registry import Plugin, load_plugin, methods, one_line, tasks
 from zoo.task import Source, Task, TaskData, label_notes, prepare
 from zoo.trial import Trial
 
+PRECISIONS = ("float32", "bfloat16")
+"""Of the products in training; the first is the default, which no trial need name."""
+
 
 @dataclass(frozen=True)
 class Place:

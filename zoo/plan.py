@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zoo.build import make_method, planned_steps, recipe_steps
+from zoo.build import PRECISIONS, make_method, planned_steps, recipe_steps
 from zoo.checkpoint import Checkpoint, find_checkpoint, word_ids
 from zoo.errors import ConfigError
 from zoo.recipes import FAMILIES, RECIPES, Request, Value, Values, resolve
@@ -41,6 +41,7 @@ class Planner:
     data_dir: str | None
     plugins: tuple[Plugin, ...] = ()
     max_steps: int | None = None
+    precision: str = PRECISIONS[0]
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -158,6 +159,8 @@ class Planner:
         windows = task.output.per_token  # a row may give several examples
         if self.max_steps and (windows or self.max_steps < recipe_steps(trial.train, rows)):
             trial = replace(trial, train={**trial.train, "max_steps": self.max_steps})
+        if self.precision != PRECISIONS[0]:
+            trial = replace(trial, train={**trial.train, "precision": self.precision})
         method = attempted(make_method, trial)
         if method is not None:
             attempted(check_fits, method.level, planned_steps(trial.train, rows))

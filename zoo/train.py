@@ -202,7 +202,11 @@ def clip(parameters: Sequence[Tensor], most: float) -> float:
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
     data = run.data.train
     batch = collate(data, rows, run.pad, run.device)
-    logits, representation = run.network(batch)
+    lower = run.trial.train.get("precision") == "bfloat16"
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=lower):
+        logits, representation = run.network(batch)
+    if lower:
+        logits, representation = logits.float(), representation.float()
     teacher = None if frozen.logits is None else teacher_logits(frozen.logits, data, batch)
     step = Step(
         task=run.task,
