@@ -18,9 +18,9 @@ class Key:
     model_sha: str
     recipe: str
     max_steps: int
-    precision: str
     data: str
     distill: bool
+    precision: str = ""
 
 
 @dataclass(frozen=True, order=True)
