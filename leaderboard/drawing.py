@@ -125,7 +125,7 @@ def glyph(letter: str) -> tuple[np.ndarray, np.ndarray, float]:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath, TextToPath
 
-    font = FontProperties()
+    font = FontProperties(family="DejaVu Sans", size=UNIT)  # whatever the settings of the day
     outline = TextPath((0, 0), letter, size=UNIT, prop=font)
     width, *_ = TextToPath().get_text_width_height_descent(letter, font, ismath=False)
-    return outline.vertices, outline.codes, width * UNIT / font.get_size_in_points()
+    return outline.vertices, outline.codes, width
