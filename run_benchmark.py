@@ -17,7 +17,7 @@ import torch
 
 import zoo.suites  # noqa: F401  registers the suites
 from leaderboard import write
-from zoo.build import PRECISIONS, Place
+from zoo.build import FULL, PRECISIONS, Place
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.estimate import seconds_of, words
 from zoo.fidelity import lines_of
@@ -78,9 +78,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--executor", default="ray", help="ray (default) or inline: in this process")
     p.add_argument("--gpus-per-trial", help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", help="CPU threads per trial (default 1)")
-    p.add_argument(
-        "--precision", default=PRECISIONS[0], help="of training: float32 (default) or bfloat16"
-    )
+    p.add_argument("--precision", default=FULL, help="of training: float32 (default) or bfloat16")
     p.add_argument("--max-steps", help="stop trainings early; results are marked as shortened")
     p.add_argument("--dry-run", action="store_true", help="show trials, cost and recipes, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks and suites")

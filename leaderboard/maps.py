@@ -41,7 +41,7 @@ def heads(chosen: Chosen) -> Any:
             layer = _place(name)[0]
             for head, density in enumerate(densities, 1):
                 found.setdefault((layer, str(head)), []).append(100 * density)
-        return {place: _average(parts) for place, parts in found.items()}
+        return {place: mean(parts) for place, parts in found.items()}
 
     number = max(len(d) for _, rs in chosen for d in rs[0].remaining["heads"].values())
     return _heat_maps(chosen, grid, [str(head + 1) for head in range(number)], "head")
@@ -99,7 +99,7 @@ def _heat_maps(chosen: Chosen, grid: Any, columns: Sequence[str], below: str) ->
         grids = [grid(result) for result in results]
         layers = sorted({layer for layer, _ in grids[0]})
         maps.append(
-            (row, [[_average([g[layer, c] for g in grids]) for c in columns] for layer in layers])
+            (row, [[mean([g[layer, c] for g in grids]) for c in columns] for layer in layers])
         )
     tall, wide, across = len(maps[0][1]), len(columns), min(len(maps), 5)
     down = -(-len(maps) // across)
@@ -129,11 +129,6 @@ def _heat_maps(chosen: Chosen, grid: Any, columns: Sequence[str], below: str) ->
     bar = figure.add_axes((1 - 0.8 / size[0], 0.2, 0.15 / size[0], 0.6))
     figure.colorbar(image, cax=bar, label="remaining weights (%)")
     return figure
-
-
-def _average(numbers: Sequence[float]) -> float:
-    """The mean where thousands are needed and the last digit is not."""
-    return sum(numbers) / len(numbers)
 
 
 def _numbers(

@@ -69,7 +69,7 @@ LAYOUTS = (
     Layout(
         *(SMP, "2", "low sparsity"),
         methods=("dense", *L_AND_S),
-        needs=L_AND_S[:1],
+        needs=("smp_l",),
         least=0.7,
         average=True,
         sizes=True,
@@ -99,20 +99,20 @@ LAYOUTS = (
     Layout(
         *(SMP, "7", "mean and spread at low sparsity"),
         methods=L_AND_S,
-        needs=L_AND_S[:1],
+        needs=("smp_l",),
         least=0.7,
     ),
     Layout(
         *(SANH, "2", "without distillation"),
         methods=("dense", *PRUNED),
-        needs=PRUNED[:1] + PRUNED[2:3],
+        needs=("magnitude", "movement"),
         most=0.1,
         every_metric=True,
     ),
     Layout(
         *(SANH, "3", "with distillation"),
         methods=("dense", *PRUNED),
-        needs=PRUNED[:1] + PRUNED[2:3],
+        needs=("magnitude", "movement"),
         most=0.1,
         taught=(True,),
         every_metric=True,

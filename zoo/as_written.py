@@ -15,6 +15,7 @@ from zoo.build import Run, stream
 from zoo.losses import divergence
 from zoo.masked import MaskedLinear
 from zoo.task import collate, shuffled
+from zoo.train import rate
 
 
 class SortedTopK(torch.autograd.Function):
@@ -23,7 +24,7 @@ class SortedTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, score: Tensor, density: float) -> Tensor:
         order = score.flatten().sort(descending=True, stable=True).indices
-        mask = torch.zeros(score.numel(), dtype=score.dtype)
+        mask = torch.zeros_like(score).flatten()
         mask[order[: int(density * score.numel())]] = 1.0
         return mask.view_as(score)
 
@@ -93,9 +94,9 @@ class AsWritten:
         loss = loss + (penalty.weight(self.taken, run.steps) or 0.0) * sum(means) / len(means)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters, trial.train["clip"])
-        rate = 1 - self.taken / run.steps
+        factor = rate(self.taken, run.steps, trial.train["warmup"])
         for group in self.optimizer.param_groups:
-            group["lr"] = trial.train["lr_scores"] * rate
+            group["lr"] = trial.train["lr_scores"] * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.taken += 1

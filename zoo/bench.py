@@ -202,8 +202,8 @@ def check_same(folder: Path) -> None:
     for name, layer in ours.masked.layers.items():
         score = written.layers[name].score
         order = score.flatten().sort(descending=True, stable=True).indices
-        mask = torch.zeros(score.numel(), dtype=torch.bool)
-        mask[order[: int((trainer.level or 1.0) * score.numel())]] = True
+        mask = torch.zeros_like(layer.mask).flatten()
+        mask[order[: int((ours.masked.level or 1.0) * score.numel())]] = True
         close = torch.allclose(layer.score, score, rtol=1e-5, atol=1e-9)
         if not close or not torch.equal(layer.mask.flatten(), mask):
             raise TrialError(f"the engine's step and the step as written differ at {name}")

@@ -18,8 +18,9 @@ from zoo.registry import Plugin, load_plugin, methods, one_line, tasks
 from zoo.task import Source, Task, TaskData, label_notes, prepare
 from zoo.trial import Trial
 
-PRECISIONS = ("float32", "bfloat16")
-"""Of the products in training; the first is the default, which no trial need name."""
+FULL = "float32"
+PRECISIONS = {FULL: torch.float32, "bfloat16": torch.bfloat16}
+"""Of the products in training; a trial names none that is full."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Run:
     steps: int
     recipe_steps: int
     notes: list[str]
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the products in training."""
+        return PRECISIONS[self.trial.train.get("precision", FULL)]
 
     @property
     def pad(self) -> int:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from zoo.errors import ConfigError, TrialError
 from zoo.method import Method
+from zoo.scores import stored
 
 PRUNABLE = (
     "attention.self.query",
@@ -93,8 +94,9 @@ class Remaining:
 class MaskedModel:
     """The masked layers of an encoder under one method.
 
-    `layers` by name; `matrices` are their sizes. Built by replacing the encoder's linear modules in
-    place after the checkpoint was loaded, so nothing pre-trained is renamed or started anew.
+    `layers` by name; `sizes` of all prunable matrices; `level`: the one that the masks stand at.
+    Built by replacing the encoder's linear modules in place after the checkpoint was loaded, so
+    nothing pre-trained is renamed or started anew.
     """
 
     def __init__(self, encoder: Any, method: Method, generator: torch.Generator):
@@ -135,18 +137,19 @@ class MaskedModel:
     def still(self) -> bool:
         """Whether scores never change: masks are then a matter of the level alone."""
         score = self.method.score
-        stored = score is not None and score.init is not None and score.observe is None
-        return stored and not self.trained_scores
+        kept = score is not None and score.read is stored and score.observe is None
+        return kept and not self.trained_scores
 
     @torch.no_grad()
     def refresh(self, level: float | None) -> None:
         """Make masks at `level` (None: those that stand stay), gates, W' in place."""
+        stands = level is None or (self.still and level == self.level)
+        self.level = self.level if level is None else level
         if not self.layers:
             return
         scores = self.scores
-        if level is not None and not (self.still and level == self.level):
+        if level is not None and not stands:
             self._set_masks(self.method.mask(scores, level))
-            self.level = level
         gate = self.method.gate
         for name, layer in self.layers.items():
             if gate.draw is not None:

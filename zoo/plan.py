@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from zoo.build import PRECISIONS, make_method, planned_steps, recipe_steps
+from zoo.build import FULL, make_method, planned_steps, recipe_steps
 from zoo.checkpoint import Checkpoint, find_checkpoint, word_ids
 from zoo.errors import ConfigError
-from zoo.recipes import FAMILIES, RECIPES, Request, Value, Values, resolve
+from zoo.recipes import FAMILIES, OPTIONAL, RECIPES, Request, Value, Values, resolve
 from zoo.registry import Entry, Plugin, methods, plugin_of, tasks, unknown
 from zoo.schedules import check_fits
 from zoo.suites import Cell, Scale
@@ -41,7 +41,7 @@ class Planner:
     data_dir: str | None
     plugins: tuple[Plugin, ...] = ()
     max_steps: int | None = None
-    precision: str = PRECISIONS[0]
+    precision: str = FULL
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -127,7 +127,7 @@ class Planner:
             given=frozenset(given),
         )
         train, hyper = resolve(request)
-        train |= {name: v for name, v in given.items() if name in train or name == "steps"}
+        train |= {name: v for name, v in given.items() if name in {*train, *OPTIONAL}}
         if train["max_length"].value > self.checkpoint.positions:
             train["max_length"] = Value(
                 self.checkpoint.positions, "the model has no more positions"
@@ -159,7 +159,7 @@ class Planner:
         windows = task.output.per_token  # a row may give several examples
         if self.max_steps and (windows or self.max_steps < recipe_steps(trial.train, rows)):
             trial = replace(trial, train={**trial.train, "max_steps": self.max_steps})
-        if self.precision != PRECISIONS[0]:
+        if self.precision != FULL:
             trial = replace(trial, train={**trial.train, "precision": self.precision})
         method = attempted(make_method, trial)
         if method is not None:

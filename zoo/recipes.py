@@ -387,6 +387,8 @@ FAMILIES = {
     "smp_g": _smp,
     "smp_t": _smp_t,
 }
+OPTIONAL = ("steps",)
+"""Training values that a suite may set though few recipes have them: `steps` goes before epochs."""
 PENALTY_DRIVEN = ("soft_movement", "l0", "smp_t")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 SAMPLE = 16384
-"""Numbers looked at to find the bracket; up to twice as many where parts are small."""
+"""Numbers looked at to find the bracket, about; where there are few, as few as a fifth."""
 DEVIATIONS = 5.0
 """Half the bracket's width, in standard deviations of the sample's rank."""
 
@@ -96,8 +96,8 @@ def _stride(total: int) -> int:
     """A step through `total` numbers that shares no factor with the sizes of usual matrices, so
     that every column is looked at."""
     step = max(total // SAMPLE, 1)
-    while step > 1 and math.gcd(step, 2 * 3 * 5 * 7) > 1:
-        step -= 1
+    while math.gcd(step, 2 * 3 * 5 * 7) > 1:
+        step += 1
     return step
 
 

@@ -150,11 +150,11 @@ def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
     for step in range(1, run.steps + 1):
         trainer.step()
         if step % every == 0 or step == run.steps:
-            yield step, trainer.level, trainer.loss
+            yield step, run.masked.level, trainer.loss
 
 
 class Trainer:
-    """A run between two steps: its optimiser, the order of its examples, the level that stands."""
+    """A run between two steps: its optimiser, the order of its examples, the steps taken."""
 
     def __init__(self, run: Run, frozen: Frozen):
         trial = run.trial
@@ -164,8 +164,7 @@ class Trainer:
         self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
         self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
         self.taken, self.loss = 0, math.nan
-        self.level = run.method.level(0, run.steps)
-        run.masked.refresh(self.level)
+        run.masked.refresh(run.method.level(0, run.steps))
         run.network.train()
 
     def step(self) -> None:
@@ -185,9 +184,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.taken = now + 1
-        new = run.method.level(self.taken, run.steps)
-        self.level = self.level if new is None else new
-        masked.refresh(new)
+        masked.refresh(run.method.level(self.taken, run.steps))
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> float:
@@ -202,8 +199,8 @@ def clip(parameters: Sequence[Tensor], most: float) -> float:
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
     data = run.data.train
     batch = collate(data, rows, run.pad, run.device)
-    lower = run.trial.train.get("precision") == "bfloat16"
-    with torch.autocast(run.device.type, torch.bfloat16, enabled=lower):
+    lower = run.precision != torch.float32
+    with torch.autocast(run.device.type, run.precision, enabled=lower):
         logits, representation = run.network(batch)
     if lower:
         logits, representation = logits.float(), representation.float()
