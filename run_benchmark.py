@@ -19,7 +19,7 @@ import zoo.suites  # noqa: F401  registers the suites
 from leaderboard import write
 from zoo.build import FULL, PRECISIONS, Place
 from zoo.errors import BenchmarkError, ConfigError, TrialError
-from zoo.estimate import seconds_of, words
+from zoo.estimate import longest_first, seconds_of, words
 from zoo.fidelity import lines_of
 from zoo.launch import Executor, Pending, RayTune, inline, pending
 from zoo.plan import Job, Planner, check_density, teacher_of
@@ -79,6 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--gpus-per-trial", help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", help="CPU threads per trial (default 1)")
     p.add_argument("--precision", default=FULL, help="of training: float32 (default) or bfloat16")
+    p.add_argument("--compile", action="store_true", help="training by torch.compile, for GPUs")
     p.add_argument("--max-steps", help="stop trainings early; results are marked as shortened")
     p.add_argument("--dry-run", action="store_true", help="show trials, cost and recipes, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks and suites")
@@ -136,6 +137,7 @@ class Settings:
     gpus: float | None
     max_steps: int | None
     precision: str
+    compile: bool
     dry_run: bool
 
 
@@ -188,6 +190,7 @@ def check(options: argparse.Namespace, plugins: tuple[Plugin, ...]) -> Settings:
         gpus=gpus,
         max_steps=positive("--max-steps", options.max_steps, int),
         precision=options.precision,
+        compile=options.compile,
         dry_run=options.dry_run,
     )
 
@@ -232,6 +235,7 @@ def run_suite(settings: Settings) -> int:
         plugins=settings.plugins,
         max_steps=settings.max_steps,
         precision=settings.precision,
+        compile=settings.compile,
     )
     print(
         f"suite {settings.suite}, scale {settings.scale.name}: {settings.scale.about}", flush=True
@@ -251,7 +255,8 @@ def run_suite(settings: Settings) -> int:
         state.set_aside()
     save_plan((job.trial for job in jobs), folder)
     if state.jobs:
-        executor(settings)(state.jobs, place(settings, cache), folder, progress)
+        ordered = longest_first(state.jobs, planner)
+        executor(settings)(ordered, place(settings, cache), folder, progress)
     return finish(folder, progress)
 
 
@@ -313,7 +318,8 @@ def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
     print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
     if planner.max_steps:
         print(f"steps at most {planner.max_steps} (--max-steps)")
-    print(f"precision of training {planner.precision} (--precision)")
+    compiled = ", compiled (--compile)" if planner.compile else ""
+    print(f"precision of training {planner.precision} (--precision){compiled}")
     for (method, task, _), values in groups.items():
         print(f"\n{method} on {task}, recipe {planner.recipe}")
         for line in lines_of(values):

@@ -21,6 +21,7 @@ class Key:
     data: str
     distill: bool
     precision: str = ""
+    compiled: bool = False
 
 
 @dataclass(frozen=True, order=True)
@@ -193,7 +194,7 @@ def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
 def _all_but_settings(trial: Trial) -> str:
     """What the seeds of one cell share whatever their settings."""
     apart = {"train": {}, "hyper": {}, "teacher": "", "seed": 0}
-    own = {"max_steps": trial.train.get("max_steps"), "precision": trial.train.get("precision")}
+    own = {name: trial.train.get(name) for name in ("max_steps", "precision", "compile")}
     return canonical({**asdict(trial), **apart, **own})
 
 
@@ -205,6 +206,7 @@ def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
         recipe=trial.recipe,
         max_steps=trial.train.get("max_steps") or 0,
         precision=trial.train.get("precision", ""),
+        compiled=trial.train.get("compile", False),
         data=variants.get(_named(trial, "data_sha"), ""),
         distill=trial.distill,
     )

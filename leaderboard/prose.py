@@ -81,6 +81,8 @@ def title(table: Table) -> str:
         words.append(f"SHORTENED to at most {key.max_steps} steps")
     if key.precision:
         words.append(f"trained in {key.precision}")
+    if key.compiled:
+        words.append("compiled")
     if key.data:
         words.append(f"data {key.data}")
     return ", ".join(words)
@@ -172,4 +174,6 @@ def command(suite: str, table: Table, row: RowKey, results: Iterable[Result]) ->
         words += ["--max-steps", str(key.max_steps)]
     if key.precision:
         words += ["--precision", key.precision]
+    if key.compiled:
+        words.append("--compile")
     return shlex.join(words)

@@ -21,7 +21,7 @@ def test_the_options_are_frozen():
     assert options == {
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
         *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor"),
-        *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision"),
+        *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision", "--compile"),
         *("--dry-run", "--list"),
         *("-h", "--help"),
     }

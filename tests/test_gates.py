@@ -22,6 +22,8 @@ def test_slope_is_the_derivative_of_the_sample():
     slope = hard_concrete.slope(score.detach(), None, noise)
     assert torch.allclose(slope, score.grad)
     assert (slope == 0).any() and (slope != 0).any()
+    stands = hard_concrete.value(score.detach(), None, noise)
+    assert torch.equal(hard_concrete.slope(score.detach(), None, noise, stands), slope)
 
 
 def test_noise_is_clamped_and_new_each_time():

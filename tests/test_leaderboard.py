@@ -77,6 +77,8 @@ def test_the_page_is_a_pure_function_of_the_files(tmp_path):
         {"recipe": "paper"},
         {"distill": True},
         {"train": {"batch": 32, "steps": 300, "max_steps": 5}},
+        {"train": {"batch": 32, "steps": 300, "precision": "bfloat16"}},
+        {"train": {"batch": 32, "steps": 300, "compile": True}},
         {"data_sha": "other"},
     ],
 )
@@ -214,6 +216,11 @@ def test_a_row_can_be_run_again(tmp_path):
         " --methods movement --densities 0.1 --tasks t --seeds 0,1"
     )
     assert expected in page
+    other = a_trial(train={"batch": 32, "steps": 300, "precision": "bfloat16", "compile": True})
+    save(a_result(other), tmp_path / "suite")
+    page = write(tmp_path / "suite", figures=False).read_text()
+    assert "--seeds 0 --precision bfloat16 --compile\n" in page
+    assert "trained in bfloat16, compiled" in page
 
 
 def test_a_command_cannot_end_its_block_of_code():

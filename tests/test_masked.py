@@ -211,3 +211,9 @@ def test_masks_of_scores_that_stay_are_chosen_once_per_level(bert):
         model = masked(bert(), replace(method, mask=counted.mask))
         model.refresh(0.5), model.refresh(0.5)
         assert calls == [0.5, 0.5]
+    calls.clear()
+    still = random(0.5, start=0.0, stop=1.0).score
+    read = replace(still, read=lambda layer: layer.score * layer.weight.detach().abs())
+    model = masked(bert(), replace(counted, score=read))  # the score stays, what is read does not
+    model.refresh(0.5), model.refresh(0.5)
+    assert calls == [0.5, 0.5]

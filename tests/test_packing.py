@@ -103,3 +103,14 @@ def test_rows_that_are_not_full_see_themselves():
     packing = Packing(*map(torch.from_numpy, pack(np.array([10, 6, 3]))))
     bias = packing.attention(torch.float32)
     assert ((bias == 0).sum(-1) > 0).all()
+
+
+def test_a_packed_batch_in_bfloat16_is_the_padded_one():
+    """Autocast computes attention in bfloat16; the mask's least number must not turn to nan."""
+    model = network("bert", PooledClassifier).float().eval()
+    packed = collate(data("bert"), np.arange(len(LENGTHS)), 0, torch.device("cpu"))
+    exact = model(packed)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = [model(batch)[0].float() for batch in (packed, replace(packed, packing=None))]
+    for logits in rough:
+        torch.testing.assert_close(logits, exact, rtol=0, atol=0.02)

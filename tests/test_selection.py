@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from zoo import selection
-from zoo.selection import bracket, keep, keep_among, kth_largest
+from zoo.selection import bracket, keep, keep_among, keep_each, kth_largest
 
 POOL = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, np.inf, -np.inf, 0.5, 2.0, 3e38, np.pi]
 
@@ -86,3 +86,14 @@ def test_half_precision_and_views():
     score = torch.randn(30, 40, generator=torch.Generator().manual_seed(2))
     for other in (score.bfloat16(), score.half(), score.T):
         assert torch.equal(keep(other, 100), reference([other.float().contiguous()], 100)[0])
+
+
+def test_threads_choose_what_one_alone_chooses():
+    draw = torch.Generator().manual_seed(4)
+    scores = [torch.randn(shape, generator=draw).round(decimals=1) for shape in [(60, 70)] * 9]
+    counts = list(range(100, 1000, 100))
+    torch.set_num_threads(3)  # conftest sets one again for the next test
+    masks, together = keep_each(scores, counts), keep_among(scores, 5000)
+    for score, k, mask in zip(scores, counts, masks, strict=True):
+        assert torch.equal(mask, reference([score], k)[0])
+    assert all(map(torch.equal, together, reference(scores, 5000)))

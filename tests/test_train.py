@@ -1,7 +1,9 @@
 """The loop: paired seeds, repeatable bit for bit, learning rates, parameters, teachers."""
 
 import json
+import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 import torch
 
 from zoo.build import Place, build, recipe_steps, stream
-from zoo.errors import TrialError
+from zoo.errors import Diverged, TrialError
+from zoo.estimate import longest_first
 from zoo.masks import topk_local
 from zoo.measure import pack_bits, sketch
 from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
@@ -66,6 +69,72 @@ def test_bfloat16_is_for_the_products_of_training_alone(planner, place):
         assert seen[-1] == torch.float32
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
     assert "precision" not in planner.trial(cell("movement")).train
+
+
+def test_losses_read_late_are_the_same(planner, place, monkeypatch):
+    """On a GPU the host looks at losses every so often; what it then finds is what happened."""
+    curves = []
+    for every in (1, 7):
+        run = build(planner.trial(cell("smp_l")), place)
+        run.steps = 20
+        run.trial.train["evaluate_every"] = 10
+        look(monkeypatch, every)
+        curves.append(list(fit(run, Frozen(None, {}, torch.zeros(1)))))
+    assert curves[0] == curves[1] and [step for step, *_ in curves[0]] == [10, 20]
+    for every in (1, 7):
+        run = build(planner.trial(cell("smp_l")), place)
+        run.steps = 20
+        values = iter([1.0] * 9 + [math.inf] + [1.0] * 10)
+        bad = replace(
+            run.method.losses[0], value=lambda step, v=values: step.logits.sum() * next(v)
+        )
+        run.method = replace(run.method, losses=(bad,))
+        look(monkeypatch, every)
+        with pytest.raises(Diverged) as stop:
+            list(fit(run, Frozen(None, {}, torch.zeros(1))))
+        assert stop.value.step == 9
+
+
+def look(monkeypatch, every: int) -> None:
+    """Let trainers look at the losses of `every` steps at a time, as on a GPU."""
+    plain = Trainer.__init__
+
+    def init(self, *args):
+        plain(self, *args)
+        self.look_every = every
+
+    monkeypatch.setattr(Trainer, "__init__", init)
+
+
+def test_compiled_layers_compute_the_same(planner, place, monkeypatch):
+    """Without the code generator, which is the compiler's own; dropout off, it draws otherwise."""
+    traced = partial(torch.nn.Module.compile, backend="aot_eager")
+    found = []
+    for one in (planner, replace(planner, compile=True)):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.nn.Module, "compile", lambda self, **how: traced(self, **how))
+            run = build(one.trial(cell("movement")), place)
+        for module in run.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        run.network.encoder.config._attn_implementation = "eager"
+        for layer in run.network.encoder.encoder.layer:
+            layer.attention.self.dropout.p = 0.0
+        run.steps = 4
+        ((_, _, loss),) = fit(run, Frozen(None, {}, torch.zeros(1)))
+        scores = torch.cat([score.flatten() for score in run.masked.scores.values()])
+        found.append((loss, scores, evaluate(run, run.masked.level)[0]))
+    (ours, mine, judged), (loss, scores, again) = found
+    assert loss == pytest.approx(ours, rel=1e-5) and again == judged
+    assert torch.allclose(mine, scores, rtol=1e-3, atol=1e-4)
+    assert planner.trial(cell("movement")).id != one.trial(cell("movement")).id
+
+
+def test_the_longest_trials_start_first(planner):
+    cells = [cell("smp_l"), cell("movement", given=(("steps", 9000),)), cell("smp_s")]
+    jobs = [job for job in planner.jobs(cells) if not job.teaches]
+    ordered = [job.trial.method for job in longest_first(jobs, planner)]
+    assert ordered == ["movement", "smp_l", "smp_s"]
 
 
 def test_seeds_are_paired_between_methods(planner, place, monkeypatch):

@@ -26,7 +26,7 @@ import torch
 from tabulate import tabulate
 
 from zoo.as_written import AsWritten
-from zoo.build import Place, Run, build
+from zoo.build import FULL, PRECISIONS, Place, Run, build
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.losses import Bank
 from zoo.measure import environment, peak_memory
@@ -76,7 +76,14 @@ class Timing:
 class Bench:
     """Runs on one geometry, made through the same planner and builder as a benchmark's."""
 
-    def __init__(self, geometry: Geometry, folder: Path, threads: int):
+    def __init__(
+        self,
+        geometry: Geometry,
+        folder: Path,
+        threads: int,
+        precision: str = FULL,
+        compiled: bool = False,
+    ):
         self.geometry, self.folder, self.threads = geometry, folder, threads
         if not (folder / "model").exists():
             write_model(folder / "model", geometry.size)
@@ -85,7 +92,9 @@ class Bench:
         for plugin in plugins:
             load_plugin(plugin)
         model, data = str(folder / "model"), str(folder / "data")
-        self.planner = Planner(BASE, "released", model, data, plugins)
+        self.planner = Planner(
+            *(BASE, "released", model, data, plugins), precision=precision, compile=compiled
+        )
         self.place = Place(model, data, str(folder / "cache"), plugins, threads=threads)
 
     def run(self, method: str, distill: bool = False, steps: int = STEPS) -> Run:
@@ -212,7 +221,9 @@ def check_same(folder: Path) -> None:
 def write_model(folder: Path, size: str) -> None:
     """A BERT of random weights with an MLM head, and its vocabulary."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     layers, hidden, heads, intermediate = SIZES[size]
     torch.manual_seed(0)
     config = BertConfig(
@@ -251,6 +262,7 @@ def measured_alone(options: argparse.Namespace, name: str, folder: Path) -> int:
     own = ["--model-size", options.model_size, "--density", str(options.density)]
     own += ["--batch", str(options.batch), "--tokens", str(options.tokens)]
     own += ["--threads", str(options.threads), "--alone", name, "--folder", str(folder)]
+    own += ["--precision", options.precision, *(["--compile"] if options.compile else [])]
     command = [sys.executable, "-m", "zoo.bench", *own]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -283,6 +295,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tokens", type=int, default=32, help="tokens of an example")
     made.add_argument("--density", type=float, default=0.1, help="target of the methods")
     made.add_argument("--threads", type=int, default=1, help="CPU threads")
+    made.add_argument("--precision", choices=PRECISIONS, default=FULL)
+    made.add_argument("--compile", action="store_true", help="steps by torch.compile")
     made.add_argument("--methods", help="arms separated by commas (default: all)")
     made.add_argument("--pairs", type=int, default=10, help="pairs of blocks that count")
     made.add_argument("--steps", type=int, default=4, help="steps of a block")
@@ -308,7 +322,7 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     """Check, time and print."""
     torch.set_num_threads(options.threads)
     geometry = Geometry(options.model_size, options.batch, options.tokens, options.density)
-    bench = Bench(geometry, folder / "timed", options.threads)
+    bench = Bench(geometry, folder / "timed", options.threads, options.precision, options.compile)
     if options.alone:
         arm = bench.arm(options.alone)
         for _ in range(3):
@@ -324,9 +338,9 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     dense = bench.arm("dense")
     about = environment(dense.run.device, options.threads)
     where = f"{about['device']}, {options.threads} threads, torch {about['packages']['torch']}"
-    print(
-        f"{geometry.size}, batch {geometry.batch} x {geometry.tokens} tokens, {where}", flush=True
-    )
+    how = f"{options.precision}{', compiled' if options.compile else ''}"
+    shape = f"{geometry.size}, batch {geometry.batch} x {geometry.tokens} tokens"
+    print(f"{shape}, {how}, {where}", flush=True)
     timings = []
     for name in names:
         timing = compare(bench, dense, name, options.pairs, options.steps)
@@ -339,6 +353,8 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     if options.json:
         record = {
             "geometry": asdict(geometry),
+            "precision": options.precision,
+            "compiled": options.compile,
             "environment": about,
             "pairs": options.pairs,
             "steps": options.steps,

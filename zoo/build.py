@@ -13,6 +13,7 @@ from zoo.checkpoint import find_checkpoint
 from zoo.errors import BenchmarkError, ConfigError, TrialError
 from zoo.heads import Network
 from zoo.masked import MaskedModel
+from zoo.memory import keep_freed
 from zoo.method import Method, with_distillation
 from zoo.registry import Plugin, load_plugin, methods, one_line, tasks
 from zoo.task import Source, Task, TaskData, label_notes, prepare
@@ -117,6 +118,7 @@ def build(trial: Trial, place: Place) -> Run:
     for plugin in place.plugins:
         load_plugin(plugin)
     torch.set_num_threads(place.threads)
+    keep_freed()
     task: Task = tasks[trial.task].make()
     source = task.locate(place.data_dir)
     checkpoint = find_checkpoint(place.model)
@@ -135,6 +137,9 @@ def build(trial: Trial, place: Place) -> Run:
         parameter.requires_grad_(trains or name in network.fresh)
     generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
     masked = MaskedModel(network.encoder, method, generator)
+    if trial.train.get("compile"):
+        for layer in network.encoder.encoder.layer:  # alike, so that one graph serves them all
+            layer.compile(dynamic=True)
     full = recipe_steps(trial.train, len(data.train))
     steps = planned_steps(trial.train, len(data.train))
     notes = task.notes(source) + label_notes(task, checkpoint)

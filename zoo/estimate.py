@@ -12,6 +12,8 @@ from zoo.trial import Result
 
 STEP_OVERHEAD = 0.012
 """Seconds of a step that do not shrink with the model."""
+USUAL_SPEED = 1e11
+"""Floating-point operations per second of a CPU core: enough to tell long jobs from short ones."""
 
 
 def seconds_of(jobs: Iterable[Job], done: Sequence[Result], planner: Planner) -> float:
@@ -24,16 +26,30 @@ def seconds_of(jobs: Iterable[Job], done: Sequence[Result], planner: Planner) ->
     speed = 0.0
     total = 0.0
     for job in jobs:
-        task, source = planner.task(job.trial.task)
-        steps = planned_steps(job.trial.train, source.rows[task.train])
         if job.trial.task in rates:
-            total += steps * statistics.median(rates[job.trial.task])
+            total += _steps(job, planner) * statistics.median(rates[job.trial.task])
             continue
         speed = speed or matmul_speed()
-        share = 0.5 if task.output.per_token else 0.33  # real tokens among max_length
-        tokens = job.trial.train["batch"] * job.trial.train["max_length"] * share
-        total += steps * (6 * planner.checkpoint.prunable_weights * tokens / speed + STEP_OVERHEAD)
+        total += _arithmetic(job, planner, speed)
     return total
+
+
+def longest_first(jobs: Iterable[Job], planner: Planner) -> list[Job]:
+    """The order in which workers are idle least at the end; what is alike keeps its order."""
+    return sorted(jobs, key=lambda job: -_arithmetic(job, planner, USUAL_SPEED))
+
+
+def _arithmetic(job: Job, planner: Planner, speed: float) -> float:
+    task, train = planner.task(job.trial.task)[0], job.trial.train
+    share = 0.5 if task.output.per_token else 0.33  # real tokens among max_length
+    tokens = train["batch"] * train["max_length"] * share
+    step = 6 * planner.checkpoint.prunable_weights * tokens / speed + STEP_OVERHEAD
+    return _steps(job, planner) * step
+
+
+def _steps(job: Job, planner: Planner) -> int:
+    task, source = planner.task(job.trial.task)
+    return planned_steps(job.trial.train, source.rows[task.train])
 
 
 def matmul_speed() -> float:

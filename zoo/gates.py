@@ -10,10 +10,14 @@ from torch import Tensor
 GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
 """Stretch and temperature of the hard concrete distribution (Louizos 2018; Sanh 2020)."""
 
+CLOSED = -math.log(-ZETA / GAMMA)
+"""The evaluation gate is 0 for S up to here, where sigmoid(S) = -gamma / (zeta - gamma) = 1/12."""
+
 SHIFT = BETA * math.log(-GAMMA / ZETA)
 """P(gate > 0) = sigmoid(S - SHIFT); SHIFT is about -1.5986."""
 
 GateFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+SlopeFn = Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor | None]
 
 
 def mask_itself(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
@@ -21,7 +25,7 @@ def mask_itself(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
     return mask
 
 
-def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> None:
+def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor) -> None:
     """Straight through: d gate / dS = 1, so dL/dS = G * W, masked entries included (Sanh 2020,
     Eq. 2; SMP, Eq. 3). None stands for the factor 1, which need not be multiplied."""
     return None
@@ -31,13 +35,13 @@ def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> None:
 class Gate:
     """The gate of one layer as functions of (score, mask, noise), each (out, in).
 
-    `value` is the gate in training. `slope` is d value / dS; without it scores get no gradient.
-    `test` is the gate in evaluation where it is another one. `draw` makes the noise, new at every
-    refresh; without it noise is None.
+    `value` is the gate in training. `slope` is d value / dS and may read the value that stands too,
+    its fourth argument; without it scores get no gradient. `test` is the gate in evaluation where
+    it is another one. `draw` makes the noise, new at every refresh; without it noise is None.
     """
 
     value: GateFn = mask_itself
-    slope: Callable[[Tensor, Tensor, Tensor | None], Tensor | None] | None = None
+    slope: SlopeFn | None = None
     test: GateFn | None = None
     draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
@@ -70,29 +74,29 @@ def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
     return u.clamp_(1e-4, 1 - 1e-4).to(device=score.device, dtype=score.dtype)
 
 
-def _stretched(score: Tensor, noise: Tensor | None) -> Tensor:
-    assert noise is not None
-    return torch.sigmoid((torch.logit(noise) + score) / BETA) * (ZETA - GAMMA) + GAMMA
-
-
 def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
     """clip(sigmoid((logit(u) + S) / beta) (zeta - gamma) + gamma, 0, 1): the gate in training."""
-    return _stretched(score, noise).clamp_(0, 1)
+    assert noise is not None
+    s = torch.logit(noise).add_(score).div_(BETA).sigmoid_()
+    return s.mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
 
 
-def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+def hard_concrete_slope(
+    score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor | None = None
+) -> Tensor:
     """d sample / dS: s (1 - s) (zeta - gamma) / beta where not clipped, else 0."""
-    stretched = _stretched(score, noise)
-    s = (stretched - GAMMA) / (ZETA - GAMMA)
-    inside = (stretched > 0) & (stretched < 1)
-    return s * (1 - s) * ((ZETA - GAMMA) / BETA) * inside
+    if value is None:
+        value = hard_concrete_sample(score, mask, noise)
+    inside = (value > 0).logical_and_(value < 1)
+    s = value.sub(GAMMA).div_(ZETA - GAMMA)
+    return (1 - s).mul_(s).mul_((ZETA - GAMMA) / BETA).mul_(inside)
 
 
 def hard_concrete_mean(
     score: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
 ) -> Tensor:
     """clip(sigmoid(S) (zeta - gamma) + gamma, 0, 1): the evaluation gate; no division by beta."""
-    return (torch.sigmoid(score) * (ZETA - GAMMA) + GAMMA).clamp_(0, 1)
+    return torch.sigmoid(score).mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
 
 
 hard_concrete = Gate(

@@ -127,9 +127,9 @@ class Network(nn.Module):
         config, embeddings = self.encoder.config, self.encoder.embeddings
         first = embeddings.padding_idx + 1 if config.model_type == "roberta" else 0
         out = self.encoder(
-            input_ids=packing.rows(batch.tokens, batch.attention, config.pad_token_id or 0),
+            input_ids=packing.rows(batch.tokens, config.pad_token_id or 0),
             attention_mask=packing.attention(embeddings.word_embeddings.weight.dtype),
-            token_type_ids=packing.rows(batch.types, batch.attention, 0),
+            token_type_ids=packing.rows(batch.types, 0),
             position_ids=packing.positions + first,
         )
         hidden = packing.padded(out.last_hidden_state)

@@ -168,8 +168,10 @@ def mean_sigmoid(scores: Mapping[str, Tensor]) -> Tensor:
 
 def mean_sigmoid_gradient(score: Tensor, matrices: int) -> Tensor:
     """sigmoid'(S) / (matrices * numel)."""
-    p = torch.sigmoid(score)
-    return p.mul_(1 - p).div_(matrices * score.numel())
+    p = torch.sigmoid(score.detach())
+    each = p.new_full((), 1 / (matrices * score.numel())).expand_as(p)
+    torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
+    return p
 
 
 def expected_l0(scores: Mapping[str, Tensor]) -> Tensor:

@@ -181,7 +181,7 @@ class MaskedModel:
             trained = layer.weight.requires_grad
             if gate.slope is not None:
                 gradient = upstream * layer.weight if trained else upstream.mul_(layer.weight)
-                slope = gate.slope(layer.score, layer.mask, layer.noise)
+                slope = gate.slope(layer.score, layer.mask, layer.noise, layer.gate)
                 if slope is not None:
                     gradient.mul_(slope)
                 if penalty is not None and penalty_weight:

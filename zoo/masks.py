@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from zoo.gates import hard_concrete_mean
-from zoo.selection import keep, keep_among
+from zoo.gates import CLOSED
+from zoo.selection import keep, keep_among, keep_each
 
 MaskFn = Callable[[Mapping[str, Tensor], float], dict[str, Tensor]]
 
@@ -27,7 +27,12 @@ def count(density: float, numel: int) -> int:
 def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     """M = 1 at the int(density * numel) largest scores of each matrix: the same density everywhere
     (Sanh 2020, section 4; SMP-L)."""
-    return {name: keep(s, count(level, s.numel())) for name, s in scores.items()}
+    return _highest(scores, dict.fromkeys(scores, level))
+
+
+def _highest(scores: Mapping[str, Tensor], densities: Mapping[str, float]) -> dict[str, Tensor]:
+    counts = [count(densities[name], s.numel()) for name, s in scores.items()]
+    return dict(zip(scores, keep_each(list(scores.values()), counts), strict=True))
 
 
 def matrix_type(name: str) -> str:
@@ -57,7 +62,7 @@ def topk_by_type(
     densities: dict[str, float] = {}
     for group in by_type.values():
         densities |= allot(group, level, redistribute=redistribute)
-    return {name: keep(s, count(densities[name], s.numel())) for name, s in scores.items()}
+    return _highest(scores, densities)
 
 
 def allot(
@@ -87,24 +92,27 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     """
     whole = sum(s.numel() for s in scores.values())
     kept = keep_among(list(scores.values()), int(level * whole) + 1)
-    counts = torch.stack([mask.sum() for mask in kept]).tolist()
-    masks = {}
-    for (name, s), mask, k in zip(scores.items(), kept, counts, strict=True):
-        least = int(FLOOR * s.numel())
-        masks[name] = mask if k >= least else keep(s, least)
-    return masks
+    return _at_least(dict(zip(scores, kept, strict=True)), scores)
 
 
 def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     """1[sigmoid(S) > tau], at least int(0.5 %) + 1 of a matrix (Sanh 2020, SMvP)."""
-    masks = {}
-    for name, s in scores.items():
-        mask = torch.sigmoid(s.detach()) > level
-        least = int(FLOOR * s.numel()) + 1
-        masks[name] = mask if int(mask.sum()) >= least else keep(s, least)
-    return masks
+    masks = {name: torch.sigmoid(s.detach()) > level for name, s in scores.items()}
+    return _at_least(masks, scores, 1)
+
+
+def _at_least(
+    masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], more: int = 0
+) -> dict[str, Tensor]:
+    """The masks, but the int(0.5 %) + `more` highest scores of a matrix where there are fewer."""
+    counts = torch.stack([mask.count_nonzero() for mask in masks.values()]).tolist()
+    found = {}
+    for (name, mask), kept in zip(masks.items(), counts, strict=True):
+        least = int(FLOOR * mask.numel()) + more
+        found[name] = mask if kept >= least else keep(scores[name], least)
+    return found
 
 
 def open_gates(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     """Where L0's evaluation gate is not zero: sigmoid(S) > 1/12. The level is not used."""
-    return {name: hard_concrete_mean(s.detach()) > 0 for name, s in scores.items()}
+    return {name: s.detach() > CLOSED for name, s in scores.items()}

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from zoo.heads import Network
 from zoo.masked import MaskedModel, export
+from zoo.memory import hand_back
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "ray", "numpy")
 
@@ -30,6 +31,7 @@ class Watch:
         self.evaluation = 0.0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+        hand_back()
         with suppress(OSError):  # Linux only: forget the peak of earlier trials in this process
             Path("/proc/self/clear_refs").write_text("5")
 

@@ -27,11 +27,10 @@ class Packing:
     owner: Tensor
     positions: Tensor
 
-    def rows(self, padded: Tensor, inside: Tensor, fill: int) -> Tensor:
+    def rows(self, padded: Tensor, fill: int) -> Tensor:
         """A padded tensor (B, longest) in rows, `fill` where they are not full."""
-        packed = torch.full((self.owner.numel(),), fill, dtype=padded.dtype, device=padded.device)
-        packed[self.places[inside]] = padded[inside]
-        return packed.view_as(self.owner)
+        source = (self.owner - 1).clamp(min=0) * padded.shape[1] + self.positions
+        return torch.where(self.owner > 0, padded.flatten()[source], fill)
 
     def attention(self, dtype: torch.dtype) -> Tensor:
         """What is added to attention scores (R, 1, width, width): 0 within an example, else the

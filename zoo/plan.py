@@ -42,6 +42,7 @@ class Planner:
     plugins: tuple[Plugin, ...] = ()
     max_steps: int | None = None
     precision: str = FULL
+    compile: bool = False
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -161,6 +162,8 @@ class Planner:
             trial = replace(trial, train={**trial.train, "max_steps": self.max_steps})
         if self.precision != FULL:
             trial = replace(trial, train={**trial.train, "precision": self.precision})
+        if self.compile:
+            trial = replace(trial, train={**trial.train, "compile": True})
         method = attempted(make_method, trial)
         if method is not None:
             attempted(check_fits, method.level, planned_steps(trial.train, rows))

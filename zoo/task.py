@@ -249,7 +249,10 @@ def collate(
     types[inside] = data.types[places]
 
     def to(array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(device, non_blocking=True)
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if device.type == "cuda":  # from pinned memory the host need not wait for the copy
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
 
     packed = pack(lengths)
     return Batch(

@@ -150,11 +150,17 @@ def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
     for step in range(1, run.steps + 1):
         trainer.step()
         if step % every == 0 or step == run.steps:
+            trainer.look()
             yield step, run.masked.level, trainer.loss
 
 
+LOOK_EVERY = 50
+"""Steps on a GPU between two looks at the losses: each look waits for it. On a CPU it is 1."""
+
+
 class Trainer:
-    """A run between two steps: its optimiser, the order of its examples, the steps taken."""
+    """A run between two steps: its optimiser, the order of its examples, the steps taken
+    and those whose loss was read."""
 
     def __init__(self, run: Run, frozen: Frozen):
         trial = run.trial
@@ -163,13 +169,16 @@ class Trainer:
         order = stream(trial.task, trial.seed, "order")
         self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
         self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
-        self.taken, self.loss = 0, math.nan
+        self.taken, self.seen, self.loss = 0, 0, math.nan
+        self.unseen: list[Tensor] = []
+        self.look_every = 1 if run.device.type == "cpu" else LOOK_EVERY
         run.masked.refresh(run.method.level(0, run.steps))
         run.network.train()
 
     def step(self) -> None:
         """Forward and backward with the W' that stands, gradients of W and S from G, clip,
-        optimiser, then masks and W' for the next step. Raises Diverged."""
+        optimiser, then masks and W' for the next step. Raises Diverged, at the latest at the next
+        look."""
         run, now = self.run, self.taken
         trial, masked = run.trial, run.masked
         set_learning_rates(self.optimizer, rate(now, run.steps, trial.train["warmup"]))
@@ -178,22 +187,32 @@ class Trainer:
         loss.backward()
         masked.backward(_penalty_weight(run, now))
         norm = clip(self.parameters, trial.train["clip"])
-        self.loss = loss.item()
-        if not math.isfinite(self.loss) or not math.isfinite(norm):
-            raise Diverged(now, norm if math.isfinite(self.loss) else self.loss)
+        self.unseen.append(torch.stack([loss.detach().to(norm.dtype), norm]))
+        if len(self.unseen) == self.look_every:
+            self.look()
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.taken = now + 1
         masked.refresh(run.method.level(self.taken, run.steps))
 
+    def look(self) -> None:
+        """Read the losses and norms of the steps since the last look. Raises Diverged if one is not
+        finite."""
+        seen = torch.stack(self.unseen).tolist() if self.unseen else []
+        self.unseen.clear()
+        for self.loss, norm in seen:
+            if not math.isfinite(self.loss) or not math.isfinite(norm):
+                raise Diverged(self.seen, norm if math.isfinite(self.loss) else self.loss)
+            self.seen += 1
 
-def clip(parameters: Sequence[Tensor], most: float) -> float:
-    """The norm of all gradients; they are scaled down if it is over `most`, and else not touched,
-    where torch multiplies them by one."""
+
+def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
+    """The norm of all gradients; they are scaled down if it is over `most`. On a CPU they are else
+    not touched; a GPU multiplies them by one, as torch does, and the host need not wait for it."""
     norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-    if most / (norm + 1e-6) < 1:
+    if norm.device.type != "cpu" or most / (norm + 1e-6) < 1:
         torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
-    return float(norm)
+    return norm
 
 
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
