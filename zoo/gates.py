@@ -87,9 +87,9 @@ def hard_concrete_slope(
     """d sample / dS: s (1 - s) (zeta - gamma) / beta where not clipped, else 0."""
     if value is None:
         value = hard_concrete_sample(score, mask, noise)
-    inside = (value > 0).logical_and_(value < 1)
-    s = value.sub(GAMMA).div_(ZETA - GAMMA)
-    return (1 - s).mul_(s).mul_((ZETA - GAMMA) / BETA).mul_(inside)
+    s = (value - GAMMA).div_(ZETA - GAMMA)
+    slope = torch.addcmul(s, s, s, value=-1).mul_((ZETA - GAMMA) / BETA)
+    return torch.ops.aten.hardtanh_backward.grad_input(slope, value, 0, 1, grad_input=slope)
 
 
 def hard_concrete_mean(

@@ -55,7 +55,8 @@ def topk_by_type(
     the mean for the sum of Eq. 4 (equal within a type) and the temperature p, both as in the
     released code.
     """
-    means = torch.stack([torch.sigmoid(s.detach() / temperature).mean() for s in scores.values()])
+    cooled = (s.detach() if temperature == 1 else s.detach() / temperature for s in scores.values())
+    means = torch.stack([torch.sigmoid(s).mean() for s in cooled])
     by_type: dict[str, dict[str, float]] = {}
     for name, mean in zip(scores, means.tolist(), strict=True):
         by_type.setdefault(matrix_type(name), {})[name] = mean
