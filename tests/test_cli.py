@@ -6,12 +6,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from run_benchmark import make_parser
 from tests.helpers import save_checkpoint, write_parquet
+from zoo.checkpoint import HUB_TIMEOUT
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -471,18 +473,18 @@ def test_a_hub_that_cannot_be_reached(tmp_path):
 
 
 def test_a_hub_that_does_not_answer(tmp_path):
-    """Accepts connections and stays silent; the whole command takes less than ten seconds."""
-    import time
-
+    """Accepts connections and stays silent: a few seconds more than where nothing listens."""
     server = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: [server.accept() for _ in range(9)], daemon=True).start()
-    start = time.monotonic()
-    done = hub_command(tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}")
-    seconds = time.monotonic() - start
+    seconds = []
+    for port in (9, server.getsockname()[1]):
+        start = time.monotonic()
+        done = hub_command(tmp_path, f"http://127.0.0.1:{port}")
+        seconds.append(time.monotonic() - start)
     server.close()
     assert done.returncode == 5, done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert seconds < 10
+    assert seconds[1] - seconds[0] < 2 * HUB_TIMEOUT + 3  # it is asked twice
 
 
 def test_a_dry_run_shows_the_trials_and_runs_none(run, local, tmp_path):
