@@ -19,6 +19,9 @@ from zoo.registry import methods
 from zoo.task import collate, encoding, shuffled
 from zoo.trial import Result, Trial
 
+LOOK_EVERY = 50
+"""Steps on a GPU between two looks at the losses: each look waits for it. On a CPU it is 1."""
+
 
 def run_trial(trial: Trial, place: Place) -> Result:
     """Train and judge one trial. Raises for faults; a loss that is not finite is a result."""
@@ -152,10 +155,6 @@ def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
         if step % every == 0 or step == run.steps:
             trainer.look()
             yield step, run.masked.level, trainer.loss
-
-
-LOOK_EVERY = 50
-"""Steps on a GPU between two looks at the losses: each look waits for it. On a CPU it is 1."""
 
 
 class Trainer:
