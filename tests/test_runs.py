@@ -1,5 +1,6 @@
 """The project's own results: committed pages are what the committed result files give."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,14 @@ def test_committed_pages_are_what_their_results_give(folder):
 
 def test_no_run_is_without_its_plan():
     assert {path.parent for path in RUNS.rglob("LEADERBOARD.md")} == set(FOLDERS) != set()
+
+
+def test_the_performance_page_shows_what_the_bench_wrote():
+    lines = (RUNS.parent / "performance.md").read_text().splitlines()
+    files = sorted((RUNS / "bench").glob("*.json"))
+    assert len(files) == 3
+    for file in files:
+        for timing in json.loads(file.read_text())["timings"]:
+            (row,) = [line for line in lines if line.startswith(f"| `{timing['arm']}` ")]
+            ratio = "{ratio:.2f} ({low:.2f} to {high:.2f})".format(**timing)
+            assert ratio in row, (file.name, timing["arm"])
