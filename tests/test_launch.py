@@ -97,7 +97,10 @@ def test_kill_9_in_mid_grid_loses_nothing_and_changes_nothing(here, uninterrupte
 
 def test_ctrl_c_keeps_what_was_finished_and_says_how_to_go_on(here):
     folder = here / "stopped" / "smoke"
+    # A job in a shell's background ignores SIGINT, and so would its children.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = start(here, "stopped", *GRID, "--executor", "inline")
+    signal.signal(signal.SIGINT, before)
     while not results_of(folder):
         assert process.poll() is None
         time.sleep(0.02)
