@@ -5,7 +5,7 @@
 Blocks of steps alternate, dense / method / dense / method, over the same batches. A ratio is the
 median over pairs of blocks, its interval a bootstrap over them. Weights are random and scores
 normal: a step takes as long whatever they are. `as_written` and `as_written_taught` take SMP-L's
-step the way its authors' code does, without and with a teacher.
+step the way its authors' code does, without and with a teacher, and always in float32.
 """
 
 import argparse

@@ -138,7 +138,7 @@ def build(trial: Trial, place: Place) -> Run:
     generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
     masked = MaskedModel(network.encoder, method, generator)
     if trial.train.get("compile"):
-        for layer in network.encoder.encoder.layer:  # alike, so that one graph serves them all
+        for layer in network.encoder.encoder.layer:  # alike: a few graphs serve them all
             layer.compile(dynamic=True)
     full = recipe_steps(trial.train, len(data.train))
     steps = planned_steps(trial.train, len(data.train))

@@ -81,12 +81,8 @@ def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> T
     return s.mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
 
 
-def hard_concrete_slope(
-    score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor | None = None
-) -> Tensor:
+def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor) -> Tensor:
     """d sample / dS: s (1 - s) (zeta - gamma) / beta where not clipped, else 0."""
-    if value is None:
-        value = hard_concrete_sample(score, mask, noise)
     s = (value - GAMMA).div_(ZETA - GAMMA)
     slope = torch.addcmul(s, s, s, value=-1).mul_((ZETA - GAMMA) / BETA)
     return torch.ops.aten.hardtanh_backward.grad_input(slope, value, 0, 1, grad_input=slope)

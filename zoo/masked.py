@@ -143,12 +143,13 @@ class MaskedModel:
     @torch.no_grad()
     def refresh(self, level: float | None) -> None:
         """Make masks at `level` (None: those that stand stay), gates, W' in place."""
-        stands = level is None or (self.still and level == self.level)
-        self.level = self.level if level is None else level
+        same = self.still and level == self.level
+        if level is not None:
+            self.level = level
         if not self.layers:
             return
         scores = self.scores
-        if level is not None and not stands:
+        if level is not None and not same:
             self._set_masks(self.method.mask(scores, level))
         gate = self.method.gate
         for name, layer in self.layers.items():

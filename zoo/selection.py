@@ -18,7 +18,7 @@ from torch import Tensor
 T = TypeVar("T")
 
 SAMPLE = 16384
-"""Numbers looked at to find the bracket, about; where there are few, as few as a fifth."""
+"""Numbers looked at to find the bracket, about: from a fifth of it to twice as many."""
 DEVIATIONS = 4.0
 """Half the bracket's width, in standard deviations of the sample's rank."""
 

@@ -158,8 +158,7 @@ def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
 
 
 class Trainer:
-    """A run between two steps: its optimiser, the order of its examples, the steps taken
-    and those whose loss was read."""
+    """A run between two steps: its optimiser, the order of its examples, the steps taken."""
 
     def __init__(self, run: Run, frozen: Frozen):
         trial = run.trial
@@ -168,7 +167,7 @@ class Trainer:
         order = stream(trial.task, trial.seed, "order")
         self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
         self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
-        self.taken, self.seen, self.loss = 0, 0, math.nan
+        self.taken, self.loss = 0, math.nan
         self.unseen: list[Tensor] = []
         self.look_every = 1 if run.device.type == "cpu" else LOOK_EVERY
         run.masked.refresh(run.method.level(0, run.steps))
@@ -187,11 +186,11 @@ class Trainer:
         masked.backward(_penalty_weight(run, now))
         norm = clip(self.parameters, trial.train["clip"])
         self.unseen.append(torch.stack([loss.detach().to(norm.dtype), norm]))
+        self.taken = now + 1
         if len(self.unseen) == self.look_every:
             self.look()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.taken = now + 1
         masked.refresh(run.method.level(self.taken, run.steps))
 
     def look(self) -> None:
@@ -199,10 +198,10 @@ class Trainer:
         finite."""
         seen = torch.stack(self.unseen).tolist() if self.unseen else []
         self.unseen.clear()
-        for self.loss, norm in seen:
-            if not math.isfinite(self.loss) or not math.isfinite(norm):
-                raise Diverged(self.seen, norm if math.isfinite(self.loss) else self.loss)
-            self.seen += 1
+        for step, (loss, norm) in enumerate(seen, self.taken - len(seen)):
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise Diverged(step, norm if math.isfinite(loss) else loss)
+            self.loss = loss
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
