@@ -24,7 +24,7 @@ from zoo.fidelity import lines_of
 from zoo.launch import Executor, Pending, RayTune, inline, pending
 from zoo.plan import Job, Planner, check_density, teacher_of
 from zoo.progress import Progress
-from zoo.recipes import RECIPES
+from zoo.recipes import RECIPES, Value
 from zoo.registry import (
     BUILT_IN,
     Plugin,
@@ -276,7 +276,7 @@ def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state:
     """The first lines of a run: on what it runs and how much of it is left."""
     checkpoint = planner.checkpoint
     print(f"model {checkpoint.name} ({checkpoint.sha[:12]}), recipe {settings.recipe}")
-    for line in (*planner.notes(), *state.remarks):
+    for line in (*planner.notes(jobs), *state.remarks):
         print(line)
     if any("max_steps" in job.trial.train for job in jobs):
         print(
@@ -312,8 +312,11 @@ def print_recipes(planner: Planner, cells: Iterable[Cell]) -> None:
     seeds: dict[int, None] = {}
     for cell in cells:
         train, hyper = planner.values(cell)
+        entry = methods[cell.method]
+        source = f"the method's default, {entry.origin}"
+        defaults = {name: Value(value, source) for name, value in entry.defaults.items()}
         key = cell.density, cell.distill
-        groups.setdefault((cell.method, cell.task, cell.given), {})[key] = train | hyper
+        groups.setdefault((cell.method, cell.task, cell.given), {})[key] = train | defaults | hyper
         seeds[cell.seed] = None
     print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
     if planner.max_steps:

@@ -497,6 +497,22 @@ def test_a_dry_run_shows_the_trials_and_runs_none(run, local, tmp_path):
     assert out.count("done    sst2-") == 2 and "from trials that ran" in out
 
 
+def test_a_dry_run_shows_what_a_method_takes_by_itself(run, local):
+    out = run(*local, "--methods", "smp_s", "--dry-run")[1]
+    (power,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["power"]]
+    assert power[1:3] == ["3", "SMP,"]  # given by the recipe
+    (own,) = [line.split() for line in out.splitlines() if line.split()[:1] == ["redistribute"]]
+    assert own[1] == "no" and "default," in own
+
+
+def test_a_head_that_is_not_the_recipes_own_is_said(run, local, headless):
+    say = "has no MLM head: smp_l take the paper's head, label_words"
+    options = (*local, "--methods", "smp_l,movement", "--dry-run")
+    assert say not in run(*options)[1]
+    assert say in run(*options, "--model", str(headless))[1]
+    assert say not in run(*options, "--model", str(headless), "--recipe", "paper")[1]
+
+
 def test_list_names_everything_with_one_line(run):
     code, out, _ = run("--list")
     assert code == 0

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zoo.fidelity import PAGE, by_value, conflicts, main, page
+from zoo.fidelity import PAGE, by_value, conflicts, lines_of, main, page
 from zoo.recipes import Value
 from zoo.registry import methods
 from zoo.trial import load_all
@@ -44,6 +44,14 @@ def test_values_say_where_they_are_others():
         ("x", "1", "a"),
         ("y", "1 at 50 %; 2 at 10 %", "a; b"),
         ("z", "1 with distillation", "a"),
+    ]
+
+
+def test_truth_values_are_printed_as_they_are():
+    values = {"asked": Value(True, "a"), "refused": Value(False, "b")}
+    assert [line.split() for line in lines_of({(0.5, False): values})] == [
+        ["asked", "yes", "a"],
+        ["refused", "no", "b"],
     ]
 
 

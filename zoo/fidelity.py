@@ -69,7 +69,10 @@ def in_words(keys: Collection[Setting], among: Collection[Setting]) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value for people: numbers with at most four digits."""
+    """A value for people: numbers with at most four digits, yes and no for truth values, which
+    tabulate would all print as True where it wraps."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(text_of(one) for one in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

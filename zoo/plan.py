@@ -66,11 +66,20 @@ class Planner:
             task, source = self.task(name)
             prepare(task, source, self.checkpoint, max_length, cache)
 
-    def notes(self) -> list[str]:
-        """What to know of the data of the tasks that were planned."""
+    def notes(self, jobs: Iterable[Job]) -> list[str]:
+        """What to know of the data of the tasks that were planned, and of heads that are not the
+        recipe's own."""
         notes = []
         for task, source in self._tasks.values():
             notes += task.notes(source) + label_notes(task, self.checkpoint)
+        if self.recipe == "released" and not self.checkpoint.has_mlm_head:
+            heads = {job.trial.method: job.trial.hyper.get("head") for job in jobs}
+            by_words = [method for method, head in heads.items() if head == "label_words"]
+            if by_words:
+                notes.append(
+                    f"{self.checkpoint.name} has no MLM head: {', '.join(by_words)} take the"
+                    " paper's head, label_words, in place of the released mlm_label_words"
+                )
         return notes
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:

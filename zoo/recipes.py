@@ -29,8 +29,11 @@ LABORATORY_FILE = Path(__file__).with_name("laboratory.csv")
 LOG = "Movement run log (nn_pruning, mvmt_pruning.xlsx, seed 92)"
 SMP_CODE = "SMP released code (run.sh, run_squad.sh, smp_trainer.py)"
 SMP_PAPER = "SMP, section 5.2"
-ADAM = "all released code: AdamW"
+CODE = "released code of Movement, CAP and SMP"
+CAP_CODE = "CAP released scripts"
 OURS = "ours"
+UNPUBLISHED = ("scratch", "head_only", "random")
+"""Controls of our own."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Value:
 
 def share(steps: int, total: int, source: str) -> Value:
     """A moment as a fraction of the run, with the reference's own steps in its source."""
-    return Value(steps / total, f"{source}: {steps:,} of {total:,} steps")
+    whole = f"{total:,} in all (epochs * examples / batch)"
+    return Value(steps / total, f"{source}: {steps:,} steps; {whole}")
 
 
 @dataclass(frozen=True)
@@ -144,15 +148,16 @@ def _common(request: Request) -> Values:
     small = (PAPER_STEPS[request.task] // 60) if paper else SMP_STEPS[request.task]
     small = small if paper else small // _smp_epochs(request.task)
     source = SMP_CODE if request.method.startswith("smp") else f"{OURS}, as {SMP_CODE}"
+    code = f"{OURS}, as {CODE}" if request.method in UNPUBLISHED else CODE
     every = Value(1000, f"{source}: 1000 steps on large tasks")
     if request.task not in LARGE:
         every = Value(small, f"{source}: each of SMP's epochs on small tasks")
     return {
-        "max_length": Value(384 if squad else 128, "all released code"),
-        "clip": Value(1.0, "all released code"),
-        "betas": Value([0.9, 0.999], f"{ADAM}, with bias correction"),
-        "epsilon": Value(1e-8, ADAM),
-        "weight_decay": Value(0.0, f"{ADAM}; scores have none in any code"),
+        "max_length": Value(384 if squad else 128, code),
+        "clip": Value(1.0, code),
+        "betas": Value([0.9, 0.999], f"{code}: AdamW, with bias correction"),
+        "epsilon": Value(1e-8, f"{code}: AdamW"),
+        "weight_decay": Value(0.0, f"{code}: AdamW; scores have none in any code"),
         "evaluate_every": every,
     }
 
@@ -188,17 +193,19 @@ def _head_only(request: Request) -> tuple[Values, Values]:
     return train | rates, hyper
 
 
-def _log(request: Request) -> str:
-    """The run log as a source, where it has runs of the method on the task."""
+def _movement_source(request: Request) -> str:
+    """Where the values of Movement and of what builds on it come from for a method and a task."""
     if request.task not in MOVEMENT:
         return f"{OURS}: as MNLI"
+    if request.method == "cap_lite":
+        return f"{OURS}: as movement" if request.task == "mnli" else CAP_CODE
     return f"{OURS}: as magnitude" if request.method == "random" else LOG
 
 
 def _movement(request: Request) -> tuple[Values, Values]:
     known = request.task in MOVEMENT
     reference = MOVEMENT.get(request.task, MOVEMENT["mnli"])
-    source = _log(request)
+    source = _movement_source(request)
     steps, unit = reference.steps, reference.warmup
     epochs = Value(reference.epochs, source)
     if not known:
@@ -218,7 +225,7 @@ def _movement(request: Request) -> tuple[Values, Values]:
 
 def _magnitude(request: Request) -> tuple[Values, Values]:
     train, hyper = _movement(request)
-    source = _log(request)
+    source = _movement_source(request)
     if request.task == "qqp":
         source += ", by the column and not by the experiment's name, which says 3e-6"
     return train | _rates(source, 3e-5), hyper
@@ -226,7 +233,7 @@ def _magnitude(request: Request) -> tuple[Values, Values]:
 
 def _l0(request: Request) -> tuple[Values, Values]:
     train, _ = _movement(request)
-    source = _log(request)
+    source = _movement_source(request)
     if request.task in L0:
         reference = L0[request.task]
         train["epochs"] = Value(reference.epochs, source)
@@ -238,13 +245,14 @@ def _l0(request: Request) -> tuple[Values, Values]:
 def _cap_lite(request: Request) -> tuple[Values, Values]:
     train, hyper = _movement(request)
     squad, regression = request.task == "squad", request.task == "stsb"
-    code = "CAP released scripts"
+    code = CAP_CODE if request.task in ("qqp", "squad") else f"{OURS}: as QQP, {CAP_CODE}"
     hyper["unsupervised"] = Value(0.5 if squad else 0.1, code)
     hyper["supervised"] = Value(0.0 if squad else 10.0, code)
     if regression:
         hyper["supervised"] = Value(0.0, f"{OURS}: regression has no classes")
     if request.task == "qqp":
-        train |= _rates(f"{code}; movement's log has 3e-6", 3e-5, 1e-2)
+        rate = Value(3e-5, f"{code}; movement's log has 3e-6")
+        train |= {"lr_weights": rate, "lr_head": rate}
     return train, hyper
 
 
@@ -309,8 +317,10 @@ def _smp_stop(request: Request, epochs: int) -> Value:
     if request.recipe == "paper":
         if many:
             return Value(7 / epochs, f"{SMP_PAPER}: N = 7 epochs at low sparsity")
-        source = f"{SMP_PAPER}: N = 3500 steps at high sparsity; ours: at most 0.9 of the run"
-        return Value(min(3500 / PAPER_STEPS[request.task], 0.9), source)
+        source, steps = f"{SMP_PAPER}: N at high sparsity", PAPER_STEPS[request.task]
+        if 0.9 * steps < 3500:
+            return Value(0.9, f"{OURS}: at most 0.9 of the run; {source} is 3,500 steps")
+        return share(3500, steps, source)
     total = SMP_STEPS[request.task]
     if squad:
         steps = 5000 if many else 22670
@@ -356,15 +366,14 @@ def _smp_s(request: Request) -> tuple[Values, Values]:
 
 def _distillation(request: Request) -> Values:
     if not request.method.startswith("smp"):
-        source = f"{LOG}; CAP scripts"
-        return _mix(0.1, 0.9, source)
+        return _mix(0.1, 0.9, _movement_source(request))
     if request.recipe == "paper":
         return _mix(1.0, 1.0, "SMP, Eq. 6 and 7: added to the loss")
     return _mix(0.5, 0.5, f"{SMP_CODE}: argparse defaults")
 
 
 def _mix(task: float, teacher: float, source: str) -> Values:
-    temperature = Value(2.0, "all released code")
+    temperature = Value(2.0, CODE)
     return {
         "task_weight": Value(task, source),
         "teacher_weight": Value(teacher, source),
@@ -455,7 +464,7 @@ def penalty_for(request: Request) -> Value:
             f"{what}: known runs reach from {low:.2%} to {high:.2%} remaining weights, not"
             f" {request.density:.2%}; leave it out there"
         )
-    source = LOG if scale == "base" else CALIBRATED
+    source = f"{LOG}, BERT-base" if scale == "base" else CALIBRATED
     return Value(_between(points, request.density), f"{source}, log-linear between runs")
 
 

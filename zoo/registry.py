@@ -46,6 +46,12 @@ class Entry:
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
+    def defaults(self) -> dict[str, Any]:
+        """What the factory takes where a recipe or suite says nothing."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+    @property
     def summary(self) -> str:
         """The first line of the factory's docstring."""
         return ((self.make.__doc__ or "").strip() or "(no description)").splitlines()[0]
