@@ -129,7 +129,10 @@ def notes(table: Table) -> list[str]:
 def _versions(result: Result) -> str:
     packages = result.environment["packages"]
     shown = [f"{name} {packages[name]}" for name in ("torch", "transformers") if name in packages]
-    return f"{', '.join(shown)} on {result.environment['device']}"
+    device, threads = result.environment["device"], result.environment["threads"]
+    if device.startswith("cpu"):
+        device += f", {threads} thread{'s' * (threads != 1)} a trial"
+    return f"{', '.join(shown)} on {device}"
 
 
 def troubles(board: Board) -> list[str]:

@@ -335,11 +335,13 @@ REFERENCES = {
 
 @dataclass
 class State:
-    """What stands after a step: all parameters, scores, and the masks for the next step."""
+    """What stands after a step: all parameters, scores, the masks for the next step; and the norm
+    of the step's gradients before it was clipped."""
 
     parameters: Named
     scores: Named
     masks: Named
+    norm: float
 
 
 def train(method: Reference, s: Setting) -> Iterator[State]:
@@ -379,7 +381,7 @@ def train(method: Reference, s: Setting) -> Iterator[State]:
             step = (m / (1 - 0.9 ** (t + 1))) / unbiased
             target -= peak * rate(t, s.steps, s.train["warmup"]) * step
         gates = _gates(method, s, weights, scores, t + 1)
-        yield State(weights, scores, gates)
+        yield State(weights, scores, gates, norm)
 
 
 def _gates(method: Reference, s: Setting, weights: Named, scores: Named, t: int) -> Named:

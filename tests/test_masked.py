@@ -155,6 +155,19 @@ def test_masks_of_zeros_and_ones_of_any_type_are_taken(bert):
         model.check_budget(0.5)
 
 
+def test_a_mask_in_another_order_of_memory_is_taken(bert):
+    by_column = lambda scores, level: {n: (s.T > 0).contiguous().T for n, s in scores.items()}  # noqa: E731
+    method = replace(movement(1.0, start=0.0, stop=1.0), mask=by_column, budget=None)
+    model = masked(bert(), method)
+    for score in model.trained_scores:
+        score.data.normal_(generator=torch.Generator().manual_seed(0))
+    model.refresh(1.0)
+    for name, blocks in model.remaining_by_head().items():
+        assert sum(blocks) / len(blocks) == pytest.approx(
+            (model.scores[name] > 0).float().mean().item()
+        )
+
+
 def test_threshold_methods_have_no_budget(bert):
     for method in (smp_g(0.01, stop=0.5, penalty=1.0), l0(0.01, penalty=1.0)):
         model = masked(bert(), method)

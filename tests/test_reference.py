@@ -27,10 +27,12 @@ from zoo.train import Frozen, fit, run_trial
 
 STEPS = 50
 SHUFFLED = ("smp_s_shuffled",)
-DRIVEN = {  # far enough for scores to cross the threshold, and not for all of them
+OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "soft_movement": {"lr_scores": 0.4, "penalty": 300.0},
     "smp_t": {"lr_scores": 0.4, "penalty": 300.0},
     "l0": {"lr_scores": 0.4, "penalty": 0.3},
+    "l0 distilled": {"lr_scores": 0.4, "penalty": 0.03},
+    "smp_l_no_penalty": {"clip": 1e-4},  # its gradients are small
 }
 SMP_BY_KEYWORDS = ("smp_s", "smp_s_shuffled", "smp_g")
 GIVEN = {
@@ -38,6 +40,7 @@ GIVEN = {
     "lr_weights": 1e-3,
     "lr_head": 2e-3,
     "lr_scores": 3e-2,
+    "clip": 0.02,  # less than most gradients
 }
 
 
@@ -80,9 +83,7 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
     entry = methods[name]
     takes = "penalty" in signature(entry.make).parameters or name in SMP_BY_KEYWORDS
     values = {k: v for k, v in GIVEN.items() if k != "penalty" or takes} | given
-    if name in DRIVEN:
-        values |= DRIVEN[name]
-        values["penalty"] /= 10 if name == "l0" and distill else 1
+    values |= OWN.get(name, {}) | (OWN.get(f"{name} distilled", {}) if distill else {})
     values |= {"max_length": 32}
     density = 0.3 if entry.facts.get("prunes", True) else 1.0
     cell = Cell(name, task, density, distill, 0, tuple(values.items()))
@@ -197,15 +198,17 @@ def compare(name: str, run: Run, place: Place, checkpoint) -> None:
     setting = setting_of(in_double(run), frozen, checkpoint)
     other = reference.train(REFERENCES[name], setting)
     prefix = "" if isinstance(setting.model, BertModel) else "bert."
-    densities = []
+    densities, clipped = [], 0
     for (step, _, _), state in zip(fit(run, frozen), other, strict=True):
         densities.append(run.masked.remaining().density)
+        clipped += state.norm > run.trial.train["clip"]
         for layer_name, layer in run.masked.layers.items():
             mine = state.masks[f"{prefix}{layer_name}.weight"]
             if layer.noise is not None:
                 assert torch.equal(layer.noise, mine), f"noise of {layer_name} after step {step}"
             else:
                 assert torch.equal(layer.mask, mine.bool()), f"{layer_name} after step {step}"
+    assert clipped > STEPS // 10
     if run.masked.layers:  # something was pruned, and judged with what the equations say
         assert 0 < min(densities) < 0.9 and densities[-1] < 0.9
         expected = reference.evaluated(REFERENCES[name], state.scores, state.masks)

@@ -7,12 +7,13 @@ import torch
 from zoo import selection
 from zoo.selection import bracket, keep, keep_among, keep_each, kth_largest
 
-POOL = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, np.inf, -np.inf, 0.5, 2.0, 3e38, np.pi]
+POOL = [0.0, -0.0, 1.0, -1.0, 1e-40, -1e-40, np.inf, -np.inf, np.nan, 0.5, 2.0, 3e38, np.pi]
 
 
 def reference(scores: list[torch.Tensor], k: int) -> list[torch.Tensor]:
     """The k largest by a stable sort: another route to (score, then first tensor and flat index)."""
-    flat = torch.cat([score.flatten() for score in scores]).numpy()
+    flat = torch.cat([score.flatten() for score in scores]).numpy().copy()
+    flat[np.isnan(flat)] = -np.inf
     mask = np.zeros(len(flat), bool)
     mask[np.argsort(-flat.astype(np.float64), kind="stable")[:k]] = True
     parts = torch.from_numpy(mask).split([score.numel() for score in scores])

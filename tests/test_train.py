@@ -11,15 +11,18 @@ import pytest
 import torch
 
 from zoo.build import Place, build, recipe_steps, stream
-from zoo.errors import Diverged, TrialError
+from zoo.errors import ConfigError, Diverged, TrialError
 from zoo.estimate import longest_first
+from zoo.losses import LossTerm, task_loss
 from zoo.masks import topk_local
 from zoo.measure import pack_bits, sketch
+from zoo.method import Method, with_distillation
 from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
 from zoo.plan import Planner
+from zoo.schedules import cubic, every, once
 from zoo.suites import BASE, Cell
 from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import Frozen, Trainer, clip, evaluate, fit, rate, run_trial
+from zoo.train import Frozen, Trainer, clip, evaluate, fit, make_optimizer, rate, run_trial
 
 
 @pytest.fixture
@@ -74,14 +77,14 @@ def test_bfloat16_is_for_the_products_of_training_alone(planner, place):
 def test_losses_read_late_are_the_same(planner, place, monkeypatch):
     """On a GPU the host looks at losses every so often; what it then finds is what happened."""
     curves = []
-    for every in (1, 7):
+    for steps in (1, 7):
         run = build(planner.trial(cell("smp_l")), place)
         run.steps = 20
         run.trial.train["evaluate_every"] = 10
-        look(monkeypatch, every)
+        look(monkeypatch, steps)
         curves.append(list(fit(run, Frozen(None, {}, torch.zeros(1)))))
     assert curves[0] == curves[1] and [step for step, *_ in curves[0]] == [10, 20]
-    for every in (1, 7):
+    for steps in (1, 7):
         run = build(planner.trial(cell("smp_l")), place)
         run.steps = 20
         values = iter([1.0] * 9 + [math.inf] + [1.0] * 10)
@@ -89,10 +92,60 @@ def test_losses_read_late_are_the_same(planner, place, monkeypatch):
             run.method.losses[0], value=lambda step, v=values: step.logits.sum() * next(v)
         )
         run.method = replace(run.method, losses=(bad,))
-        look(monkeypatch, every)
+        look(monkeypatch, steps)
         with pytest.raises(Diverged) as stop:
             list(fit(run, Frozen(None, {}, torch.zeros(1))))
         assert stop.value.step == 9
+
+
+def test_scores_that_diverged_unseen_are_diverged_and_no_crash(planner, place, monkeypatch):
+    """SMP-S turns means of scores into counts before a loss that is read late was looked at."""
+    look(monkeypatch, every=50)
+    run = build(planner.trial(cell("smp_s")), place)
+    next(iter(run.masked.layers.values())).bias.data.fill_(math.nan)
+    with pytest.raises(Diverged) as stop:
+        list(fit(run, Frozen(None, {}, torch.zeros(1))))
+    assert stop.value.step == 0
+
+
+def test_what_trains_has_a_learning_rate(planner, place):
+    for name in ("lr_scores", "lr_weights"):
+        run = build(planner.trial(cell("movement", given=((name, 0.0),))), place)
+        with pytest.raises(TrialError, match=f"has no learning rate for: {name} is 0"):
+            make_optimizer(run)
+
+
+def test_scores_never_decay(planner, place):
+    given = (("weight_decay", 0.01),)
+    run = build(planner.trial(cell("movement", given=given)), place)
+    optimizer, _ = make_optimizer(run)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01, 0.0]
+
+
+def test_a_penalty_stands_between_its_steps(planner, place):
+    run = build(planner.trial(cell("smp_l")), place)
+    steps = every(cubic(0.0, 400.0), 25)
+    run.method = replace(run.method, penalty=replace(run.method.penalty, weight=steps))
+    run.steps, weights = 100, []
+    run.masked.backward = weights.append
+    trainer = Trainer(run, Frozen(None, {}, torch.zeros(1)))
+    for _ in range(60):
+        trainer.step()
+    assert weights[24:27] == [0.0, steps(25, 100), steps(25, 100)] and weights[49] == weights[26]
+    assert weights[50] == steps(50, 100) == pytest.approx(350.0)
+
+
+def test_one_shot_pruning_has_a_best_evaluation(planner, place, monkeypatch):
+    trial = planner.trial(cell("magnitude", given=(("evaluate_every", 2),)))
+
+    def one_shot(*given):
+        run = build(*given)
+        run.method = run.masked.method = replace(run.method, level=once(0.1))
+        return run
+
+    monkeypatch.setattr("zoo.train.build", one_shot)
+    result = run_trial(trial, place)
+    assert result.best["candidates"] == len(result.curve) > 1
 
 
 def look(monkeypatch, every: int) -> None:
@@ -213,6 +266,17 @@ def test_steps_are_those_that_are_taken(planner, place):
     assert recipe_steps(trial.train, 48) == 3 * 2
     result = run_trial(trial, place)
     assert result.steps == {"taken": 6, "planned": 6, "recipe": 6}
+
+
+def test_a_density_of_one_is_the_same_in_every_spelling(planner):
+    jobs = planner.jobs([cell("dense", 1), cell("movement", distill=True)])
+    assert [job.trial.method for job in jobs] == ["dense", "movement"]
+
+
+def test_distillation_needs_the_loss_that_it_is_mixed_with():
+    own = Method(losses=(LossTerm(lambda step: 2 * task_loss(step)),))
+    with pytest.raises(ConfigError, match=r"none of the method's losses is zoo\.losses\.task_loss"):
+        with_distillation(own, task_weight=0.5, teacher_weight=0.5, temperature=2.0)
 
 
 def test_students_learn_from_the_dense_trial_of_their_seed(planner, place):

@@ -26,7 +26,7 @@ PRECISIONS = {FULL: torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial runs: paths and resources, none of which changes its outcome.
+    """Where a trial runs: paths and resources; of these, threads alone may change last digits.
 
     `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
     outputs; `threads` the CPU threads of a trial; `keep_outputs` makes a trial leave its outputs

@@ -276,4 +276,4 @@ def _checked(name: str, mask: Any, weight: Tensor) -> Tensor:
         if other.numel():
             raise TrialError(f"mask of {name} must hold only 0 and 1, got {other[0].item():g}")
         mask = mask.bool()
-    return mask.detach()
+    return mask.detach().contiguous()

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from zoo.errors import ConfigError
 from zoo.gates import Gate, hard
 from zoo.heads import Head, trained
 from zoo.losses import Distillation, LossTerm, Penalty, task_loss
@@ -83,7 +84,15 @@ class Method:
 def with_distillation(
     method: Method, *, task_weight: float, teacher_weight: float, temperature: float
 ) -> Method:
-    """The method with its task loss mixed with distillation from a teacher's logits."""
+    """The method with its task loss mixed with distillation from a teacher's logits.
+
+    Raises ConfigError if none of its losses is `task_loss`, whose weight changes then.
+    """
+    if all(term.value is not task_loss for term in method.losses):
+        raise ConfigError(
+            "distillation gives the task's loss another weight, and none of the method's losses is"
+            " zoo.losses.task_loss: keep it among them, or run the method without distillation"
+        )
     mixed = tuple(
         replace(term, weight=task_weight) if term.value is task_loss else term
         for term in method.losses

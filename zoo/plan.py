@@ -157,7 +157,7 @@ class Planner:
             data=source.name,
             data_sha=source.fingerprint,
             method=cell.method,
-            density=cell.density,
+            density=float(cell.density),
             distill=cell.distill,
             seed=cell.seed,
             recipe=self.recipe,

@@ -37,7 +37,7 @@ def keep_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
 
 def keep_among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
     """The masks of the k largest of all scores; ties go to the first tensor, then to the lowest
-    flat index."""
+    flat index. NaN counts as minus infinity."""
     if k >= sum(score.numel() for score in scores):
         return [torch.ones_like(score, dtype=torch.bool) for score in scores]
     if k <= 0:
@@ -65,6 +65,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
     """Without a synchronisation of the host."""
     flat = torch.cat(list(parts))
+    flat = flat.masked_fill(flat.isnan(), -math.inf)
     lowest = torch.topk(flat, k, sorted=False).values.min()
     mask = flat > lowest
     ties = flat == lowest
@@ -75,7 +76,7 @@ def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
 def _on_cpu(parts: Sequence[np.ndarray], k: int) -> list[np.ndarray]:
     lowest = kth_largest(parts, k)
     masks = _at_once(lambda part: part >= lowest, parts)
-    if sum(map(np.count_nonzero, masks)) == k:
+    if sum(map(np.count_nonzero, masks)) == k and lowest > -np.inf:
         return masks
     masks = _at_once(lambda part: part > lowest, parts)
     left = k - sum(map(np.count_nonzero, masks))
@@ -83,6 +84,8 @@ def _on_cpu(parts: Sequence[np.ndarray], k: int) -> list[np.ndarray]:
         ties = np.flatnonzero(part == lowest)[:left]
         mask[ties] = True
         left -= len(ties)
+    if (left or lowest == -np.inf) and any(np.isnan(part).any() for part in parts):
+        return _on_cpu([np.where(np.isnan(part), -np.inf, part) for part in parts], k)
     return masks
 
 

@@ -59,7 +59,7 @@ def result_of(
     names = run.task.metrics
     last = curve[-1] if curve and diverged is None else {}
     kept = run.masked.remaining()
-    level = run.method.level(run.steps, run.steps)
+    level = run.masked.level
     final = [p for p in curve if p["level"] == level and abs(p["density"] - kept.density) < 0.01]
     judged = [point for point in final if point.get(names[0]) is not None]
     best = max(judged, key=lambda point: point[names[0]], default={}) if not diverged else {}
@@ -167,7 +167,7 @@ class Trainer:
         order = stream(trial.task, trial.seed, "order")
         self.rows = shuffled(len(run.data.train), trial.train["batch"], order)
         self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
-        self.taken, self.loss = 0, math.nan
+        self.taken, self.loss, self.penalty = 0, math.nan, 0.0
         self.unseen: list[Tensor] = []
         self.look_every = 1 if run.device.type == "cpu" else LOOK_EVERY
         run.masked.refresh(run.method.level(0, run.steps))
@@ -183,7 +183,10 @@ class Trainer:
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = _loss(run, self.frozen, next(self.rows), self.draws)
         loss.backward()
-        masked.backward(_penalty_weight(run, now))
+        if run.method.penalty is not None:
+            weight = run.method.penalty.weight(now, run.steps)
+            self.penalty = self.penalty if weight is None else weight
+        masked.backward(self.penalty)
         norm = clip(self.parameters, trial.train["clip"])
         self.unseen.append(torch.stack([loss.detach().to(norm.dtype), norm]))
         self.taken = now + 1
@@ -191,7 +194,11 @@ class Trainer:
             self.look()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        masked.refresh(run.method.level(self.taken, run.steps))
+        try:
+            masked.refresh(run.method.level(self.taken, run.steps))
+        except Exception:  # scores that diverged may break a mask before their loss is read
+            self.look()
+            raise
 
     def look(self) -> None:
         """Read the losses and norms of the steps since the last look. Raises Diverged if one is not
@@ -236,13 +243,11 @@ def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) ->
     return torch.stack([term.weight * term.value(step) for term in run.method.losses]).sum()
 
 
-def _penalty_weight(run: Run, step: int) -> float:
-    penalty = run.method.penalty
-    return 0.0 if penalty is None else penalty.weight(step, run.steps) or 0.0
-
-
 def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
-    """AdamW, one group each for pre-trained weights, fresh ones and scores."""
+    """AdamW, one group each for pre-trained weights, fresh ones and scores; scores never decay.
+
+    Raises TrialError where nothing trains, and where the recipe has no learning rate for a group.
+    """
     train, network = run.trial.train, run.network
     named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
     groups = {
@@ -250,16 +255,22 @@ def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
         "lr_head": [p for n, p in named if n in network.fresh],
         "lr_scores": run.masked.trained_scores,
     }
-    filled = [{"params": p, "lr": train[k], "peak": train[k]} for k, p in groups.items() if p]
+    decays = dict.fromkeys(groups, train["weight_decay"]) | {"lr_scores": 0.0}
+    filled = [
+        {"params": p, "lr": train[name], "peak": train[name], "weight_decay": decays[name]}
+        for name, p in groups.items()
+        if p
+    ]
     if not filled:
         raise TrialError(f"method {run.trial.method} trains nothing: no weights, head or scores")
-    optimizer = torch.optim.AdamW(
-        filled,
-        betas=train["betas"],
-        eps=train["epsilon"],
-        weight_decay=train["weight_decay"],
-        fused=True,
-    )
+    still = [name for name, p in groups.items() if p and not train[name]]
+    if still:
+        raise TrialError(
+            f"method {run.trial.method} trains what its recipe has no learning rate for:"
+            f" {', '.join(still)} is 0; register it with another recipe=, or give the rate in a"
+            " suite"
+        )
+    optimizer = torch.optim.AdamW(filled, betas=train["betas"], eps=train["epsilon"], fused=True)
     return optimizer, [p for group in filled for p in group["params"]]
 
 

@@ -82,9 +82,9 @@ class Result:
     the density of each attention head. `parameters` counts what trains and what is new for the
     task. `correct` holds one bit per example and split, base64. `digests` are sha256 of masks and
     weights. `cost` is time and memory and may differ between two runs of the same trial, as
-    `environment` may; everything else is reproduced bit for bit on one device. `sketch` lets masks
-    of one model be compared without keeping them ("" without a mask). `distribution` are
-    histograms of weights and scores ({} without a mask).
+    `environment` may; everything else is reproduced bit for bit on one kind of device with as many
+    threads. `sketch` lets masks of one model be compared without keeping them ("" without a mask).
+    `distribution` are histograms of weights and scores ({} without a mask).
     """
 
     trial: Trial
