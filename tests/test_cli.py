@@ -506,7 +506,7 @@ def test_a_dry_run_shows_what_a_method_takes_by_itself(run, local):
 
 
 def test_a_head_that_is_not_the_recipes_own_is_said(run, local, headless):
-    say = "has no MLM head: smp_l take the paper's head, label_words"
+    say = "has no MLM head: smp_l with the paper's head, label_words"
     options = (*local, "--methods", "smp_l,movement", "--dry-run")
     assert say not in run(*options)[1]
     assert say in run(*options, "--model", str(headless))[1]

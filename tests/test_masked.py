@@ -156,7 +156,9 @@ def test_masks_of_zeros_and_ones_of_any_type_are_taken(bert):
 
 
 def test_a_mask_in_another_order_of_memory_is_taken(bert):
-    by_column = lambda scores, level: {n: (s.T > 0).contiguous().T for n, s in scores.items()}  # noqa: E731
+    def by_column(scores, level):
+        return {name: (score.T > 0).contiguous().T for name, score in scores.items()}
+
     method = replace(movement(1.0, start=0.0, stop=1.0), mask=by_column, budget=None)
     model = masked(bert(), method)
     for score in model.trained_scores:

@@ -89,6 +89,12 @@ def test_half_precision_and_views():
         assert torch.equal(keep(other, 100), reference([other.float().contiguous()], 100)[0])
 
 
+def test_whole_numbers_of_every_size():
+    score = torch.arange(60).view(6, 10) % 17
+    for kind in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
+        assert torch.equal(keep(score.to(kind), 25), reference([score.float()], 25)[0])
+
+
 def test_threads_choose_what_one_alone_chooses():
     draw = torch.Generator().manual_seed(4)
     scores = [torch.randn(shape, generator=draw).round(decimals=1) for shape in [(60, 70)] * 9]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from zoo.build import FULL, make_method, planned_steps, recipe_steps
 from zoo.checkpoint import Checkpoint, find_checkpoint, word_ids
 from zoo.errors import ConfigError
-from zoo.recipes import FAMILIES, OPTIONAL, RECIPES, Request, Value, Values, resolve
+from zoo.recipes import FAMILIES, NO_MLM_HEAD, OPTIONAL, RECIPES, Request, Value, Values, resolve
 from zoo.registry import Entry, Plugin, methods, plugin_of, tasks, unknown
 from zoo.schedules import check_fits
 from zoo.suites import Cell, Scale
@@ -72,14 +72,13 @@ class Planner:
         notes = []
         for task, source in self._tasks.values():
             notes += task.notes(source) + label_notes(task, self.checkpoint)
-        if self.recipe == "released" and not self.checkpoint.has_mlm_head:
-            heads = {job.trial.method: job.trial.hyper.get("head") for job in jobs}
-            by_words = [method for method, head in heads.items() if head == "label_words"]
-            if by_words:
-                notes.append(
-                    f"{self.checkpoint.name} has no MLM head: {', '.join(by_words)} take the"
-                    " paper's head, label_words, in place of the released mlm_label_words"
-                )
+        heads = {job.trial.method: job.sources.get("head") for job in jobs}
+        by_words = [method for method, source in heads.items() if source == NO_MLM_HEAD]
+        if by_words:
+            notes.append(
+                f"{self.checkpoint.name} has no MLM head: {', '.join(by_words)} with the paper's"
+                " head, label_words, in place of the released mlm_label_words"
+            )
         return notes
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:

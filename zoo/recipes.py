@@ -32,6 +32,7 @@ SMP_PAPER = "SMP, section 5.2"
 CODE = "released code of Movement, CAP and SMP"
 CAP_CODE = "CAP released scripts"
 OURS = "ours"
+NO_MLM_HEAD = "SMP, section 4.2: this checkpoint has no MLM head for the released one"
 UNPUBLISHED = ("scratch", "head_only", "random")
 """Controls of our own."""
 
@@ -346,9 +347,7 @@ def _smp_head(request: Request) -> Value:
         return Value("label_words", "SMP, section 4.2")
     if request.has_mlm_head:
         return Value("mlm_label_words", f"{SMP_CODE}: modeling_bert_smp.py")
-    return Value(
-        "label_words", "SMP, section 4.2: this checkpoint has no MLM head for the released one"
-    )
+    return Value("label_words", NO_MLM_HEAD)
 
 
 def _smp_s(request: Request) -> tuple[Values, Values]:

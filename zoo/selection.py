@@ -65,7 +65,8 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
     """Without a synchronisation of the host."""
     flat = torch.cat(list(parts))
-    flat = flat.masked_fill(flat.isnan(), -math.inf)
+    if flat.is_floating_point():
+        flat = flat.masked_fill(flat.isnan(), -math.inf)
     lowest = torch.topk(flat, k, sorted=False).values.min()
     mask = flat > lowest
     ties = flat == lowest
