@@ -5,8 +5,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from leaderboard.page import REFERENCE, write
+from leaderboard.page import FIGURES, HTML, PAGE, REFERENCE, write
 from zoo.errors import BenchmarkError, ConfigError, StaleError
+
+COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
+"""Endings of the files that --check compares."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,9 +23,14 @@ def main(argv: list[str] | None = None) -> int:
         help=f"the method that others are compared with (default: {REFERENCE})",
     )
     parser.add_argument(
+        "--page-only",
+        action="store_true",
+        help=f"write {PAGE} alone, without figures, tables and the HTML page",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
-        help=f"write nothing; exit {StaleError.exit_code} if anything would change",
+        help=f"write nothing; exit {StaleError.exit_code} if a file is out of date",
     )
     options = parser.parse_args(argv)
     try:
@@ -31,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
         if options.check:
             check(options.folder, options.out or options.folder, options.reference)
             return 0
-        print(write(options.folder, options.out, against=options.reference))
+        how = {"against": options.reference, "page_only": options.page_only}
+        print(write(options.folder, options.out, **how))
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -39,12 +48,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check(folder: Path, out: Path, against: str) -> None:
-    """Raise StaleError if what stands in `out` is not what the files give."""
+    """Raise StaleError if a file in `out` is not what the results in `folder` give.
+
+    The markdown page must exist; other files are compared where they exist. Text and SVG are
+    compared byte by byte. PNG files are not: another processor or font library draws other pixels.
+    """
+    how = {"figures": (out / FIGURES).is_dir(), "page_only": not (out / HTML).exists()}
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
-        write(folder, fresh, against=against)
-        names = sorted(p.relative_to(fresh) for p in fresh.rglob("*") if p.is_file())
-        stale = [str(name) for name in names if not _same(fresh / name, out / name)]
+        write(folder, fresh, against=against, **how)
+        names = sorted(p.relative_to(fresh) for p in fresh.rglob("*") if p.suffix in COMPARED)
+        stale = [str(name) for name in names if _differs(fresh / name, out / name)]
     if stale:
         raise StaleError(
             f"{out}: {', '.join(stale[:5])}{' and more' * (len(stale) > 5)} are not what the result"
@@ -52,8 +66,10 @@ def check(folder: Path, out: Path, against: str) -> None:
         )
 
 
-def _same(one: Path, other: Path) -> bool:
-    return other.is_file() and one.read_bytes() == other.read_bytes()
+def _differs(fresh: Path, written: Path) -> bool:
+    if not written.exists():
+        return fresh.name == PAGE
+    return fresh.read_bytes() != written.read_bytes()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,13 @@ def draw(
     import matplotlib
 
     matplotlib.use("agg")
-    matplotlib.rcParams.update({"svg.hashsalt": "leaderboard", "font.size": 9, "figure.dpi": 110})
+    defaults = {name: v for name, v in matplotlib.rcParamsDefault.items() if name != "backend"}
+    own = {"svg.hashsalt": "leaderboard", "font.size": 9, "figure.dpi": 110}
+    with matplotlib.rc_context(defaults | own):  # a user's own settings would change the files
+        return _draw(board, folder, step)
+
+
+def _draw(board: Board, folder: Path, step: Callable[[int, int], object]) -> list[tuple[str, Path]]:
     planned = [
         (folder / f"{name}{f'-{number}' if len(board.tables) > 1 else ''}.png", caption, make)
         for number, table in enumerate(board.tables, 1)

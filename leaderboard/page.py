@@ -35,30 +35,51 @@ WORDS = {
     **{layout.name: layout.words for layout in LAYOUTS},
 }
 """Headings of the tables that stand beside the main one."""
+BESIDE = (
+    f"Seconds and memory stand in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
+    f" [{HTML}]({HTML}) is this page to sort, filter and open."
+)
+ALONE = (
+    "`python -m leaderboard` on this folder writes the figures, the page to sort and filter, the"
+    " costs, and every table as LaTeX and CSV."
+)
 
 
 def write(
-    folder: Path, out: Path | None = None, *, figures: bool = True, against: str = REFERENCE
+    folder: Path,
+    out: Path | None = None,
+    *,
+    figures: bool = True,
+    against: str = REFERENCE,
+    page_only: bool = False,
 ) -> Path:
     """Write the pages, the tables, the costs and (unless told not to) the figures of a suite's
     folder into `out` (default: the same folder). Methods are compared with the method `against`.
-    Returns the markdown page's path. Raises StorageError."""
+    `page_only` writes the markdown page alone. Returns the markdown page's path. Raises
+    StorageError."""
     out = out or folder
     board = collect(folder)
     drawn, trouble = [], ""
     try:
-        drawn = draw(board, out / FIGURES, Bar("figures")) if figures else []
+        drawn = draw(board, out / FIGURES, Bar("figures")) if figures and not page_only else []
     except Exception as error:  # the tables stand without them
         trouble = f"The figures could not be drawn: {type(error).__name__}: {error}"
-    for name, text in files(board, against, drawn, trouble).items():
-        write_whole(out / name, text.encode())
+    for name, text in files(board, against, drawn, trouble, alone=page_only).items():
+        if name == PAGE or not page_only:
+            write_whole(out / name, text.encode())
     return out / PAGE
 
 
 def files(
-    board: Board, against: str, drawn: Iterable[tuple[str, Path]] = (), trouble: str = ""
+    board: Board,
+    against: str,
+    drawn: Iterable[tuple[str, Path]] = (),
+    trouble: str = "",
+    *,
+    alone: bool = False,
 ) -> dict[str, str]:
-    """Every text file by name: a pure function of the board and the figures' names."""
+    """Every text file by name: a pure function of the board and the figures' names. `alone` says
+    that the markdown page will be the only one."""
     tables = [grids(board, table, against) for table in board.tables]
     found = {COSTS: costs(board)}
     for number, named in enumerate(tables, 1):
@@ -82,7 +103,7 @@ def files(
         commands=prose.commands(board),
         small_print=prose.SMALL_PRINT,
     )
-    found[PAGE] = render(board, tables, drawn, trouble)
+    found[PAGE] = render(board, tables, drawn, trouble, ALONE if alone else BESIDE)
     return found
 
 
@@ -106,8 +127,9 @@ def render(
     tables: Iterable[Mapping[str, Grid]],
     drawn: Iterable[tuple[str, Path]],
     trouble: str,
+    more: str,
 ) -> str:
-    """The page as markdown."""
+    """The page as markdown; `more` is its last line, which says what else there is."""
     parts = [f"# {plain_text(board.suite)}", *map(plain_text, prose.head(board))]
     for table, named in zip(board.tables, tables, strict=True):
         parts.append(f"## {plain_text(prose.title(table))}")
@@ -121,10 +143,7 @@ def render(
     parts += _commands(board)
     small = [f"- **{term}** {plain_text(words)}" for term, words in prose.SMALL_PRINT]
     parts += ["## Small print", "\n".join(small)]
-    parts.append(
-        f"Seconds and memory stand in [{COSTS}]({COSTS}), every table as LaTeX and CSV in"
-        f" `{TABLES}/`; [{HTML}]({HTML}) is this page to sort, filter and open."
-    )
+    parts.append(more)
     return "\n\n".join(parts) + "\n"
 
 

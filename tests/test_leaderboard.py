@@ -1,6 +1,7 @@
 """The leaderboard: a pure function of result files that mixes nothing and hides nothing."""
 
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -268,6 +269,58 @@ def test_a_check_says_what_is_not_up_to_date(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "LEADERBOARD.md" in said and "are not what the result files give" in said
     assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_a_pixel_of_difference_is_not_out_of_date(tmp_path, capsys):
+    """Another processor rounds a colour differently; the SVG beside the PNG is compared instead."""
+    from PIL import Image
+
+    from leaderboard.__main__ import main
+
+    folder = fill(tmp_path / "suite")
+    assert main([str(folder)]) == 0
+    png = folder / "figures" / "quality.png"
+    image = Image.open(png)
+    image.putpixel((5, 5), (1, 2, 3, 255))
+    image.save(png)
+    assert main([str(folder), "--check"]) == 0
+    svg = png.with_suffix(".svg")
+    svg.write_text(svg.read_text().replace("movement", "moved", 1))
+    capsys.readouterr()
+    assert main([str(folder), "--check"]) == 6
+    assert "figures/quality.svg" in capsys.readouterr().err
+
+
+def test_another_machines_settings_change_no_file(tmp_path):
+    """Fonts, locale, time zone and matplotlib's settings of another machine."""
+    folder = fill(tmp_path / "suite")
+    write(folder)
+    settings = tmp_path / "matplotlibrc"
+    settings.write_text("font.family: serif\nfont.size: 20\nsvg.fonttype: none\naxes.grid: True\n")
+    elsewhere = {
+        "MATPLOTLIBRC": str(settings),
+        "LC_ALL": "C",
+        "TZ": "Asia/Kathmandu",
+        "PYTHONHASHSEED": "7",
+        "OMP_NUM_THREADS": "3",
+    }
+    command = [sys.executable, "-m", "leaderboard", str(folder), "--check"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | elsewhere, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_page_alone_is_written_and_checked(tmp_path, capsys):
+    from leaderboard.__main__ import main
+
+    folder = fill(tmp_path / "suite")
+    assert main([str(folder), "--page-only"]) == 0
+    assert [p.name for p in folder.iterdir() if p.suffix != ".json"] == ["LEADERBOARD.md"]
+    assert "(COSTS.md)" not in (folder / "LEADERBOARD.md").read_text()
+    assert main([str(folder), "--check"]) == 0
+    (folder / "LEADERBOARD.md").unlink()
+    assert main([str(folder), "--check"]) == 6
 
 
 def test_a_folder_that_is_not_there(tmp_path, capsys):
