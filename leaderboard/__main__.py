@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from leaderboard.page import FIGURES, HTML, PAGE, REFERENCE, write
+from leaderboard.page import FIGURES, HTML, PAGE, write
 from zoo.errors import BenchmarkError, ConfigError, StaleError
 
 COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
@@ -19,8 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="where to write (default: the same folder)")
     parser.add_argument(
         "--reference",
-        default=REFERENCE,
-        help=f"the method that others are compared with (default: {REFERENCE})",
+        help="the method that others are compared with (default: the first that prunes)",
     )
     parser.add_argument(
         "--page-only",
@@ -47,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def check(folder: Path, out: Path, against: str) -> None:
+def check(folder: Path, out: Path, against: str | None = None) -> None:
     """Raise StaleError if a file in `out` is not what the results in `folder` give.
 
     The markdown page must exist; other files are compared where they exist. Text and SVG are

@@ -1,33 +1,40 @@
-"""Group what lies in a suite's folder into tables whose entries may stand beside each other."""
+"""Group the records of a suite's folder into tables whose entries may be compared."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from zoo.trial import Failure, Result, Trial, Unreadable, canonical, load_all, load_plans
+from zoo.records.codec import to_json
+from zoo.records.result import Failure, MethodFacts, Result
+from zoo.records.storage import Unreadable, load_folder
+from zoo.records.trial import Conditions, Trial, canonical
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Key:
-    """What all trials of one table share; nothing of different keys is ever compared."""
+    """What all trials of a table have in common; results of different keys are never compared."""
 
     scale: str
     model: str = field(compare=False)
     model_sha: str
     recipe: str
-    max_steps: int
+    conditions: Conditions
     data: str
     distill: bool
-    precision: str = ""
-    compiled: bool = False
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """What tables are sorted by."""
+        conditions = self.conditions.options
+        return (self.scale, self.model_sha, self.recipe, conditions, self.data, self.distill)
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class RowKey:
-    """A row of a table: one method at one target density. `variant` tells plugin files apart, and
-    settings where the trials of one cell have several."""
+    """A row of a table: one method at one target density. `variant` distinguishes plugin files, and
+    settings where the seeds of one group have several."""
 
     density: float
     method: str
@@ -35,8 +42,8 @@ class RowKey:
 
 
 @dataclass
-class Cell:
-    """The trials of one method, density and task over seeds."""
+class SeedGroup:
+    """The trials of one method, density and task, over seeds."""
 
     results: list[Result] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -45,7 +52,7 @@ class Cell:
     @property
     def ok(self) -> list[Result]:
         """Results that trained to the end, by seed."""
-        return [result for result in self.results if result.status == "ok"]
+        return [result for result in self.results if result.ok]
 
     @property
     def seeds(self) -> set[int]:
@@ -64,45 +71,82 @@ class Cell:
 
 @dataclass
 class Table:
-    """Cells by row and task."""
+    """Groups by row and task, and the facts about methods by name."""
 
     key: Key
-    cells: dict[tuple[RowKey, str], Cell] = field(default_factory=dict)
+    facts: Mapping[str, MethodFacts] = field(default_factory=dict)
+    groups: dict[tuple[RowKey, str], SeedGroup] = field(default_factory=dict)
 
-    def cell(self, row: RowKey, task: str) -> Cell:
-        return self.cells.setdefault((row, task), Cell())
+    def group(self, row: RowKey, task: str) -> SeedGroup:
+        """The trials of a row on a task; empty if there are none."""
+        return self.groups.get((row, task), SeedGroup())
 
     @property
     def tasks(self) -> list[str]:
-        return sorted({task for _, task in self.cells})
+        """The tasks of the table, sorted."""
+        return sorted({task for _, task in self.groups})
+
+    @cached_property
+    def rows(self) -> list[RowKey]:
+        """The rows in the order of pages: most remaining weights first, then by family and method.
+        Read it once the table is complete."""
+        families: dict[str, float] = {}
+        for facts in self.facts.values():
+            families[facts.family] = min(families.get(facts.family, facts.order), facts.order)
+
+        def place(row: RowKey) -> tuple[float, float, str, float, str, str]:
+            facts = self.facts_of(row)
+            family = families.get(facts.family, facts.order)
+            name = row.method, row.variant
+            return (-row.density, family, facts.family, facts.order, *name)
+
+        return sorted({row for row, _ in self.groups}, key=place)
+
+    def facts_of(self, row: RowKey) -> MethodFacts:
+        """What is known about the method of a row."""
+        return self.facts.get(row.method, MethodFacts())
 
     @property
-    def rows(self) -> list[RowKey]:
-        return list(dict.fromkeys(row for row, _ in self.cells))
+    def teacher(self) -> RowKey | None:
+        """The row of the method that teaches, the upper reference: plain fine-tuning."""
+        names = [name for name, facts in self.facts.items() if facts.teaches]
+        return RowKey(1.0, names[0]) if names else None
 
     @property
     def results(self) -> list[Result]:
-        return [result for cell in self.cells.values() for result in cell.results]
+        """All results of the table."""
+        return [result for group in self.groups.values() for result in group.results]
 
     def of_row(self, row: RowKey) -> list[Result]:
         """All results of a row, over tasks and seeds."""
-        return [r for (key, _), cell in self.cells.items() if key == row for r in cell.results]
+        return [r for (key, _), group in self.groups.items() if key == row for r in group.results]
 
     @cached_property
     def metrics(self) -> dict[str, list[str]]:
-        """By task the metrics that any result of it has a value of, else all; asked for once the
-        table is complete."""
+        """By task the metrics that any result has a value of, or all if there is no value. Read it
+        once the table is complete."""
         named: dict[str, dict[str, None]] = {}
         measured: set[tuple[str, str]] = set()
         for result in self.results:
             task = result.trial.task
             named.setdefault(task, {}).update(dict.fromkeys(result.metrics))
-            if result.status == "ok":
+            if result.ok:
                 measured |= {(task, m) for m, value in result.metrics.items() if value is not None}
         return {
             task: [m for m in names if (task, m) in measured] or list(names)
             for task, names in named.items()
         }
+
+    def metrics_of(self, task: str) -> list[str]:
+        """The metrics of a task, in the task's order; empty without any result."""
+        return self.metrics.get(task, [])
+
+    def entries(self) -> Iterator[tuple[RowKey, str, SeedGroup]]:
+        """Row, task and group, in the order of pages."""
+        for row in self.rows:
+            for task in self.tasks:
+                if (row, task) in self.groups:
+                    yield row, task, self.groups[row, task]
 
 
 @dataclass
@@ -111,51 +155,67 @@ class Board:
 
     suite: str
     tables: list[Table]
-    unreadable: list[Unreadable]
+    unreadable: Sequence[Unreadable]
+    caveats: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> list[Result]:
+        """All results of the suite."""
         return [result for table in self.tables for result in table.results]
 
     def failures(self) -> Iterator[Failure]:
         """Trials that failed and have no result yet."""
         for table in self.tables:
-            for cell in table.cells.values():
-                yield from cell.failures
+            for group in table.groups.values():
+                yield from group.failures
+
+    def without_distillation(self, table: Table) -> Table | None:
+        """The table without distillation beside a table with it."""
+        return self._twin(table) if table.key.distill else None
+
+    def with_distillation(self, table: Table) -> Table | None:
+        """The table with distillation beside a table without it."""
+        return None if table.key.distill else self._twin(table)
+
+    def _twin(self, table: Table) -> Table | None:
+        """The table whose key differs in distillation alone."""
+        key = replace(table.key, distill=not table.key.distill)
+        return next((other for other in self.tables if other.key == key), None)
 
 
 def collect(folder: Path) -> Board:
-    """Read a suite's folder. What cannot be read is listed, never dropped in silence."""
-    results, failures, unreadable = load_all(folder)
-    planned, more = load_plans(folder)
-    known = [r.trial for r in results] + [f.trial for f in failures] + planned
+    """Read a suite's folder. Files that cannot be read are listed."""
+    found = load_folder(folder)
+    known = [r.trial for r in found.results] + [f.trial for f in found.failures] + found.planned
     variants = _variants(known)
     settings = _settings({trial.id: trial for trial in known})
     tables: dict[Key, Table] = {}
 
-    def cell(trial: Trial) -> Cell:
+    def group(trial: Trial) -> SeedGroup:
         key = _key(trial, variants)
         names = (variants.get(_named(trial, "plugin_sha"), ""), settings[trial.id])
         row = RowKey(trial.density, trial.method, " ".join(filter(None, names)))
-        return tables.setdefault(key, Table(key)).cell(row, trial.task)
+        table = tables.setdefault(key, Table(key, found.facts))
+        return table.groups.setdefault((row, trial.task), SeedGroup())
 
-    for result in results:
-        cell(result.trial).results.append(result)
-    for failure in failures:
-        cell(failure.trial).failures.append(failure)
-    for trial in planned:
-        cell(trial).planned.add(trial.seed)
-    for one in tables.values():
-        for entry in one.cells.values():
-            entry.results.sort(key=lambda r: (r.trial.seed, r.trial.id))
-            entry.failures.sort(key=lambda f: (f.trial.seed, f.trial.id))
-    return Board(folder.resolve().name, [tables[key] for key in sorted(tables)], unreadable + more)
+    for result in found.results:
+        group(result.trial).results.append(result)
+    for failure in found.failures:
+        group(failure.trial).failures.append(failure)
+    for trial in found.planned:
+        group(trial).planned.add(trial.seed)
+    for table in tables.values():
+        for one in table.groups.values():
+            one.results.sort(key=lambda r: (r.trial.seed, r.trial.id))
+            one.failures.sort(key=lambda f: (f.trial.seed, f.trial.id))
+    ordered = sorted(tables.values(), key=lambda table: table.key.order)
+    return Board(folder.resolve().name, ordered, found.unreadable, found.caveats)
 
 
-def _named(trial: Trial, field_name: str) -> tuple[str, str, str]:
+def _named(trial: Trial, name: str) -> tuple[str, str, str]:
     """What a hash belongs to: a task's data or a method's plugin file."""
-    owner = trial.task if field_name == "data_sha" else trial.method
-    return field_name, owner, getattr(trial, field_name)
+    owner = trial.task if name == "data_sha" else trial.method
+    return name, owner, getattr(trial, name)
 
 
 def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
@@ -175,58 +235,36 @@ def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
 
 def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
     """Per trial id a short name of its hyper-parameters and its teacher's, where the seeds of one
-    cell do not all have the same ones: they are no repetitions of each other."""
+    group do not all have the same: those are not repetitions of each other."""
 
     def sha(trial: Trial) -> str:
         teacher = trials.get(trial.teacher)
-        content = [trial.train, trial.hyper, *([teacher.train, teacher.hyper] if teacher else [])]
+        content = [to_json(trial.train), trial.hyper]
+        content += [to_json(teacher.train), teacher.hyper] if teacher else []
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:6]
 
-    cells: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for trial in trials.values():
-        cells.setdefault(_all_but_settings(trial), set()).add(sha(trial))
+        groups.setdefault(_all_but_settings(trial), set()).add(sha(trial))
     return {
-        id: f"settings@{sha(trial)}" if len(cells[_all_but_settings(trial)]) > 1 else ""
+        id: f"settings@{sha(trial)}" if len(groups[_all_but_settings(trial)]) > 1 else ""
         for id, trial in trials.items()
     }
 
 
 def _all_but_settings(trial: Trial) -> str:
-    """What the seeds of one cell share whatever their settings."""
-    apart = {"train": {}, "hyper": {}, "teacher": "", "seed": 0}
-    own = {name: trial.train.get(name) for name in ("max_steps", "precision", "compile")}
-    return canonical({**asdict(trial), **apart, **own})
+    """What the seeds of one group have in common whatever their settings."""
+    apart = {"hyper": {}, "teacher": "", "seed": 0, "train": to_json(trial.train.conditions)}
+    return canonical({**to_json(trial), **apart})
 
 
-def _key(trial: Trial, variants: dict[tuple[str, str, str], str]) -> Key:
+def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:
     return Key(
         scale=trial.scale,
         model=trial.model,
         model_sha=trial.model_sha,
         recipe=trial.recipe,
-        max_steps=trial.train.get("max_steps") or 0,
-        precision=trial.train.get("precision", ""),
-        compiled=trial.train.get("compile", False),
+        conditions=trial.train.conditions,
         data=variants.get(_named(trial, "data_sha"), ""),
         distill=trial.distill,
     )
-
-
-def reference(board: Board, table: Table) -> Table | None:
-    """The table without distillation that a table with it is to be read beside."""
-    return _twin(board, table) if table.key.distill else None
-
-
-def with_distillation(board: Board, table: Table) -> Table | None:
-    """The table with distillation that stands beside a table without."""
-    return None if table.key.distill else _twin(board, table)
-
-
-def _twin(board: Board, table: Table) -> Table | None:
-    others = [t for t in board.tables if t.key.distill != table.key.distill]
-    same = [t for t in others if _but_distill(t.key) == _but_distill(table.key)]
-    return same[0] if same else None
-
-
-def _but_distill(key: Key) -> tuple[object, ...]:
-    return tuple(value for name, value in vars(key).items() if name != "distill")

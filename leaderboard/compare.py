@@ -1,4 +1,4 @@
-"""Who is better, by how much, and is it more than noise: comparisons within one table."""
+"""Who is better, by how much, and is it more than noise: comparisons within a table."""
 
 import base64
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from leaderboard.collect import Cell, RowKey, Table
-from leaderboard.formats import Grid
+from leaderboard.collect import RowKey, SeedGroup, Table
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity
 from leaderboard.statistics import (
     Across,
     Estimate,
@@ -23,17 +23,17 @@ from leaderboard.statistics import (
     seeds_needed,
     welch,
 )
-from leaderboard.tables import at_target, entries, in_order, label, metrics_of, values
-from zoo.trial import Result
+from leaderboard.tables import at_target, label, values
+from zoo.records.result import Result
 
 RANKED = 3
-"""Fewest seeds for which anything is ranked."""
+"""Smallest number of seeds for which anything is ranked."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One cell's first metric over seeds, against dense and against the reference method at the
-    same target. What cannot be said is None; `why_not` says why there is no p."""
+    """A group's first metric over seeds, compared with dense and with the reference method at the
+    same target. What cannot be compared is None; `why_not` says why there is no p."""
 
     row: RowKey
     task: str
@@ -50,21 +50,24 @@ class Comparison:
     why_not: str
 
 
-def reference_of(table: Table, wanted: str) -> str:
-    """The method to compare with: the wanted one if the table has it, else the first that prunes by
-    more than chance."""
-    names = [row.method for row in in_order(table.rows) if row.density < 1]
-    chosen = [name for name in names if name != "random"]
-    return wanted if wanted in names or not chosen else chosen[0]
+def reference_of(table: Table, wanted: str | None) -> str:
+    """The method to compare with: `wanted` if the table has it, otherwise the first that prunes
+    and is not a control; "" if no method qualifies."""
+    rows = [row for row in table.rows if row.density < 1]
+    names = [row.method for row in rows]
+    chosen = [row.method for row in rows if not table.facts_of(row).control]
+    if wanted in names:
+        return wanted
+    return next(iter(chosen or names), "")
 
 
 def compare(table: Table, plain: Table, reference: str) -> list[Comparison]:
-    """Every cell at its target, in the order of the tables; Holm's correction is over all p values
-    of the table. `plain` holds the dense trials."""
+    """Every group that reached its target, in the order of the table; Holm's correction is over all
+    p values of the table. `plain` holds the dense trials."""
     found = [
-        _compare(table, plain, reference, row, task, cell)
-        for row, task, cell in entries(table)
-        if at_target(cell) and metrics_of(table, task)
+        _compare(table, plain, reference, row, task, group)
+        for row, task, group in table.entries()
+        if at_target(group) and table.metrics_of(task)
     ]
     told = [c.p for c in found if c.p is not None]
     adjusted = iter(holm(told))
@@ -72,12 +75,12 @@ def compare(table: Table, plain: Table, reference: str) -> list[Comparison]:
 
 
 def _compare(
-    table: Table, plain: Table, reference: str, row: RowKey, task: str, cell: Cell
+    table: Table, plain: Table, reference: str, row: RowKey, task: str, group: SeedGroup
 ) -> Comparison:
-    metric = metrics_of(table, task)[0]
-    ours = [r for r in at_target(cell) if r.metrics.get(metric) is not None]
-    dense = _scored(plain, RowKey(1.0, "dense"), task, metric)
-    rival = _scored(table, RowKey(row.density, reference), task, metric)
+    metric = table.metrics_of(task)[0]
+    ours = [r for r in at_target(group) if r.metrics.get(metric) is not None]
+    dense = _measured(plain, plain.teacher, task, metric)
+    rival = _measured(table, RowKey(row.density, reference), task, metric)
     why_not = _why_not(row, ours, rival, reference)
     mine, theirs, top = (values(rs, metric) for rs in (ours, rival, dense))
     difference = None if why_not else welch(mine, theirs)
@@ -91,7 +94,7 @@ def _compare(
         metric=metric,
         over_seeds=interval(mine),
         over_examples=evaluation_error(_bits(ours)) if len(_bits(ours)) else None,
-        dense=None if row.method == "dense" else welch(mine, top),
+        dense=None if row == plain.teacher else welch(mine, top),
         reference=difference,
         p=None if why_not else permutation_p(mine, theirs),
         corrected=None,
@@ -101,14 +104,17 @@ def _compare(
     )
 
 
-def _scored(table: Table, row: RowKey, task: str, metric: str) -> list[Result]:
-    there = at_target(table.cells.get((row, task), Cell()))
+def _measured(table: Table, row: RowKey | None, task: str, metric: str) -> list[Result]:
+    """Results of a row at their target that have a value of the metric."""
+    there = at_target(table.group(row, task)) if row else []
     return [result for result in there if result.metrics.get(metric) is not None]
 
 
 def _why_not(row: RowKey, ours: list[Result], rival: list[Result], reference: str) -> str:
     if row.method == reference:
         return "the reference"
+    if not reference:
+        return "no method to compare with"
     if not rival:
         return f"no {reference} at this target"
     if min(len(ours), len(rival)) < RANKED:
@@ -119,7 +125,8 @@ def _why_not(row: RowKey, ours: list[Result], rival: list[Result], reference: st
 
 
 def _bits(results: Sequence[Result]) -> np.ndarray:
-    """(seeds, examples): whether each example of the first evaluation set was right."""
+    """Whether each example of the first evaluation set was answered correctly, (seeds,
+    examples)."""
     rows = [unpack(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
     if not rows or len({len(row) for row in rows}) > 1:
         return np.zeros((0, 0), bool)
@@ -127,14 +134,14 @@ def _bits(results: Sequence[Result]) -> np.ndarray:
 
 
 def unpack(text: str) -> np.ndarray:
-    """Booleans from '<number>:<base64 of packed bits>'."""
+    """Booleans from "<number>:<base64 of packed bits>"."""
     number, _, packed = text.partition(":")
     bits = np.frombuffer(base64.b64decode(packed), np.uint8)
     return np.unpackbits(bits, count=int(number)).astype(bool)
 
 
 def _paired_bits(ours: Sequence[Result], rival: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
-    """The correctness of both on the seeds that both have; empty where the examples differ."""
+    """The correctness of both methods on their common seeds; empty where the examples differ."""
     mine = {r.trial.seed: r for r in ours}
     theirs = {r.trial.seed: r for r in rival}
     both = sorted(set(mine) & set(theirs))
@@ -143,8 +150,8 @@ def _paired_bits(ours: Sequence[Result], rival: Sequence[Result]) -> tuple[np.nd
 
 
 def agreement(one: Result, other: Result) -> float | None:
-    """Jaccard index of two trials' masks, kept by both over kept by either, estimated from their
-    sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
+    """The Jaccard index of two trials' masks, kept by both over kept by either, estimated from
+    their sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
     a, b = _sketch(one.sketch), _sketch(other.sketch)
     if not len(a) or len(a) != len(b):
         return None
@@ -158,30 +165,30 @@ def _sketch(text: str) -> np.ndarray:
 
 
 EMPTY = 2**32 - 1
-"""A sketch's value where no kept weight fell."""
+"""The value of a sketch's bin without any kept weight."""
 
 
 def best_cells(table: Table) -> set[tuple[RowKey, str, str]]:
-    """(row, task, metric) of what is better than every other row of its target beyond the 95 %
-    interval of the difference, with every seed that was planned. Methods that do not prune compete
-    with nobody."""
+    """(row, task, metric) of rows that are better than every other row of their target beyond the
+    95 % interval of the difference, with all planned seeds. Methods that do not prune take no
+    part."""
     chosen = set()
     for task in table.tasks:
-        for metric in metrics_of(table, task):
+        for metric in table.metrics_of(task):
             for density in {row.density for row in table.rows if row.density < 1}:
                 rivals = [row for row in table.rows if row.density == density]
-                scores = {row: values(_scored(table, row, task, metric), metric) for row in rivals}
+                found = {r: values(_measured(table, r, task, metric), metric) for r in rivals}
                 chosen |= {
                     (row, task, metric)
-                    for row in _winners(scores)
-                    if len(scores[row]) == len(table.cells[row, task].seeds)
+                    for row in _winners(found)
+                    if len(found[row]) == len(table.groups[row, task].seeds)
                 }
     return chosen
 
 
-def _winners(scores: dict[RowKey, list[float]]) -> list[RowKey]:
-    ranked = {row: found for row, found in scores.items() if len(found) >= RANKED}
-    if len(ranked) < 2 or any(found and row not in ranked for row, found in scores.items()):
+def _winners(found: dict[RowKey, list[float]]) -> list[RowKey]:
+    ranked = {row: numbers for row, numbers in found.items() if len(numbers) >= RANKED}
+    if len(ranked) < 2 or any(numbers and row not in ranked for row, numbers in found.items()):
         return []
     best = max(ranked, key=lambda row: sum(ranked[row]) / len(ranked[row]))
     rivals = [welch(ranked[best], other) for row, other in ranked.items() if row != best]
@@ -198,31 +205,35 @@ class Overall:
 
 
 def overall(table: Table, reference: str) -> list[Overall]:
-    """Aggregates of the first metrics over tasks, for rows with every task and enough seeds."""
-    tasks = [task for task in table.tasks if metrics_of(table, task)]
+    """Aggregates of the first metrics over tasks, for rows with all tasks and enough seeds."""
+    tasks = [task for task in table.tasks if table.metrics_of(task)]
     found = []
-    for row in in_order(table.rows):
-        own = _first_scores(table, row, tasks)
+    for row in table.rows:
+        own = _first_metrics(table, row, tasks)
         if len(tasks) > 1 and own is not None:
-            rival = _first_scores(table, RowKey(row.density, reference), tasks)
-            results = [r for task in tasks for r in at_target(table.cells[row, task])]
+            rival = _first_metrics(table, RowKey(row.density, reference), tasks)
+            results = [r for task in tasks for r in at_target(table.groups[row, task])]
             same = row.method == reference
             found.append(Overall(row, results, across_tasks(own, None if same else rival)))
     return found
 
 
-def _first_scores(table: Table, row: RowKey, tasks: Sequence[str]) -> dict[str, list[float]] | None:
-    scores = {}
+def _first_metrics(
+    table: Table, row: RowKey, tasks: Sequence[str]
+) -> dict[str, list[float]] | None:
+    """The first metric of a row by task; None where a task has too few seeds."""
+    found = {}
     for task in tasks:
-        metric = metrics_of(table, task)[0]
-        scores[task] = values(_scored(table, row, task, metric), metric)
-        if len(scores[task]) < RANKED:
+        metric = table.metrics_of(task)[0]
+        found[task] = values(_measured(table, row, task, metric), metric)
+        if len(found[task]) < RANKED:
             return None
-    return scores
+    return found
 
 
 def comparison_grid(found: Sequence[Comparison], reference: str) -> Grid:
-    """Comparisons as texts: intervals are 95 %, differences in points."""
+    """Comparisons as a grid: intervals are 95 %, differences in points."""
+    reference = reference or "reference"
     header = [
         *("Method", "Target %", "Task", "Mean over seeds", "± of the evaluation set", "Δ dense"),
         *(f"Δ {reference}", "p", "p (Holm)", "Seeds to see it"),
@@ -233,13 +244,13 @@ def comparison_grid(found: Sequence[Comparison], reference: str) -> Grid:
             label(c.row, c.results),
             f"{100 * c.row.density:g}",
             f"{c.task} {c.metric}",
-            estimate_text(c.over_seeds) if c.over_seeds else _alone(c),
-            "-" if c.over_examples is None else f"{1.96 * c.over_examples:.1f}",
-            estimate_text(c.dense, signed=True),
-            c.why_not or estimate_text(c.reference, signed=True),
+            estimate(c.over_seeds) if c.over_seeds else _alone(c),
+            quantity(None if c.over_examples is None else 1.96 * c.over_examples, ".1f"),
+            estimate(c.dense, signed=True),
+            c.why_not or estimate(c.reference, signed=True),
             *(_p(c.p), _p(c.corrected)),
-            "-" if c.seeds_needed is None else str(c.seeds_needed),
-            estimate_text(c.examples.difference if c.examples else None, signed=True),
+            quantity(c.seeds_needed, "d"),
+            estimate(c.examples.difference if c.examples else None, signed=True),
             _p(c.examples.p if c.examples else None),
         ]
         for c in found
@@ -248,7 +259,8 @@ def comparison_grid(found: Sequence[Comparison], reference: str) -> Grid:
 
 
 def overall_grid(found: Sequence[Overall], reference: str) -> Grid:
-    """Aggregates over tasks as texts."""
+    """Aggregates over tasks as a grid."""
+    reference = reference or "reference"
     header = [
         "Method",
         "Target %",
@@ -260,28 +272,31 @@ def overall_grid(found: Sequence[Overall], reference: str) -> Grid:
         [
             label(o.row, o.results),
             f"{100 * o.row.density:g}",
-            estimate_text(o.across.mean),
-            estimate_text(o.across.interquartile),
-            estimate_text(o.across.improvement, digits=2),
+            estimate(o.across.mean),
+            estimate(o.across.interquartile),
+            estimate(o.across.improvement, digits=2),
         ]
         for o in found
     ]
     return Grid(header, rows)
 
 
-def estimate_text(estimate: Estimate | None, *, signed: bool = False, digits: int = 1) -> str:
+def estimate(found: Estimate | None, *, signed: bool = False, digits: int = 1) -> Entry:
     """'83.2 (82.9 to 83.5)', or '-'."""
-    if estimate is None:
-        return "-"
+    if found is None:
+        return NOTHING
     form = f"{'+' if signed else ''}.{digits}f"
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+    text = f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
+    return Quantity(found.value, text)
 
 
-def _alone(c: Comparison) -> str:
-    """A mean without an interval: that of one seed, or none."""
+def _alone(c: Comparison) -> Entry:
+    """The metric of a single seed, which has no interval."""
     found = values(c.results, c.metric)
-    return f"{found[0]:.1f} (n = 1)" if found else "-"
+    return Quantity(found[0], f"{found[0]:.1f} (n = 1)") if found else NOTHING
 
 
-def _p(p: float | None) -> str:
-    return "-" if p is None else f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+def _p(p: float | None) -> Entry:
+    if p is None:
+        return NOTHING
+    return Quantity(p, f"{p:.4f}" if p >= 0.0001 else "< 0.0001")

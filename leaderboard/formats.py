@@ -1,21 +1,64 @@
-"""A grid of texts as markdown, LaTeX or CSV; names from users change nothing but their own cell."""
+"""Grids as markdown, LaTeX or CSV. Numbers become text here and in html/, not
+before; a name that a user chose changes only the entry that shows it."""
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """A number with the text that shows it; tables are sorted by the number."""
+
+    value: float
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Entry = str | Quantity
+"""One entry of a grid."""
+
+
+@dataclass(frozen=True)
 class Grid:
-    """A table of texts. `bold` holds (row, column) of cells to stress; the first column is text,
-    the others are figures and stand right."""
+    """A table. `bold` holds (row, column) of entries to stress; the first column is left-aligned,
+    the others are right-aligned."""
 
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[Entry]]
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
+
+
+NOTHING = "-"
+"""Shown instead of a number that does not exist."""
+
+
+def quantity(value: float | None, form: str) -> Entry:
+    """A number in a format such as ".1f", or "-"."""
+    return NOTHING if value is None else Quantity(value, f"{value:{form}}")
+
+
+def ranged(values: Sequence[float], show: Callable[[float], str]) -> Entry:
+    """One number, or the smallest and the largest: '9.52 to 10.10'; sorted by the smallest."""
+    if not values:
+        return NOTHING
+    low, high = show(min(values)), show(max(values))
+    return Quantity(min(values), low if low == high else f"{low} to {high}")
+
+
+def percent(value: float) -> str:
+    """A percentage with two digits."""
+    return f"{value:.2f}"
+
+
+def amount(number: float) -> str:
+    """A count of parameters in millions, or in thousands if it is small."""
+    return f"{number / 1e6:.2f}M" if number >= 1e6 else f"{number / 1e3:.1f}k"
 
 
 def markdown(grid: Grid) -> str:
@@ -23,12 +66,17 @@ def markdown(grid: Grid) -> str:
     if not grid.rows:
         return ""
     body = [
-        [f"**{plain_text(c)}**" if (i, j) in grid.bold else plain_text(c) for j, c in enumerate(r)]
-        for i, r in enumerate(grid.rows)
+        [stressed(c, (i, j) in grid.bold) for j, c in enumerate(r)] for i, r in enumerate(grid.rows)
     ]
     sides = ["left"] + ["right"] * (len(grid.header) - 1)
     header = [plain_text(h) for h in grid.header]
     return tabulate(body, header, "pipe", disable_numparse=True, colalign=sides)
+
+
+def stressed(entry: Entry, bold: bool) -> str:
+    """An entry as markdown."""
+    text = plain_text(str(entry))
+    return f"**{text}**" if bold else text
 
 
 def latex(grid: Grid) -> str:
@@ -41,7 +89,7 @@ def latex(grid: Grid) -> str:
     ]
     for i, row in enumerate(grid.rows):
         cells = [
-            f"\\textbf{{{latex_text(c)}}}" if (i, j) in grid.bold else latex_text(c)
+            f"\\textbf{{{latex_text(str(c))}}}" if (i, j) in grid.bold else latex_text(str(c))
             for j, c in enumerate(row)
         ]
         lines.append(" & ".join(cells) + " \\\\")
@@ -49,11 +97,11 @@ def latex(grid: Grid) -> str:
 
 
 def comma_separated(grid: Grid) -> str:
-    """CSV as RFC 4180 has it, with line feeds; no cell can be taken for a formula."""
+    """CSV as in RFC 4180, with line feeds; no entry can be taken for a formula."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     for row in (grid.header, *grid.rows):
-        writer.writerow([csv_text(cell) for cell in row])
+        writer.writerow([csv_text(str(entry)) for entry in row])
     return stream.getvalue()
 
 
@@ -63,7 +111,8 @@ def one_line(text: str) -> str:
 
 
 MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})
-"""What means something to markdown or HTML, as entities; underscores inside words do not."""
+"""Characters with a meaning in markdown or HTML, as entities; underscores inside words have
+none."""
 
 
 def plain_text(text: str) -> str:
@@ -92,7 +141,8 @@ def latex_text(text: str) -> str:
 
 
 def csv_text(text: str) -> str:
-    """Text that no spreadsheet takes for a formula: numbers stay, else a quote goes before."""
+    """Text that no spreadsheet takes for a formula: numbers are unchanged, other text that begins
+    like a formula gets a quote in front."""
     line = one_line(text)
     if not line.startswith(("=", "+", "-", "@")):
         return line

@@ -1,42 +1,21 @@
 """Everything that is written of a suite: the page as markdown and as HTML, tables, figures."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from leaderboard import prose
-from leaderboard.collect import Board, Table, collect, reference
-from leaderboard.compare import (
-    best_cells,
-    compare,
-    comparison_grid,
-    overall,
-    overall_grid,
-    reference_of,
-)
+from leaderboard.collect import Board, collect
 from leaderboard.figures import draw
-from leaderboard.formats import Grid, comma_separated, latex, markdown, plain_text
-from leaderboard.html import Section, html_page
-from leaderboard.papers import LAYOUTS, paper_grids
-from leaderboard.progress import Bar
-from leaderboard.published import published_grid
-from leaderboard.tables import OFF_TARGET, cost_grid, main_grid, off_target_grid, selection_grid
-from zoo.trial import write_whole
+from leaderboard.formats import comma_separated, latex, markdown, plain_text
+from leaderboard.html import html_page
+from leaderboard.tables import cost_grid
+from leaderboard.view import HEADINGS, View
+from zoo.records.storage import write_whole
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 FIGURES, TABLES = "figures", "tables"
-REFERENCE = "magnitude"
-"""The method that others are compared with unless another is named."""
-WORDS = {
-    "off-target": f"Off target by more than {OFF_TARGET:g} points of remaining weights",
-    "comparisons": "Is it more than noise: differences with intervals, over seeds and examples",
-    "over-tasks": "Over all tasks",
-    "selection": "Last step and best evaluation side by side",
-    "published": "Published numbers beside ours",
-    **{layout.name: layout.words for layout in LAYOUTS},
-}
-"""Headings of the tables that stand beside the main one."""
 BESIDE = (
-    f"Seconds and memory stand in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
+    f"Seconds and memory are in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
     f" [{HTML}]({HTML}) is this page to sort, filter and open."
 )
 ALONE = (
@@ -50,119 +29,88 @@ def write(
     out: Path | None = None,
     *,
     figures: bool = True,
-    against: str = REFERENCE,
+    against: str | None = None,
     page_only: bool = False,
 ) -> Path:
-    """Write the pages, the tables, the costs and (unless told not to) the figures of a suite's
-    folder into `out` (default: the same folder). Methods are compared with the method `against`.
-    `page_only` writes the markdown page alone. Returns the markdown page's path. Raises
-    StorageError."""
+    """Write the pages, the tables, the costs and (unless `figures` is False) the figures of a
+    suite's folder into `out` (default: the same folder).
+
+    Methods are compared with the method `against`, or with the first that prunes. `page_only`
+    writes the markdown page alone. Returns the markdown page's path. Raises StorageError.
+    """
     out = out or folder
     board = collect(folder)
+    views = [View(board, table, against) for table in board.tables]
     drawn, trouble = [], ""
-    try:
-        drawn = draw(board, out / FIGURES, Bar("figures")) if figures and not page_only else []
-    except Exception as error:  # the tables stand without them
-        trouble = f"The figures could not be drawn: {type(error).__name__}: {error}"
-    for name, text in files(board, against, drawn, trouble, alone=page_only).items():
-        if name == PAGE or not page_only:
-            write_whole(out / name, text.encode())
+    if figures and not page_only:
+        try:
+            drawn = draw([view.series for view in views], out / FIGURES)
+        except Exception as error:  # the page is written without them
+            trouble = f"The figures could not be drawn: {type(error).__name__}: {error}"
+    found = {PAGE: markdown_page(board, views, drawn, trouble, ALONE if page_only else BESIDE)}
+    if not page_only:
+        found |= other_files(board, views)
+    for name, text in found.items():
+        write_whole(out / name, text.encode())
     return out / PAGE
 
 
-def files(
-    board: Board,
-    against: str,
-    drawn: Iterable[tuple[str, Path]] = (),
-    trouble: str = "",
-    *,
-    alone: bool = False,
-) -> dict[str, str]:
-    """Every text file by name: a pure function of the board and the figures' names. `alone` says
-    that the markdown page will be the only one."""
-    tables = [grids(board, table, against) for table in board.tables]
-    found = {COSTS: costs(board)}
-    for number, named in enumerate(tables, 1):
-        for name, grid in named.items():
+def other_files(board: Board, views: Sequence[View]) -> dict[str, str]:
+    """Every text file but the markdown page, by name."""
+    found = {COSTS: costs(board), HTML: html_page(board, views)}
+    for number, view in enumerate(views, 1):
+        for name, grid in view.all_grids.items():
             stem = f"{TABLES}/{number}-{name}"
             found[f"{stem}.tex"], found[f"{stem}.csv"] = latex(grid), comma_separated(grid)
-    sections = [
-        Section(
-            table,
-            prose.title(table),
-            prose.notes(table),
-            {WORDS[name]: grid for name, grid in named.items() if name in WORDS},
-        )
-        for table, named in zip(board.tables, tables, strict=True)
-    ]
-    found[HTML] = html_page(
-        board,
-        head=prose.head(board),
-        sections=sections,
-        troubles=prose.troubles(board),
-        commands=prose.commands(board),
-        small_print=prose.SMALL_PRINT,
-    )
-    found[PAGE] = render(board, tables, drawn, trouble, ALONE if alone else BESIDE)
     return found
 
 
-def grids(board: Board, table: Table, against: str) -> dict[str, Grid]:
-    """The tables of one key by name; those without rows are left out."""
-    plain, against = reference(board, table) or table, reference_of(table, against)
-    found = {
-        "methods": main_grid(board, table, best_cells(table)),
-        "off-target": off_target_grid(table),
-        "comparisons": comparison_grid(compare(table, plain, against), against),
-        "over-tasks": overall_grid(overall(table, against), against),
-        "selection": selection_grid(table),
-        "published": published_grid(table),
-        **paper_grids(board, table),
-    }
-    return {name: grid for name, grid in found.items() if grid.rows}
-
-
-def render(
+def markdown_page(
     board: Board,
-    tables: Iterable[Mapping[str, Grid]],
-    drawn: Iterable[tuple[str, Path]],
-    trouble: str,
-    more: str,
+    views: Iterable[View],
+    drawn: Iterable[tuple[str, Path]] = (),
+    trouble: str = "",
+    more: str = ALONE,
 ) -> str:
     """The page as markdown; `more` is its last line, which says what else there is."""
+    views = list(views)
     parts = [f"# {plain_text(board.suite)}", *map(plain_text, prose.head(board))]
-    for table, named in zip(board.tables, tables, strict=True):
-        parts.append(f"## {plain_text(prose.title(table))}")
-        parts += [*map(plain_text, prose.notes(table)), *_shown(named)]
+    for view in views:
+        parts.append(f"## {plain_text(view.title)}")
+        parts += [*map(plain_text, view.notes), *_shown(view)]
     parts += [plain_text(trouble)] if trouble else []
     for caption, path in drawn:
         parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
     troubles = [f"- {plain_text(line)}" for line in prose.troubles(board)]
     if troubles:
         parts += ["## Failed, diverged and missing", "\n".join(troubles)]
-    parts += _commands(board)
-    small = [f"- **{term}** {plain_text(words)}" for term, words in prose.SMALL_PRINT]
-    parts += ["## Small print", "\n".join(small)]
-    parts.append(more)
+    parts += _commands(board, views)
+    small = [f"- **{term}** {plain_text(meaning)}" for term, meaning in prose.SMALL_PRINT]
+    parts += ["## Small print", "\n".join(small), more]
     return "\n\n".join(parts) + "\n"
 
 
-def _shown(named: Mapping[str, Grid]) -> list[str]:
-    """The main table, and what stands beside it: runs off their target open, the rest folded."""
-    parts = [markdown(named["methods"])] if "methods" in named else []
-    for name, words in WORDS.items():
-        if name in named and name == "off-target":
-            parts += [f"**{words}**", markdown(named[name])]
-        elif name in named:
-            head = f"<details><summary>{words}</summary>"
-            parts.append(f"{head}\n\n{markdown(named[name])}\n\n</details>")
+def _shown(view: View) -> list[str]:
+    """The main table and those beside it: runs off their target open, the rest folded."""
+    parts = [markdown(view.main.grid)] if view.main.grid.rows else []
+    for name, heading in HEADINGS.items():
+        if name not in view.grids:
+            continue
+        text = markdown(view.grids[name])
+        if name == "off-target":
+            parts += [f"**{heading}**", text]
+        else:
+            parts.append(f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>")
     return parts
 
 
-def _commands(board: Board) -> list[str]:
+def _commands(board: Board, views: Iterable[View]) -> list[str]:
     lines = []
-    for (_, row), command in prose.commands(board).items():
-        lines += [f"# {row.method}, {100 * row.density:g} %", command]
+    for view in views:
+        for row in view.table.rows:
+            command = prose.command(board.suite, view.table, row)
+            if command:
+                lines += [f"# {row.method}, {100 * row.density:g} %", command]
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))
@@ -173,12 +121,12 @@ def _commands(board: Board) -> list[str]:
 
 
 def in_a_fence(line: str) -> str:
-    """A line that cannot end the block of code that it stands in."""
+    """A line that cannot end the block of code that it is in."""
     return "".join(c if c.isprintable() else "?" for c in line).replace("```", "'''")
 
 
 def costs(board: Board) -> str:
-    """What trials cost; apart from the page, because it is another each time."""
+    """What trials cost; apart from the page, because it differs each time."""
     parts = [
         f"# {plain_text(board.suite)}: costs",
         "Means over seeds, evaluation included in seconds.",

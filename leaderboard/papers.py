@@ -1,21 +1,13 @@
-"""The papers' own tables, filled with whatever results there are, and what the papers print."""
+"""The papers' own tables: the results so far beside the printed numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leaderboard.collect import Board, Cell, RowKey, Table, with_distillation
-from leaderboard.formats import Grid
+from leaderboard.collect import Board, RowKey, Table
+from leaderboard.formats import NOTHING, Entry, Grid, amount, quantity, ranged
 from leaderboard.published import Published, published
 from leaderboard.statistics import mean
-from leaderboard.tables import (
-    amounts,
-    at_target,
-    cell_text,
-    label,
-    metrics_of,
-    off_target,
-    values,
-)
+from leaderboard.tables import at_target, label, off_target, summary, values
 
 SMP, SANH = "SMP paper (ACL 2023)", "Movement paper (arXiv v1)"
 PRINTED = ", as printed"
@@ -23,11 +15,12 @@ PRINTED = ", as printed"
 
 @dataclass(frozen=True)
 class Layout:
-    """One printed table: its rows by method, with the densities between `least` and `most`, in
-    which halves of it (`taught`: without and with distillation), and its columns.
+    """A printed table: its methods in order, the densities from `least` to `most`, its halves
+    (`taught`: without and with distillation), and its columns.
 
-    `every_metric` shows all of a task's metrics, else the printed one; `average` adds the mean over
-    tasks; `sizes` new and trainable parameters. It is made where all of `needs` have results.
+    `every_metric` shows all of a task's metrics instead of the printed one; `average` adds the mean
+    over tasks; `sizes` adds new and trainable parameters. The table is made if all of `needs` have
+    results.
     """
 
     source: str
@@ -48,7 +41,7 @@ class Layout:
         return f"{'smp' if self.source == SMP else 'movement'}-table-{self.table}"
 
     @property
-    def words(self) -> str:
+    def heading(self) -> str:
         """'As SMP, Table 1: high sparsity', for pages."""
         paper = "SMP" if self.source == SMP else "Sanh 2020"
         return f"As {paper}, Table {self.table}: {self.about}"
@@ -122,11 +115,11 @@ LAYOUTS = (
 
 
 def paper_grids(board: Board, table: Table) -> dict[str, Grid]:
-    """The papers' tables by name, from a table without distillation and the one with it that stands
-    beside it."""
+    """The papers' tables by name, from a table without distillation and the one with it beside
+    it."""
     if table.key.distill:
         return {}
-    taught = with_distillation(board, table)
+    taught = board.with_distillation(table)
     made = {layout.name: _grid(layout, table, taught) for layout in LAYOUTS}
     return {name: grid for name, grid in made.items() if grid is not None}
 
@@ -140,12 +133,14 @@ def _grid(layout: Layout, plain: Table, taught: Table | None) -> Grid | None:
     columns = [
         (task, metric)
         for task in tasks
-        for metric in _metrics(layout, task, metrics_of(plain, task))
+        for metric in _metrics(layout, task, plain.metrics_of(task))
     ]
     header = ["Method", "Distilled", "Remaining %"] + ["New per task", "Trainable"] * layout.sizes
     header += [f"{task} {metric}" for task, metric in columns] + ["Average"] * layout.average
     printed = _printed(layout, plain.key.model, columns)
-    rows = [_row(layout, plain, RowKey(1.0, "dense"), "", columns)] * ("dense" in layout.methods)
+    rows: list[list[Entry]] = []
+    if "dense" in layout.methods:
+        rows.append(_row(layout, plain, RowKey(1.0, "dense"), "", columns))
     rows += _as_printed(layout, printed, 1.0, False, columns)
     for flag, table in there:
         densities = {row.density for row in table.rows if _shown(layout, row)}
@@ -169,6 +164,7 @@ def _metrics(layout: Layout, task: str, measured: Sequence[str]) -> Sequence[str
 
 
 def _word(flag: bool) -> str:
+    """How published.csv writes whether there is distillation."""
     return "yes" if flag else "no"
 
 
@@ -189,19 +185,20 @@ def _row(
     row: RowKey,
     distilled: str,
     columns: Sequence[tuple[str, str]],
-) -> list[str]:
-    cells = {column: table.cells.get((row, column[0]), Cell()) for column in columns}
-    there = [r for r in table.of_row(row) if r.status == "ok" and not off_target(r)]
-    sizes = [amounts([r.parameters[name] for r in there]) for name in ("new", "trainable")]
-    means = [values(at_target(cell), metric) for (_, metric), cell in cells.items()]
-    average = f"{mean([mean(found) for found in means]):.1f}" if means and all(means) else "-"
+) -> list[Entry]:
+    groups = {column: table.group(row, column[0]) for column in columns}
+    there = [r for r in table.of_row(row) if r.ok and not off_target(r)]
+    new = ranged([r.parameters.new for r in there], amount)
+    trainable = ranged([r.parameters.trainable for r in there], amount)
+    means = [values(at_target(group), metric) for (_, metric), group in groups.items()]
+    average = mean([mean(found) for found in means]) if means and all(means) else None
     return [
         label(row, table.of_row(row)),
         distilled,
         f"{100 * row.density:g}",
-        *(sizes * layout.sizes),
-        *(cell_text(cell, metric) for (_, metric), cell in cells.items()),
-        *([average] * layout.average),
+        *([new, trainable] * layout.sizes),
+        *(summary(group, metric).entry for (_, metric), group in groups.items()),
+        *([quantity(average, ".1f")] * layout.average),
     ]
 
 
@@ -217,6 +214,7 @@ def _printed(layout: Layout, model: str, columns: Sequence[tuple[str, str]]) -> 
 
 
 SIZES = ("new_params_per_task_M", "trainable_params_M")
+"""Names of the sizes in published.csv."""
 
 
 def _as_printed(
@@ -225,27 +223,28 @@ def _as_printed(
     density: float,
     distill: bool,
     columns: Sequence[tuple[str, str]],
-) -> list[list[str]]:
-    """The paper's rows at a density, in its order; none where no column is ours."""
+) -> list[list[Entry]]:
+    """The paper's rows at a density, in its order, where it prints one of our columns."""
     here = [
         p for p in printed if p.density == density and (density == 1 or p.distill == _word(distill))
     ]
-    rows = []
+    rows: list[list[Entry]] = []
     for method in dict.fromkeys(p.method for p in here):
         own = {(p.task, p.metric): p for p in here if p.method == method}
-        scores = [_figure(own.get(column)) for column in columns]
-        if any(score != "-" for score in scores):
-            sizes = [_figure(own.get(("-", name)), "M") for name in SIZES]
-            average = _figure(own.get(("avg", "mean_of_8")))
+        numbers = [_number(own.get(column)) for column in columns]
+        if any(number != NOTHING for number in numbers):
+            sizes = [_number(own.get(("-", name)), "M") for name in SIZES]
+            average = _number(own.get(("avg", "mean_of_8")))
             flag = "" if density == 1 else _word(distill)
             start = [f"{method}{PRINTED}", flag, f"{100 * density:g}"]
             more = [average] * layout.average
-            rows.append([*start, *(sizes * layout.sizes), *scores, *more])
+            rows.append([*start, *(sizes * layout.sizes), *numbers, *more])
     return rows
 
 
-def _figure(printed: Published | None, unit: str = "") -> str:
+def _number(printed: Published | None, unit: str = "") -> str:
+    """A printed mean with its spread; the spread alone where only that is printed."""
     if printed is None or printed.mean is None:
-        return "-" if printed is None or printed.std is None else f"± {printed.std:g}"
+        return NOTHING if printed is None or printed.std is None else f"± {printed.std:g}"
     spread = "" if printed.std is None else f" ± {printed.std:g}"
     return f"{printed.mean:g}{unit}{spread}"

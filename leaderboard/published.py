@@ -1,4 +1,4 @@
-"""Published numbers beside ours: never averaged in, and compared only where they can be."""
+"""Published numbers beside ours: never averaged in, and compared only where that is fair."""
 
 import csv
 import math
@@ -8,15 +8,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from leaderboard.collect import RowKey, Table
-from leaderboard.formats import Grid
+from leaderboard.formats import Entry, Grid
 from leaderboard.statistics import mean, sample_std
-from leaderboard.tables import at_target, entries, label, metrics_of, spread_text, values
-from zoo.trial import Result
+from leaderboard.tables import at_target, label, spread_text, values
+from zoo.records.result import Result
 
 FILE = Path(__file__).with_name("published.csv")
-"""Every cell of the papers' tables and of their authors' run log, conflicts as several rows."""
+"""Every number of the papers' tables and of their authors' run log; conflicts are several rows."""
 SAME_DENSITY = 0.0051
-"""Published run logs give measured remaining weights; half a point stands at a target."""
+"""Published run logs hold measured remaining weights; within half a point they are at the
+target."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Published:
 
 @lru_cache
 def published() -> tuple[Published, ...]:
-    """All rows of the file that hold one number or none."""
+    """All rows of the file, but those with two numbers in one entry."""
     found = []
     with FILE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -69,10 +70,10 @@ def published() -> tuple[Published, ...]:
     return tuple(found)
 
 
-def of_cell(table: Table, row: RowKey, task: str, metric: str) -> list[Published]:
-    """Printed means of a cell, in the order of the file: those of the table's model, or all if
-    there is none; dense ones stand in every table."""
-    dense = row.method == "dense"
+def printed_of(table: Table, row: RowKey, task: str, metric: str) -> list[Published]:
+    """Printed means of a row's metric, in the order of the file: for the table's model, or for all
+    models if there are none for it. Dense ones are in every table."""
+    dense = table.facts_of(row).teaches
     found = [
         p
         for p in published()
@@ -85,14 +86,12 @@ def of_cell(table: Table, row: RowKey, task: str, metric: str) -> list[Published
 
 
 def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
-    """Why a cell cannot be compared with a printed number; "" if it can."""
+    """Why results cannot be compared with a printed number; "" if they can."""
     key = table.key
     if key.model != printed.model:
         return f"other model ({printed.model})"
-    if key.max_steps:
-        return "shortened"
-    if key.precision:
-        return f"trained in {key.precision}"
+    if key.conditions.words:
+        return ", ".join(key.conditions.words)
     if key.recipe != "released":
         return f"recipe {key.recipe}"
     task = results[0].trial.task
@@ -102,8 +101,8 @@ def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
 
 
 def verdict(ours: Sequence[float], printed: Published) -> str:
-    """'within noise', 'above' or 'below': two standard errors of the difference; where the source
-    prints no spread, ours stands for it."""
+    """'within noise', 'above' or 'below', by two standard errors of the difference; if the source
+    prints no spread, ours is used for it."""
     spread = sample_std(ours)
     if spread is None or printed.mean is None:
         return "one seed"
@@ -116,13 +115,13 @@ def verdict(ours: Sequence[float], printed: Published) -> str:
 
 
 def published_grid(table: Table) -> Grid:
-    """Our cells that have a printed counterpart, with every source that prints one."""
-    rows: list[list[str]] = []
-    for row, task, cell in entries(table):
-        there = at_target(cell)
-        for metric in metrics_of(table, task):
+    """Our metrics that have a printed counterpart, with every source that prints one."""
+    rows: list[list[Entry]] = []
+    for row, task, group in table.entries():
+        there = at_target(group)
+        for metric in table.metrics_of(task):
             ours = values(there, metric)
-            for printed in of_cell(table, row, task, metric) if ours else ():
+            for printed in printed_of(table, row, task, metric) if ours else ():
                 reason = why_not(table, there, printed)
                 std = "" if printed.std is None else f" ± {printed.std:g}"
                 where = f"{printed.source}, {printed.table}".rstrip(", ")

@@ -27,10 +27,6 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 def mean(values: Sequence[float]) -> float:
     """The arithmetic mean; exact to the last bit whatever the order. Raises ValueError if empty."""
@@ -154,7 +150,7 @@ def paired_examples(ours: np.ndarray, others: np.ndarray) -> Paired:
 
     One seed: McNemar's exact test over the examples on which the two disagree. Several: each
     example's difference is averaged over seeds and the mean tested against its standard error over
-    examples, to which the bootstrap over examples tends. Says nothing of other seeds.
+    examples, to which the bootstrap over examples tends. Says nothing about other seeds.
     """
     each = ours.astype(np.float64).mean(0) - others.astype(np.float64).mean(0)
     value = float(each.mean())
@@ -171,8 +167,9 @@ def paired_examples(ours: np.ndarray, others: np.ndarray) -> Paired:
 
 @dataclass(frozen=True)
 class Across:
-    """Of scores over several tasks: mean, interquartile mean, and the probability that one beats
-    the reference on a task, each with the interval of the stratified bootstrap."""
+    """Aggregates of a method's metrics over several tasks: mean, interquartile mean, and the
+    probability of beating the reference on a task, each with the interval of the stratified
+    bootstrap."""
 
     mean: Estimate
     interquartile: Estimate

@@ -1,259 +1,253 @@
-"""Tables: rows of methods by remaining weights, cells of mean and spread over seeds."""
+"""The tables of methods by remaining weights: summaries over seeds, and the grids that show
+them."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 
-from leaderboard.collect import Board, Cell, RowKey, Table, reference
-from leaderboard.formats import Grid
+from leaderboard.collect import Board, RowKey, SeedGroup, Table
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, percent, quantity, ranged
 from leaderboard.statistics import mean, sample_std
-from zoo.trial import Result
-
-ORDER = (
-    *("dense", "scratch", "head_only", "random", "magnitude", "magnitude_global", "l0"),
-    *("movement", "movement_global", "soft_movement"),
-    *("cap_lite", "smp_l", "smp_l_new_head", "smp_l_no_penalty", "smp_s", "smp_s_shuffled"),
-    *("smp_g", "smp_t"),
-)
-"""Known methods in the papers' order; others follow by name."""
-
-
-def in_order(rows: Sequence[RowKey]) -> list[RowKey]:
-    """Most remaining weights first, then known methods, then others by name."""
-
-    def place(row: RowKey) -> tuple[float, int, str, str]:
-        known = ORDER.index(row.method) if row.method in ORDER else len(ORDER)
-        return -row.density, known, row.method, row.variant
-
-    return sorted(rows, key=place)
-
+from zoo.records.result import Result
 
 OFF_TARGET = 0.5
-"""Points of remaining weights that a run may miss its target by and still stand under it."""
+"""Points of remaining weights by which a run may miss its target."""
 NOT_ABOVE_MAJORITY = "▽"
+"""Marks a mean that is not above the majority class."""
 ROUNDING = 1e-6
-"""Points within which a mean is the majority class's score."""
+"""Points within which a mean counts as equal to the majority class."""
 
 
 def off_target(result: Result) -> bool:
-    """Whether a run kept so much more or less than its target that it stands apart."""
-    return abs(100 * (result.remaining["density"] - result.trial.density)) > OFF_TARGET
+    """Whether a run missed its target by more than OFF_TARGET points."""
+    return abs(100 * (result.remaining.density - result.trial.density)) > OFF_TARGET
 
 
-def at_target(cell: Cell) -> list[Result]:
-    """Results that trained to the end and kept what they were to keep."""
-    return [result for result in cell.ok if not off_target(result)]
+def at_target(group: SeedGroup) -> list[Result]:
+    """Results that trained to the end and reached their target."""
+    return [result for result in group.ok if not off_target(result)]
 
 
 def values(results: Iterable[Result], metric: str) -> list[float]:
-    """The metric of every result that has it."""
+    """The metric of every result that has a value of it."""
     found = [result.metrics.get(metric) for result in results]
     return [value for value in found if value is not None]
 
 
-def cell_text(cell: Cell, metric: str) -> str:
-    """'83.2 ± 0.4 (3/3)'; with fewer seeds what became of the others; '-' if nothing was run."""
-    there = at_target(cell)
-    shown = values(there, metric)
-    lost = [
-        f"{n} {word}"
-        for n, word in (
-            (len(cell.results) - len(cell.ok), "diverged"),
-            (len(cell.failures), "failed"),
-            (len(cell.ok) - len(there), "off target"),
-            (len(there) - len(shown), "undefined"),
-        )
-        if n
-    ]
-    if not shown:
-        return ", ".join(lost) if lost else "-"
-    counts = ", ".join([f"{len(shown)}/{len(cell.seeds)}", *lost])
+@dataclass(frozen=True)
+class Summary:
+    """One metric of a group over seeds.
+
+    `values`: of the seeds that trained and reached their target; `planned`: how many seeds there
+    should be; `diverged`, `failed`, `off_target`, `undefined` count the others; `majority`: the
+    metric of the most frequent class, None if there are no classes; `strict`: the mean with every
+    diverged or failed seed counted as the majority class, None if there is no such seed.
+    """
+
+    values: Sequence[float]
+    planned: int
+    diverged: int
+    failed: int
+    off_target: int
+    undefined: int
+    majority: float | None
+    strict: float | None
+
+    @property
+    def entry(self) -> Entry:
+        """'83.2 ± 0.4 (3/3)'; with fewer seeds, what happened to the others; '-' if no seed ran."""
+        counts = {
+            "diverged": self.diverged,
+            "failed": self.failed,
+            "off target": self.off_target,
+            "undefined": self.undefined,
+        }
+        lost = [f"{number} {word}" for word, number in counts.items() if number]
+        if not self.values:
+            return ", ".join(lost) if lost else NOTHING
+        centre = mean(self.values)
+        shown = ", ".join([f"{len(self.values)}/{self.planned}", *lost])
+        shown += "" if self.strict is None else f", strict {self.strict:.1f}"
+        low = self.majority is not None and centre <= self.majority + ROUNDING
+        mark = f" {NOT_ABOVE_MAJORITY}" * low
+        return Quantity(centre, f"{spread_text(self.values)} ({shown}){mark}")
+
+
+def summary(group: SeedGroup, metric: str) -> Summary:
+    """Summarise one metric of a group."""
+    there = at_target(group)
+    shown, diverged = values(there, metric), len(group.results) - len(group.ok)
     chance = [v for r in there if (v := r.majority.get(metric)) is not None]
-    flag = chance and mean(shown) <= mean(chance) + ROUNDING
-    strict = strict_score(cell, metric)
-    counts += "" if strict is None else f", strict {strict:.1f}"
-    return f"{spread_text(shown)} ({counts})" + f" {NOT_ABOVE_MAJORITY}" * bool(flag)
-
-
-def strict_score(cell: Cell, metric: str) -> float | None:
-    """The mean with every seed that failed or diverged counted as the majority class's score, 0
-    where there are no classes; None if none did, or none did not."""
-    shown = values(at_target(cell), metric)
-    lost = len(cell.results) - len(cell.ok) + len(cell.failures)
-    if not lost or not shown:
-        return None
-    chance = [v for r in cell.results if (v := r.majority.get(metric)) is not None]
-    return mean(shown + [mean(chance) if chance else 0.0] * lost)
+    lost = diverged + len(group.failures)
+    strict = None
+    if lost and shown:
+        known = [v for r in group.results if (v := r.majority.get(metric)) is not None]
+        strict = mean(shown + [mean(known) if known else 0.0] * lost)
+    return Summary(
+        values=shown,
+        planned=len(group.seeds),
+        diverged=diverged,
+        failed=len(group.failures),
+        off_target=len(group.ok) - len(there),
+        undefined=len(there) - len(shown),
+        majority=mean(chance) if chance else None,
+        strict=strict,
+    )
 
 
 def spread_text(numbers: Sequence[float]) -> str:
-    """'83.2 ± 0.4', or the one number there is."""
+    """'83.2 ± 0.4', or the only number."""
     spread = sample_std(numbers)
     return f"{mean(numbers):.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
-def remaining_text(results: Sequence[Result]) -> str:
-    """Measured remaining weights in percent: one figure, or least to most over tasks and seeds."""
-    densities = [100 * result.remaining["density"] for result in results]
-    if not densities:
-        return "-"
-    low, high = f"{min(densities):.2f}", f"{max(densities):.2f}"
-    return low if low == high else f"{low} to {high}"
+def remaining(results: Sequence[Result]) -> Entry:
+    """Measured remaining weights in percent: one number, or a range over tasks and seeds."""
+    return ranged([100 * result.remaining.density for result in results], percent)
 
 
-def amount(number: float) -> str:
-    """A count of parameters in millions, or thousands if it is small."""
-    return f"{number / 1e6:.2f}M" if number >= 1e6 else f"{number / 1e3:.1f}k"
-
-
-def amounts(numbers: Sequence[float]) -> str:
-    """One count, or least to most."""
-    if not numbers:
-        return "-"
-    low, high = amount(min(numbers)), amount(max(numbers))
-    return low if low == high else f"{low} to {high}"
-
-
-def metrics_of(table: Table, task: str) -> list[str]:
-    """The metrics of a task that any result of it has, in the task's order."""
-    return table.metrics.get(task, [])
-
-
-def against_dense(cell: Cell, dense: Cell | None, metric: str) -> str:
-    """The mean's difference from dense, in points."""
-    if dense is None:
-        return "-"
-    own, other = values(at_target(cell), metric), values(at_target(dense), metric)
-    return f"{mean(own) - mean(other):+.1f}" if own and other else "-"
+def difference(group: SeedGroup, dense: SeedGroup, metric: str) -> float | None:
+    """The difference of the mean from dense, in points."""
+    own, other = values(at_target(group), metric), values(at_target(dense), metric)
+    return mean(own) - mean(other) if own and other else None
 
 
 def label(row: RowKey, results: Sequence[Result]) -> str:
     """The method's name for people."""
-    name = results[0].label if results else row.method
+    name = (results[0].facts.label if results else "") or row.method
     return f"{name} ({row.variant})" if row.variant else name
 
 
-def main_grid(board: Board, table: Table, best: Collection[tuple[RowKey, str, str]]) -> Grid:
+@dataclass(frozen=True)
+class MainTable:
+    """The table of methods. `keys` has the row of each line of the grid: None for the majority
+    class; the teacher's row comes from the table without distillation."""
+
+    grid: Grid
+    keys: Sequence[RowKey | None]
+
+
+def main_table(board: Board, table: Table, best: Collection[tuple[RowKey, str, str]]) -> MainTable:
     """The table of methods; `best` are the (row, task, metric) to stress."""
-    plain = reference(board, table)
-    source = plain or table
-    tasks = table.tasks
-    columns = [(task, metric) for task in tasks for metric in metrics_of(table, task)]
+    plain = board.without_distillation(table)
+    source, tasks = plain or table, table.tasks
+    columns = [(task, metric) for task in tasks for metric in table.metrics_of(task)]
     header = ["Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable"]
     first = len(header)
     header += [f"{task} {metric}" for task, metric in columns]
     header += [f"Δ dense ({', '.join(tasks)})"]
-    body = [_majority_row(source, tasks, columns)]
-    rows = in_order(table.rows)
-    if plain is not None:
-        teachers = [row for row in in_order(plain.rows) if row.method == "dense"]
-        body += [_row(plain, source, row, tasks, columns) for row in teachers]
-    above = len(body)
-    body += [_row(table, source, row, tasks, columns) for row in rows]
+    lines: list[tuple[RowKey | None, list[Entry]]] = [(None, _majority(source, columns))]
+    if plain is not None and plain.teacher in plain.rows:
+        lines.append((None, _row(plain, source, plain.teacher, tasks, columns)))
+    lines += [(row, _row(table, source, row, tasks, columns)) for row in table.rows]
     bold = {
-        (above + i, first + j)
-        for i, row in enumerate(rows)
+        (i, first + j)
+        for i, (row, _) in enumerate(lines)
         for j, column in enumerate(columns)
-        if (row, *column) in best
+        if row is not None and (row, *column) in best
     }
-    return Grid(header, body, frozenset(bold))
+    grid = Grid(header, [entries for _, entries in lines], frozenset(bold))
+    return MainTable(grid, [row for row, _ in lines])
+
+
+Columns = Sequence[tuple[str, str]]
+"""(task, metric) of each column."""
 
 
 def _row(
-    table: Table,
-    source: Table,
-    row: RowKey,
-    tasks: Sequence[str],
-    columns: Sequence[tuple[str, str]],
-) -> list[str]:
+    table: Table, source: Table, row: RowKey, tasks: Sequence[str], columns: Columns
+) -> list[Entry]:
     ran = table.of_row(row)
-    there = [result for result in ran if result.status == "ok" and not off_target(result)]
-    cells = {task: table.cells.get((row, task), Cell()) for task in tasks}
-    dense = {task: source.cells.get((RowKey(1.0, "dense"), task)) for task in tasks}
-    differences = [
-        against_dense(cells[t], dense[t], metrics_of(table, t)[0]) if metrics_of(table, t) else "-"
-        for t in tasks
-    ]
+    there = [result for result in ran if result.ok and not off_target(result)]
+    teacher = source.teacher
+    differences: list[float | None] = []
+    for task in tasks:
+        first = next(iter(table.metrics_of(task)), "")
+        dense = source.group(teacher, task) if teacher else SeedGroup()
+        differences.append(difference(table.group(row, task), dense, first))
     return [
         label(row, ran),
-        f"{100 * row.density:g}",
-        remaining_text(there),
-        amounts([result.parameters["new"] for result in there]),
-        amounts([result.parameters["trainable"] for result in there]),
-        *(cell_text(cells[task], metric) for task, metric in columns),
-        "" if row.method == "dense" else " / ".join(differences),
+        Quantity(100 * row.density, f"{100 * row.density:g}"),
+        remaining(there),
+        ranged([result.parameters.new for result in there], amount),
+        ranged([result.parameters.trainable for result in there], amount),
+        *(summary(table.group(row, task), metric).entry for task, metric in columns),
+        "" if row == teacher else _joined(differences),
     ]
 
 
-def _majority_row(
-    table: Table, tasks: Sequence[str], columns: Sequence[tuple[str, str]]
-) -> list[str]:
-    """What the most frequent class scores, where there are classes."""
+def _joined(differences: Sequence[float | None]) -> Entry:
+    """Differences of several tasks in one entry, sorted by the first."""
+    text = " / ".join(str(quantity(value, "+.1f")) for value in differences)
+    first = next((value for value in differences if value is not None), None)
+    return text if first is None else Quantity(first, text)
+
+
+def _majority(table: Table, columns: Columns) -> list[Entry]:
+    """The metrics of the most frequent class, where there are classes."""
     found: dict[tuple[str, str], float] = {}
     for result in table.results:
         for metric, value in result.majority.items():
             if value is not None:
                 found[(result.trial.task, metric)] = value
-    scores = [f"{found[c]:.1f}" if c in found else "-" for c in columns]
-    return ["majority class", "", "", "", "", *scores, ""]
+    return ["majority class", "", "", "", "", *(quantity(found.get(c), ".1f") for c in columns), ""]
 
 
 def off_target_grid(table: Table) -> Grid:
-    """Runs that missed their target, one by one, at what they measured."""
-    body = []
-    for row, task, cell in entries(table):
-        for result in filter(off_target, cell.ok):
-            scores = [
+    """Each run that missed its target, at its measured remaining weights."""
+    rows: list[list[Entry]] = []
+    for row, task, group in table.entries():
+        for result in filter(off_target, group.ok):
+            shown = [
                 f"{metric} {value:.1f}"
-                for metric in metrics_of(table, task)
+                for metric in table.metrics_of(task)
                 if (value := result.metrics.get(metric)) is not None
             ]
             target, seed = f"{100 * row.density:g}", str(result.trial.seed)
-            measured = remaining_text([result])
-            body.append([label(row, [result]), target, task, seed, measured, ", ".join(scores)])
-    header = ["Method", "Target %", "Task", "Seed", "Remaining weights % (measured)", "Scores"]
-    return Grid(header, body)
+            measured = remaining([result])
+            rows.append([label(row, [result]), target, task, seed, measured, ", ".join(shown)])
+    header = ["Method", "Target %", "Task", "Seed", "Remaining weights % (measured)", "Metrics"]
+    return Grid(header, rows)
 
 
 def selection_grid(table: Table) -> Grid:
-    """The last step beside the evaluation whose first metric is best at the final density."""
-    body = []
-    for row, task, cell in entries(table):
-        for metric in metrics_of(table, task):
-            judged = [
+    """The last step beside the evaluation with the best first metric at the final density."""
+    rows: list[list[Entry]] = []
+    for row, task, group in table.entries():
+        for metric in table.metrics_of(task):
+            both = [
                 r
-                for r in at_target(cell)
-                if r.best.get(metric) is not None and r.metrics.get(metric) is not None
+                for r in at_target(group)
+                if r.best.metrics.get(metric) is not None and r.metrics.get(metric) is not None
             ]
-            if judged:
-                best = [r.best[metric] for r in judged]
-                counts = sorted({r.best["candidates"] for r in judged})
-                number = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-                last = spread_text(values(judged, metric))
-                target, name = f"{100 * row.density:g}", label(row, judged)
-                body.append([name, target, f"{task} {metric}", last, spread_text(best), number])
+            if both:
+                best = [v for r in both if (v := r.best.metrics[metric]) is not None]
+                counts = [r.best.candidates for r in both]
+                last = spread_text(values(both, metric))
+                target, name = f"{100 * row.density:g}", label(row, both)
+                chosen = ranged(counts, lambda n: f"{n:.0f}")
+                rows.append([name, target, f"{task} {metric}", last, spread_text(best), chosen])
     best_of = "At the best first metric"
-    return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], body)
-
-
-def entries(table: Table) -> Iterator[tuple[RowKey, str, Cell]]:
-    """Row, task and cell, in the order of the tables."""
-    for row in in_order(table.rows):
-        for task in table.tasks:
-            if (row, task) in table.cells:
-                yield row, task, table.cells[row, task]
+    return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], rows)
 
 
 def cost_grid(table: Table) -> Grid:
-    """Seconds and memory per trial, means over seeds; not reproducible, hence apart."""
-    body = []
-    for row, task, cell in entries(table):
-        if cell.ok:
-            seconds = [r.cost["seconds"] for r in cell.ok]
-            train = [r.cost["seconds"] - r.cost["evaluation_seconds"] for r in cell.ok]
-            steps = [1000 * t / r.steps["taken"] for t, r in zip(train, cell.ok, strict=True)]
-            peak = max(r.cost["peak_bytes"] for r in cell.ok) / 2**20
-            devices = sorted({r.environment["device"] for r in cell.ok})
-            numbers = [f"{mean(seconds):.1f}", f"{mean(steps):.1f}", f"{peak:.0f}"]
-            name, target = label(row, cell.ok), f"{100 * row.density:g}"
-            body.append([name, target, task, *numbers, ", ".join(devices)])
+    """Seconds and memory per trial, means over seeds; two runs differ, so the table is apart."""
+    rows: list[list[Entry]] = []
+    for row, task, group in table.entries():
+        if group.ok:
+            seconds = [r.cost.seconds for r in group.ok]
+            steps = [
+                1000 * (r.cost.seconds - r.cost.evaluation_seconds) / r.steps.taken
+                for r in group.ok
+            ]
+            peak = max(r.cost.peak_bytes for r in group.ok) / 2**20
+            devices = sorted({r.environment.device for r in group.ok})
+            numbers = [
+                quantity(mean(seconds), ".1f"),
+                quantity(mean(steps), ".1f"),
+                quantity(peak, ".0f"),
+            ]
+            name, target = label(row, group.ok), f"{100 * row.density:g}"
+            rows.append([name, target, task, *numbers, ", ".join(devices)])
     header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
-    return Grid(header, body)
+    return Grid(header, rows)

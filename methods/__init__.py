@@ -1,5 +1,8 @@
-"""The zoo: each method is a factory that composes parts. Importing this package registers all."""
+"""The methods, each a factory that composes parts with its recipe beside it, and the suites.
 
-from methods import cap_lite, controls, magnitude, movement, smp
+Every file here is loaded: a new method is one new file.
+"""
 
-__all__ = ["cap_lite", "controls", "magnitude", "movement", "smp"]
+from zoo.plugins import load_modules
+
+load_modules(__name__, __path__)

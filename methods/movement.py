@@ -1,28 +1,36 @@
-"""Movement pruning, hard and soft, and L0 regularisation (Sanh, Wolf and Rush 2020)."""
+"""Movement pruning, hard and soft (Sanh, Wolf and Rush 2020)."""
 
 from dataclasses import replace
 from typing import Any
 
-from methods.magnitude import magnitude
-from zoo.gates import hard_concrete, straight_through
-from zoo.losses import (
+from methods.magnitude import magnitude, sanh_recipe, sanh_run, sanh_source
+from methods.published import rates
+from zoo import (
+    Method,
     Penalty,
-    expected_l0,
-    expected_l0_gradient,
+    Ramp,
+    Request,
+    Values,
+    above_threshold,
+    learned,
     mean_sigmoid,
     mean_sigmoid_gradient,
+    register_method,
+    straight_through,
+    topk_global,
 )
-from zoo.masks import above_threshold, open_gates, topk_global
-from zoo.method import Method
-from zoo.registry import register_method
-from zoo.schedules import Ramp, constant
-from zoo.scores import learned, learned_log_odds
 
 TAU = 0.1
 """Final threshold of sigmoid(S) in soft movement (the authors' run log)."""
 
 
-@register_method("movement")
+def movement_recipe(request: Request) -> tuple[Values, Values]:
+    """The Movement log; other tasks as MNLI."""
+    source = sanh_source(request)
+    return sanh_recipe(request, source, rates(source, sanh_run(request).lr_weights, 1e-2))
+
+
+@register_method("movement", recipe=movement_recipe, family="movement", order=40)
 def movement(density: float, *, start: float, stop: float, power: int = 3) -> Method:
     """Movement pruning: the highest learned scores of each matrix stay (Sanh 2020, MvP).
 
@@ -33,7 +41,9 @@ def movement(density: float, *, start: float, stop: float, power: int = 3) -> Me
     return replace(base, score=learned, gate=straight_through)
 
 
-@register_method("movement_global", label="movement, global", recipe="movement")
+@register_method(
+    "movement_global", recipe="movement", label="movement, global", family="movement", order=41
+)
 def movement_global(density: float, **hyper: Any) -> Method:
     """Movement pruning with one ranking of scores over all matrices (Sanh 2020's run log).
 
@@ -43,15 +53,17 @@ def movement_global(density: float, **hyper: Any) -> Method:
     return replace(movement(density, **hyper), mask=topk_global, budget=None)
 
 
-@register_method("soft_movement", drives="penalty")
+@register_method(
+    "soft_movement", recipe=movement_recipe, family="movement", order=42, drives="penalty"
+)
 def soft_movement(
     density: float, *, start: float, stop: float, penalty: float, power: int = 3
 ) -> Method:
     """Soft movement: scores above a rising threshold stay, a penalty pushes them down (SMvP).
 
     Reproduces the SMvP rows of Sanh 2020, Tables 2 and 3, which are interpolations between two runs
-    of one seed. tau rises from 0 to 0.1 and lambda from 0
-    to `penalty` on the same ramp; the density follows from `penalty` and is measured.
+    of one seed. tau rises from 0 to 0.1 and lambda from 0 to `penalty` on the same ramp; the
+    density follows from `penalty` and is measured.
     """
     tau = Ramp(0.0, TAU, start, stop, power)
     weight = Ramp(0.0, penalty, start, stop, power)
@@ -61,24 +73,4 @@ def soft_movement(
         level=tau,
         budget=None,
         penalty=Penalty(mean_sigmoid, mean_sigmoid_gradient, weight),
-    )
-
-
-@register_method("l0", drives="penalty")
-def l0(density: float, *, penalty: float) -> Method:
-    """L0 regularisation with hard-concrete gates (Louizos 2018, as in Sanh 2020, section 4).
-
-    Reproduces the L0 rows of Sanh 2020, Tables 2 and 3, which are interpolations between two runs
-    of one seed. Evaluation multiplies W by fractional
-    gates; remaining weights are the gates that are not zero. The density follows from the constant
-    lambda `penalty` and is measured.
-    """
-    return replace(
-        movement(density, start=0.0, stop=1.0),
-        score=learned_log_odds,
-        mask=open_gates,
-        level=constant(1.0),
-        gate=hard_concrete,
-        budget=None,
-        penalty=Penalty(expected_l0, expected_l0_gradient, constant(penalty)),
     )

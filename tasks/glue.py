@@ -1,6 +1,6 @@
 """The eight GLUE tasks of the papers: `nyu-mll/glue` from the hub, or `<data-dir>/glue/<task>`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,69 +8,28 @@ import numpy as np
 
 from tasks.metrics import compute
 from tasks.reading import locate
-from zoo.errors import ConfigError
-from zoo.registry import register_task
-from zoo.task import CLASSES, REGRESSION, Encoded, Output, Scores, Task
+from tasks.text import encode_text
+from zoo import CLASSES, REGRESSION, Encoded, Evaluation, Output, Task, register_task
 
 VALIDATION = ("validation",)
 
 
-def encode_text(
-    texts: Sequence[str],
-    labels: str,
-    check: range | None,
-    columns: Mapping[str, Sequence[Any]],
-    tokenizer: Any,
-    max_length: int,
-    training: bool,
-) -> Encoded:
-    """Tokenise one text or a pair, cut to `max_length` tokens; labels must lie in `check`."""
-    values = columns[labels]
-    for row, value in enumerate(values):
-        if value is None or (check is not None and value not in check):
-            expected = f"{check.start} to {check.stop - 1}" if check else "a number"
-            raise ConfigError(f"column {labels!r}, row {row}: got {value!r}; expected {expected}")
-    given = [texts_of(columns, text) for text in texts]
-    encoded = tokenizer(*given, truncation=True, max_length=max_length, return_attention_mask=False)
-    return pack(encoded, np.asarray(values, dtype=np.int64 if check else np.float32))
-
-
-def texts_of(columns: Mapping[str, Sequence[Any]], name: str) -> list[str]:
-    """A column of texts; raises ConfigError for the first row that is none."""
-    for row, text in enumerate(columns[name]):
-        if not isinstance(text, str):
-            raise ConfigError(f"column {name!r}, row {row}: got {text!r:.80}; expected a text")
-    return list(columns[name])
-
-
-def pack(encoded: Mapping[str, Any], labels: np.ndarray, **more: Any) -> Encoded:
-    """A tokeniser's lists as flat arrays."""
-    ids = encoded["input_ids"]
-    types = encoded.get("token_type_ids") or [[0] * len(one) for one in ids]
-    lengths = np.fromiter((len(one) for one in ids), np.int64, len(ids))
-    bounds = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = np.fromiter((t for one in ids for t in one), np.int32, bounds[-1])
-    flat_types = np.fromiter((t for one in types for t in one), np.uint8, bounds[-1])
-    return Encoded(tokens, flat_types, bounds, labels, **more)
-
-
-def score_classes(
+def evaluate_classes(
     names: Mapping[str, Mapping[str, str]], split: str, logits: Any, encoded: Encoded
-) -> Scores:
+) -> Evaluation:
     """Metrics of the largest logit; `names` maps split -> shown name -> metric."""
-    predictions = np.asarray(logits).argmax(-1)
-    references = np.asarray(encoded.labels)
-    shown = {n: compute(metric, predictions, references) for n, metric in names[split].items()}
-    return Scores(shown, predictions == references)
+    predictions, labels = np.asarray(logits).argmax(-1), np.asarray(encoded.labels)
+    shown = {n: compute(metric, predictions, labels) for n, metric in names[split].items()}
+    return Evaluation(shown, predictions == labels)
 
 
-def score_regression(
+def evaluate_regression(
     names: Mapping[str, Mapping[str, str]], split: str, logits: Any, encoded: Encoded
-) -> Scores:
-    """Metrics of the one output against the target; no single answer is right or wrong."""
-    predictions, references = np.asarray(logits)[:, 0], np.asarray(encoded.labels)
-    shown = {n: compute(metric, predictions, references) for n, metric in names[split].items()}
-    return Scores(shown, None)
+) -> Evaluation:
+    """Metrics of the one output against the target; single answers are not right or wrong."""
+    predictions, labels = np.asarray(logits)[:, 0], np.asarray(encoded.labels)
+    shown = {n: compute(metric, predictions, labels) for n, metric in names[split].items()}
+    return Evaluation(shown, None)
 
 
 def _glue(
@@ -84,7 +43,7 @@ def _glue(
 ) -> Task:
     splits = ("train", *metrics)
     check = range(len(labels)) if labels else None
-    score = score_classes if labels else score_regression
+    evaluate = evaluate_classes if labels else evaluate_regression
     return Task(
         name=name,
         output=output,
@@ -96,7 +55,7 @@ def _glue(
         official=dict(zip(splits, sizes, strict=True)),
         locate=partial(locate, "nyu-mll/glue", name, f"glue/{name}", (*texts, "label"), splits),
         encode=partial(encode_text, texts, "label", check),
-        score=partial(score, metrics),
+        evaluate=partial(evaluate, metrics),
     )
 
 

@@ -1,6 +1,6 @@
-"""The metrics, once as plain functions and as `evaluate` modules around them that need no hub.
+"""The metrics as plain functions, and as `evaluate` modules around them that need no hub.
 
-Functions take predictions and references and give fractions; None where a metric is undefined.
+Functions take predictions and labels and return fractions, None where a metric is undefined.
 """
 
 import re
@@ -15,36 +15,36 @@ import numpy as np
 Metric = Callable[[np.ndarray, np.ndarray], float | None]
 
 
-def accuracy(predictions: np.ndarray, references: np.ndarray) -> float | None:
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float | None:
     """The fraction of equal entries."""
-    return float(np.mean(predictions == references)) if len(references) else None
+    return float(np.mean(predictions == labels)) if len(labels) else None
 
 
-def f1(predictions: np.ndarray, references: np.ndarray) -> float | None:
-    """Binary F1 of class 1: 2 TP / (2 TP + FP + FN); undefined where nothing is class 1."""
-    hits = int(np.sum((predictions == 1) & (references == 1)))
-    total = int(np.sum(predictions == 1) + np.sum(references == 1))
+def f1(predictions: np.ndarray, labels: np.ndarray) -> float | None:
+    """F1 of class 1, 2 TP / (2 TP + FP + FN); undefined if nothing is or is predicted class 1."""
+    hits = int(np.sum((predictions == 1) & (labels == 1)))
+    total = int(np.sum(predictions == 1) + np.sum(labels == 1))
     return 2 * hits / total if total else None
 
 
-def matthews(predictions: np.ndarray, references: np.ndarray) -> float | None:
-    """Matthews correlation of two classes; 0 if one side is constant, as scikit-learn has it."""
-    p, r = (predictions == 1).astype(float), (references == 1).astype(float)
+def matthews(predictions: np.ndarray, labels: np.ndarray) -> float | None:
+    """Matthews correlation of two classes; 0 if either side is constant, as in scikit-learn."""
+    p, r = (predictions == 1).astype(float), (labels == 1).astype(float)
     spread = float(np.std(p) * np.std(r))
     return float(np.mean((p - p.mean()) * (r - r.mean()))) / spread if spread else 0.0
 
 
-def pearson(predictions: np.ndarray, references: np.ndarray) -> float | None:
-    """Pearson's correlation; undefined if one side is constant or not finite."""
-    p, r = np.asarray(predictions, dtype=float), np.asarray(references, dtype=float)
+def pearson(predictions: np.ndarray, labels: np.ndarray) -> float | None:
+    """Pearson's correlation; undefined if either side is constant or not finite."""
+    p, r = np.asarray(predictions, dtype=float), np.asarray(labels, dtype=float)
     p, r = p - p.mean(), r - r.mean()
     scale = float(np.sqrt((p @ p) * (r @ r)))
     return float(p @ r) / scale if scale > 0 and np.isfinite(scale) else None
 
 
-def spearman(predictions: np.ndarray, references: np.ndarray) -> float | None:
-    """Pearson's correlation of the ranks, ties at their mean rank."""
-    return pearson(_ranks(predictions), _ranks(references))
+def spearman(predictions: np.ndarray, labels: np.ndarray) -> float | None:
+    """Pearson's correlation of the ranks; ties have their mean rank."""
+    return pearson(_ranks(predictions), _ranks(labels))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -60,12 +60,12 @@ def normalise_answer(text: str) -> str:
 
 
 def answer_exact(prediction: str, answers: Sequence[str]) -> float:
-    """1 if the prediction equals an answer after normalising, else 0."""
+    """1 if the prediction equals one of the answers after normalising, else 0."""
     return max(float(normalise_answer(prediction) == normalise_answer(a)) for a in answers)
 
 
 def answer_f1(prediction: str, answers: Sequence[str]) -> float:
-    """The best F1 of word overlap with an answer, after normalising."""
+    """The largest F1 of word overlap with one of the answers, after normalising."""
     return max(
         _overlap(normalise_answer(prediction).split(), normalise_answer(a).split()) for a in answers
     )
@@ -86,8 +86,8 @@ def span_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     return _mean(answer_f1, predictions, references)
 
 
-def _mean(judge: Callable[..., float], predictions: Any, references: Any) -> float | None:
-    values = [judge(p, r) for p, r in zip(predictions, references, strict=True)]
+def _mean(measure: Callable[..., float], predictions: Any, references: Any) -> float | None:
+    values = [measure(p, r) for p, r in zip(predictions, references, strict=True)]
     return float(np.mean(values)) if values else None
 
 
@@ -130,7 +130,8 @@ def module(name: str) -> Any:
 
 
 def compute(name: str, predictions: Any, references: Any) -> float | None:
-    """A metric in percent: through its `evaluate` module, or plainly where evaluate is missing."""
+    """A metric in percent, through its `evaluate` module, or directly if evaluate is not
+    installed."""
     try:
         value = module(name).compute(predictions=predictions, references=references)[name]
     except ImportError:

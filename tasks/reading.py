@@ -1,4 +1,4 @@
-"""Raw rows of a data set: parquet files in a folder of one's own, or the Hugging Face hub."""
+"""Raw rows of a data set, from parquet files in a local folder or from the Hugging Face hub."""
 
 import hashlib
 import os
@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zoo.checkpoint import HUB_TIMEOUT, reaching_hub
-from zoo.errors import ConfigError
-from zoo.task import Source
+from zoo import ConfigError, Source
+from zoo.inputs.hub import TIMEOUT, reaching_hub
 
 
 def locate(
@@ -20,33 +19,34 @@ def locate(
     splits: Sequence[str],
     data_dir: str | None,
 ) -> Source:
-    """The rows of `repo` (with its `config`): from `data_dir`/`folder` if one is given, or the hub.
+    """Find the rows of `repo` (with its `config`): in `data_dir`/`folder` if `data_dir` is given,
+    else on the hub.
 
-    `splits` are the training split and then the evaluation splits; training and at least one
-    evaluation split must be there. Raises ConfigError or ResourceError.
+    `splits` are the training split and then the evaluation splits; the training split and at least
+    one evaluation split must exist. Raises ConfigError or ResourceError.
     """
     if data_dir is None:
         return _from_hub(repo, config, columns, splits)
     root = Path(data_dir).expanduser()
     files = {split: root / folder / f"{split}.parquet" for split in splits}
-    there = {split: file for split, file in files.items() if file.is_file()}
-    if splits[0] not in there or len(there) < 2:
-        missing = files[splits[0]] if splits[0] not in there else files[splits[1]]
+    found = {split: file for split, file in files.items() if file.is_file()}
+    if splits[0] not in found or len(found) < 2:
+        missing = files[splits[0]] if splits[0] not in found else files[splits[1]]
         raise ConfigError(
             f"data file {missing} is missing; expected parquet with the columns"
             f" {', '.join(columns)} as in {repo}"
         )
-    tables = {split: _inspect(file, columns) for split, file in there.items()}
+    tables = {split: _inspect(file, columns) for split, file in found.items()}
     digest = hashlib.sha256("".join(f"{s} {sha}\n" for s, (_, sha) in tables.items()).encode())
     rows = {split: count for split, (count, _) in tables.items()}
-    places = {split: str(file) for split, file in there.items()}
-    return Source(
-        "local files", digest.hexdigest(), rows, places, partial(_read_file, there, columns)
-    )
+    locations = {split: str(file) for split, file in found.items()}
+    read = partial(_read_file, found, columns)
+    return Source("local files", digest.hexdigest(), rows, locations, read)
 
 
 def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str]:
-    """Rows and sha256 of a parquet file that has the columns and is not empty."""
+    """The number of rows and the sha256 of a parquet file; raises ConfigError if it lacks a column
+    or is empty."""
     import pyarrow.parquet as parquet
     from pyarrow import ArrowException
 
@@ -82,7 +82,7 @@ def _from_hub(
         from huggingface_hub import HfApi
 
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        revision = None if offline else HfApi().dataset_info(repo, timeout=HUB_TIMEOUT).sha
+        revision = None if offline else HfApi().dataset_info(repo, timeout=TIMEOUT).sha
         info = load_dataset_builder(repo, config, revision=revision).info
         rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
     missing = [column for column in columns if column not in (info.features or {})]
@@ -91,8 +91,8 @@ def _from_hub(
             f"{what} has no {', '.join(missing) or splits[0]}; its layout has changed"
         )
     read = partial(_read_hub, repo, config, revision, columns, what)
-    places = {split: f"{what}, {split}" for split in rows}
-    return Source(f"{repo} on the hub", f"{repo}@{revision or 'cached'}", rows, places, read)
+    locations = {split: f"{what}, {split}" for split in rows}
+    return Source(f"{repo} on the hub", f"{repo}@{revision or 'cached'}", rows, locations, read)
 
 
 def _read_hub(

@@ -1,7 +1,7 @@
 """SQuAD v1.1 (Rajpurkar 2016): `rajpurkar/squad` from the hub, or `<data-dir>/squad`.
 
 A long context is read in overlapping windows; the best span over all windows of a question is its
-answer. Scores are the official script's exact match (EM) and F1.
+answer. The metrics are the official script's exact match (EM) and F1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,28 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from tasks.glue import pack, texts_of
 from tasks.metrics import answer_exact, compute
 from tasks.reading import locate
-from zoo.errors import ConfigError
-from zoo.registry import register_task
-from zoo.task import SPAN, Encoded, Scores, Task
+from tasks.text import flattened, texts_of
+from zoo import SPAN, ConfigError, Encoded, Evaluation, Task, register_task
 
 COLUMNS = ("context", "question", "answers")
 STRIDE, BEST, LONGEST = 128, 20, 30
-"""Tokens that windows share, spans that are weighed per window, tokens of the longest answer."""
+"""Tokens that windows share, starts and ends that are combined per window, tokens of the longest
+answer."""
 MISPLACED = 0.01
-"""Share of answers that may not stand at their start: data with more is refused."""
+"""Largest fraction of answers that are not at their answer_start; other data is refused."""
 
 
 def encode_spans(
     columns: Mapping[str, Sequence[Any]], tokenizer: Any, max_length: int, training: bool
 ) -> Encoded:
-    """Windows of question and context. Labels (n, 2) are the first and last token of the first
-    answer, both 0 (the first token) where the window does not hold it.
+    """Tokenise questions and contexts in windows. Labels (n, 2) are the first and last token of the
+    first answer, both 0 (the first token) where the window does not hold it.
 
-    `arrays` keep for each window its `example`, and for each token its characters in the context,
-    `chars` (sum of lengths, 2), -1 outside the context; `texts` contexts and answers.
+    `arrays` hold each window's `example` and each token's characters in the context, `chars` (sum
+    of lengths, 2), -1 outside the context; `texts` holds contexts and answers.
     """
     contexts, questions = texts_of(columns, "context"), texts_of(columns, "question")
     answers = list(columns["answers"])
@@ -56,7 +55,7 @@ def encode_spans(
         labels.append(_token_span(offsets, answers[example]) if training else (0, 0))
     arrays = {"example": examples, "chars": np.concatenate(chars)}
     texts = None if training else {"contexts": contexts, "answers": [a["text"] for a in answers]}
-    return pack(windows, np.asarray(labels, dtype=np.int64), arrays=arrays, texts=texts)
+    return flattened(windows, np.asarray(labels, dtype=np.int64), arrays=arrays, texts=texts)
 
 
 def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
@@ -81,7 +80,7 @@ def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> Non
             elsewhere.append(row)
     if len(elsewhere) > MISPLACED * len(answers):
         raise ConfigError(
-            f"column 'answers': {len(elsewhere)} of {len(answers)} answers do not stand where"
+            f"column 'answers': {len(elsewhere)} of {len(answers)} answers are not where"
             f" answer_start says, first row {elsewhere[0]}"
         )
 
@@ -98,7 +97,7 @@ def _token_span(offsets: np.ndarray, answers: Mapping[str, Any]) -> tuple[int, i
     return int(start), int(end)
 
 
-def score_spans(split: str, logits: Any, encoded: Encoded) -> Scores:
+def evaluate_spans(split: str, logits: Any, encoded: Encoded) -> Evaluation:
     """EM and F1 of the best span per question; `logits` (sum of lengths, 2)."""
     texts = encoded.texts
     predictions = best_spans(np.asarray(logits), encoded, texts["contexts"])
@@ -107,36 +106,37 @@ def score_spans(split: str, logits: Any, encoded: Encoded) -> Scores:
         "em": compute("em", predictions, texts["answers"]),
         "f1": compute("span_f1", predictions, texts["answers"]),
     }
-    return Scores(metrics, np.asarray(correct, dtype=bool))
+    return Evaluation(metrics, np.asarray(correct, dtype=bool))
 
 
 def best_spans(logits: np.ndarray, encoded: Encoded, contexts: Sequence[str]) -> list[str]:
-    """The text of the best-scored span over all windows of each question; "" if there is none.
+    """The text of each question's best span over all its windows; "" if there is none.
 
-    A span's score is start logit + end logit, over the `BEST` best starts and ends of a window,
-    with at most `LONGEST` tokens; both ends lie in the context.
+    The best span has the largest start logit + end logit among the BEST best starts and ends of a
+    window, has at most LONGEST tokens, and both ends are in the context.
     """
     answers = [""] * len(contexts)
-    scores = np.full(len(contexts), -np.inf)
+    best = np.full(len(contexts), -np.inf)
     for window, example in enumerate(encoded.arrays["example"]):
         begin, end = encoded.bounds[window], encoded.bounds[window + 1]
         chars = encoded.arrays["chars"][begin:end]
-        places = np.flatnonzero(chars[:, 0] >= 0)
-        if not len(places):
+        inside = np.flatnonzero(chars[:, 0] >= 0)
+        if not len(inside):
             continue
-        starts, ends = (_best(logits[begin:end, side], places) for side in (0, 1))
+        starts, ends = (_best(logits[begin:end, side], inside) for side in (0, 1))
         length = ends[None, :] - starts[:, None]
         total = logits[begin + starts, 0][:, None] + logits[begin + ends, 1][None, :]
         total = np.where((length >= 0) & (length < LONGEST), total, -np.inf)
         i, j = np.unravel_index(np.argmax(total), total.shape)
-        if total[i, j] > scores[example]:
-            scores[example] = total[i, j]
+        if total[i, j] > best[example]:
+            best[example] = total[i, j]
             answers[example] = contexts[example][chars[starts[i], 0] : chars[ends[j], 1]]
     return answers
 
 
-def _best(logits: np.ndarray, places: np.ndarray) -> np.ndarray:
-    return places[np.argsort(-logits[places], kind="stable")[:BEST]]
+def _best(logits: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """The BEST of the tokens with the largest logits."""
+    return tokens[np.argsort(-logits[tokens], kind="stable")[:BEST]]
 
 
 @register_task("squad")
@@ -153,5 +153,5 @@ def squad() -> Task:
         official={"train": 87599, "validation": 10570},
         locate=partial(locate, "rajpurkar/squad", None, "squad", COLUMNS, ("train", "validation")),
         encode=encode_spans,
-        score=score_spans,
+        evaluate=evaluate_spans,
     )

@@ -1,8 +1,9 @@
-"""What tests share: a very small checkpoint, small data, and the command line in this process."""
+"""What tests share: very small checkpoints, small data, and the command line in this process."""
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,13 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import torch
 
-import zoo.suites  # noqa: F401  registers the suites
+from tasks.scales import base
 from tests.helpers import save_checkpoint, write_sst2
-from zoo.registry import BUILT_IN, find_plugin, load_plugin, methods, suites, tasks
+from zoo.engine.build import Resources
+from zoo.inputs.checkpoint import find_checkpoint, load_encoder
+from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.registry import REGISTRIES
+from zoo.runs.plan import Planner
 
 for name in BUILT_IN:
     load_plugin(find_plugin(name))
@@ -20,9 +25,9 @@ for name in BUILT_IN:
 
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
-    """What a test registers is gone after it; one thread, as trials have it."""
+    """Remove what a test registers; use one thread, as trials do."""
     torch.set_num_threads(1)
-    before = [(registry, dict(registry._entries)) for registry in (methods, tasks, suites)]
+    before = [(registry, dict(registry._entries)) for registry in REGISTRIES]
     yield
     for registry, entries in before:
         registry._entries = entries
@@ -30,14 +35,29 @@ def registries() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint with an MLM head."""
+    """A small BERT with an MLM head."""
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "small")
 
 
 @pytest.fixture(scope="session")
 def headless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint without an MLM head."""
+    """A small BERT without an MLM head."""
     return save_checkpoint(tmp_path_factory.mktemp("checkpoint") / "headless", mlm=False)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small BERT and SST-2, where commands run."""
+    folder = tmp_path_factory.mktemp("here")
+    save_checkpoint(folder / "small")
+    write_sst2(folder / "data")
+    return folder
+
+
+@pytest.fixture
+def bert(checkpoint: Path) -> Callable[[], Any]:
+    """Loads the encoder of the small BERT anew at every call."""
+    return lambda: load_encoder(find_checkpoint(str(checkpoint)), pooler=True)[0]
 
 
 @pytest.fixture
@@ -45,6 +65,18 @@ def sst2(tmp_path: Path) -> Path:
     """A data folder with an SST-2 of 48 training and 12 evaluation rows that can be learnt."""
     write_sst2(tmp_path / "data")
     return tmp_path / "data"
+
+
+@pytest.fixture
+def planner(checkpoint: Path, sst2: Path) -> Planner:
+    """Plans trials with the papers' values on the small BERT and SST-2."""
+    return Planner(base(), "released", str(checkpoint), str(sst2))
+
+
+@pytest.fixture
+def resources(checkpoint: Path, sst2: Path, tmp_path: Path) -> Resources:
+    """What the planner's trials run with."""
+    return Resources(str(checkpoint), str(sst2), str(tmp_path / "cache"))
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,11 +1,32 @@
-"""Small checkpoints, data, trials and results that several tests make."""
+"""Small checkpoints, data, trials, results and processes that several tests make."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from zoo.trial import Result, Trial
+from zoo.records.result import (
+    Best,
+    Cost,
+    Environment,
+    HeadFacts,
+    Matrix,
+    MethodFacts,
+    Parameters,
+    Point,
+    Remaining,
+    Result,
+    Steps,
+)
+from zoo.records.trial import Training, Trial
+from zoo.registry import methods
+
+ROOT = Path(__file__).resolve().parent.parent
 
 WORDS = [
     "yes",
@@ -26,33 +47,79 @@ WORDS = [
     "old",
 ]
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+ROBERTA_SPECIAL = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
+"""RoBERTa's padding token is number 1, and positions count from there."""
+KINDS = ("bert", "roberta", "distilbert", "electra")
 
 
 def save_checkpoint(
-    folder: Path, *, mlm: bool = True, words: list[str] | None = None, layers: int = 2
+    folder: Path,
+    *,
+    kind: str = "bert",
+    mlm: bool = True,
+    words: list[str] | None = None,
+    layers: int = 2,
+    embedding: int = 32,
+    weight: float | None = None,
+    bias: float = 0.1,
 ) -> Path:
-    """A BERT of 2 layers x 32 with random weights and a whole-word vocabulary."""
-    from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer
+    """A model of `layers` x 32 with random weights and a whole-word vocabulary.
 
-    vocabulary = [*SPECIAL, *(WORDS if words is None else words)]
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-    )
+    `mlm` asks for an MLM head; without one an ELECTRA is a discriminator, the others bare encoders.
+    `embedding` is the width of ELECTRA's embeddings. `weight` is the standard deviation of all
+    matrices, if they are not to be as small as in a fresh model; `bias` is that of all biases,
+    which are zero in a fresh model and would hide mistakes.
+    """
+    from transformers import BertTokenizer
+
+    special = ROBERTA_SPECIAL if kind == "roberta" else SPECIAL
+    vocabulary = [*special, *(WORDS if words is None else words)]
     torch.manual_seed(7)
-    model = (BertForMaskedLM if mlm else BertModel)(config)
+    model = random_model(kind, mlm, len(vocabulary), layers, embedding)
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):  # a fresh model's biases are zero and would hide mistakes
-            torch.nn.init.normal_(parameter, std=0.1)
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=bias)
+        elif weight is not None and parameter.ndim == 2:
+            torch.nn.init.normal_(parameter, std=weight)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    segments = ["token_type_ids"] if kind in ("bert", "electra") else []
+    names = ["input_ids", *segments, "attention_mask"]
+    BertTokenizer(str(folder / "vocab.txt"), model_input_names=names).save_pretrained(folder)
     return folder
+
+
+def random_model(kind: str, mlm: bool, vocabulary: int, layers: int, embedding: int) -> Any:
+    """A stock model with random weights: 4 attention heads, 32 wide, 64 inside."""
+    import transformers as stock
+
+    if kind == "distilbert":
+        config = stock.DistilBertConfig(
+            vocab_size=vocabulary,
+            dim=32,
+            n_layers=layers,
+            n_heads=4,
+            hidden_dim=64,
+            max_position_embeddings=64,
+        )
+        return (stock.DistilBertForMaskedLM if mlm else stock.DistilBertModel)(config)
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+    }
+    if kind == "roberta":
+        config = stock.RobertaConfig(**sizes, type_vocab_size=1)
+        return (stock.RobertaForMaskedLM if mlm else stock.RobertaModel)(config)
+    if kind == "electra":
+        config = stock.ElectraConfig(**sizes, embedding_size=embedding)
+        return (stock.ElectraForMaskedLM if mlm else stock.ElectraForPreTraining)(config)
+    config = stock.BertConfig(**sizes)
+    return (stock.BertForMaskedLM if mlm else stock.BertModel)(config)
 
 
 def write_sst2(folder: Path, **columns: list[object]) -> None:
@@ -68,6 +135,7 @@ def write_sst2(folder: Path, **columns: list[object]) -> None:
 
 
 def write_parquet(path: Path, columns: dict[str, list[object]]) -> None:
+    """Write a table of columns, and the folders above it."""
     import pyarrow
     from pyarrow import parquet
 
@@ -75,7 +143,27 @@ def write_parquet(path: Path, columns: dict[str, list[object]]) -> None:
     parquet.write_table(pyarrow.table(columns), path)
 
 
-def a_trial(**changes) -> Trial:
+def a_training(**changes: Any) -> Training:
+    """Values to train with: 300 steps of 32 examples."""
+    base = Training(
+        batch=32,
+        steps=300,
+        warmup=0.1,
+        lr_weights=3e-5,
+        lr_head=3e-5,
+        lr_scores=1e-2,
+        max_length=128,
+        clip=1.0,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+        weight_decay=0.0,
+        evaluate_every=100,
+    )
+    return replace(base, **changes)
+
+
+def a_trial(**changes: Any) -> Trial:
+    """A trial of movement at 10 % on a task named "t"."""
     base = Trial(
         scale="tiny",
         model="small",
@@ -88,42 +176,78 @@ def a_trial(**changes) -> Trial:
         distill=False,
         seed=0,
         recipe="released",
-        train={"batch": 32, "steps": 300},
+        train=a_training(),
         hyper={"start": 0.1},
     )
     return replace(base, **changes)
 
 
-def a_result(trial: Trial | None = None, **changes) -> Result:
+def a_result(trial: Trial | None = None, **changes: Any) -> Result:
+    """What a trial gave: 80 % accuracy and one point more per seed, with one pruned matrix."""
     trial = trial or a_trial()
     base = Result(
         trial=trial,
-        label=trial.method,
+        facts=methods[trial.method].facts if trial.method in methods else MethodFacts(),
         status="ok",
         metrics={"acc": 80.0 + trial.seed},
-        best={"candidates": 1, "step": 300, "acc": 81.0},
+        best=Best(candidates=1, step=300, metrics={"acc": 81.0}),
         majority={"acc": 50.0},
-        curve=[{"step": 300, "level": 0.1, "loss": 0.5, "density": 0.1, "acc": 80.0}],
-        remaining={
-            "density": trial.density,
-            "kept": {"encoder.layer.0.output.dense": 10},
-            "total": {"encoder.layer.0.output.dense": 100},
-            "heads": {},
-        },
-        parameters={
-            "trainable": 200,
-            "values": 10,
-            "other": 5,
-            "mask_bits": 100,
-            "new": 19,
-            "artifact_bytes": 73,
-        },
-        steps={"taken": 300, "planned": 300, "recipe": 300},
-        head={"name": "trained", "words": ["Yes"], "labels": []},
-        notes=[],
+        curve=(Point(300, level=0.1, loss=0.5, density=0.1, metrics={"acc": 80.0}),),
+        remaining=a_remaining(trial.density),
+        parameters=Parameters(
+            trainable=200, values=10, other=5, mask_bits=100, new=19, artifact_bytes=73
+        ),
+        steps=Steps(taken=300, planned=300, recipe=300),
+        head=HeadFacts("trained", words=("Yes",)),
+        notes=(),
         digests={"masks": "a", "scores": "b", "weights": "c"},
         correct={"validation": "4:8A=="},
-        cost={"seconds": 5.0, "evaluation_seconds": 1.0, "peak_bytes": 2**20},
-        environment={"packages": {"torch": "2.13.0"}, "device": "cpu x86_64", "threads": 1},
+        cost=Cost(seconds=5.0, evaluation_seconds=1.0, peak_bytes=2**20),
+        environment=Environment(packages={"torch": "2.13.0"}, device="cpu x86_64", threads=1),
     )
     return replace(base, **changes)
+
+
+def a_remaining(density: float) -> Remaining:
+    """Remaining weights of this density, with one matrix of 100 entries."""
+    matrices = {"encoder.layer.0.output.dense": Matrix(kept=10, total=100, layer=0, role="D")}
+    return Remaining(density, encoder_density=density, matrices=matrices)
+
+
+def command(results: str, *options: str) -> list[str]:
+    """The command line of a suite on the checkpoint "small" and on "data"."""
+    return [
+        *(sys.executable, str(ROOT / "run_benchmark.py"), "--suite", "smoke"),
+        *("--model", "small", "--data-dir", "data", "--tasks", "sst2", "--results", results),
+        *options,
+    ]
+
+
+def start_command(
+    folder: Path, results: str, *options: str, **environment: str
+) -> subprocess.Popen[str]:
+    """Run that command line in a folder, as a process of its own."""
+    return subprocess.Popen(
+        command(results, *options),
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process: subprocess.Popen[str], code: int = 0) -> str:
+    """Wait for a process with this exit code; returns what it printed."""
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == code, out + err
+    return out
+
+
+def results_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """The results on SST-2 in a suite's folder by the names of their files."""
+    return {
+        path.name: json.loads(path.read_text())
+        for path in folder.glob("sst2-*.json")
+        if not path.name.endswith(".failed.json")
+    }

@@ -5,20 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from zoo import bench, losses
-from zoo.bench import Geometry, check_same, main
-from zoo.errors import TrialError
+from zoo import TrialError, mean_sigmoid_gradient
+from zoo.registry import methods
+from zoo.tools import arms
+from zoo.tools.arms import Bench, check_same
+from zoo.tools.bench import main
+from zoo.tools.synthetic import Geometry
 
 
 def test_ratios_beside_the_dense_step(tmp_path, capsys):
     path = tmp_path / "timings.json"
-    arms = "random,smp_l,smp_l_taught,as_written_taught"
+    names = "random,smp_l,smp_l:taught,smp_l:as_written_taught"
     size = ["--model-size", "tiny", "--batch", "4", "--tokens", "12"]
-    asked = ["--methods", arms, "--pairs", "2", "--steps", "1", "--json", str(path)]
+    asked = ["--methods", names, "--pairs", "2", "--steps", "1", "--json", str(path)]
     assert main([*size, *asked]) == 0
     out = capsys.readouterr().out
     record = json.loads(path.read_text())
-    assert [timing["arm"] for timing in record["timings"]] == arms.split(",")
+    assert [timing["arm"] for timing in record["timings"]] == names.split(",")
     assert record["geometry"] == {"size": "tiny", "batch": 4, "tokens": 12, "density": 0.1}
     for timing in record["timings"]:
         assert 0 < timing["low"] <= timing["ratio"] <= timing["high"]
@@ -26,33 +29,48 @@ def test_ratios_beside_the_dense_step(tmp_path, capsys):
     assert record["environment"]["device"] in out
 
 
-def test_what_is_timed_is_what_was_asked_for(tmp_path):
-    made = bench.Bench(Geometry("tiny", 4, 12, 0.1), tmp_path, 1)
-    trainer = made.arm("smp_l")
+def test_the_timed_step_is_the_one_that_was_asked_for(tmp_path):
+    trainer = Bench(Geometry("tiny", 4, 12, 0.1), tmp_path, 1).arm("smp_l")
     assert trainer.run.data.train.lengths.tolist() == 256 * [12]
     trainer.step()
     kept = trainer.run.masked.remaining().density
-    assert kept == pytest.approx(trainer.run.method.level(trainer.taken, bench.STEPS), abs=1e-3)
+    assert kept == pytest.approx(trainer.run.method.level(trainer.taken, arms.STEPS), abs=1e-3)
     assert 0.05 < kept < 0.5  # steps from the middle of a run
 
 
-def test_other_steps_are_not_timed(tmp_path, monkeypatch):
+def test_arms_are_all_methods_and_variants_of_those_that_can_be_written_out(tmp_path):
+    """Variants: taught, as written, both. Only frozen weights with top-k of each matrix qualify."""
+    bench = Bench(Geometry("tiny", 4, 12, 0.1), tmp_path, 1)
+    assert bench.written() == ["smp_l"]
+    plain = [entry.name for entry in methods]
+    variants = ["smp_l:taught", "smp_l:as_written", "smp_l:as_written_taught"]
+    assert bench.arms() == plain + variants
+
+
+def test_two_different_steps_are_not_timed(tmp_path, monkeypatch):
     """A gradient of the penalty that is wrong by a tenth is found before anything is timed."""
     check_same(tmp_path / "same")
-    whole = losses.mean_sigmoid_gradient
-    wrong = lambda score, matrices: 1.1 * whole(score, matrices)  # noqa: E731
-    original = bench.build
+    wrong = lambda score, matrices: 1.1 * mean_sigmoid_gradient(score, matrices)  # noqa: E731
+    original = arms.build
 
-    def altered(trial, place):
-        run = original(trial, place)
+    def altered(trial, resources):
+        run = original(trial, resources)
         run.masked.method = replace(run.method, penalty=replace(run.method.penalty, gradient=wrong))
         return run
 
-    monkeypatch.setattr(bench, "build", altered)
+    monkeypatch.setattr(arms, "build", altered)
     with pytest.raises(TrialError, match="differ at encoder"):
         check_same(tmp_path / "other")
 
 
-def test_an_unknown_arm_is_named(capsys):
-    assert main(["--methods", "movment"]) == 2
-    assert "did you mean 'movement'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ("movment", "unknown arm 'movment'; did you mean 'movement'?"),
+        ("smp_l:tought", "unknown arm 'smp_l:tought'; did you mean 'smp_l:taught'?"),
+        ("movement:as_written", "unknown arm 'movement:as_written'"),
+    ],
+)
+def test_an_unknown_arm_is_answered_with_the_nearest(capsys, asked, message):
+    assert main(["--methods", asked]) == 2
+    assert message in capsys.readouterr().err

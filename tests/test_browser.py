@@ -1,15 +1,17 @@
 """The HTML page in a real browser: it sorts, filters and opens, and asks nobody for anything."""
 
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from leaderboard import write
-from tests.helpers import a_result, a_trial
+from tests.helpers import a_remaining, a_result, a_trial
 from tests.test_compare import HOSTILE
-from zoo.trial import Failure, save
+from zoo.records.result import Failure, Point
+from zoo.records.storage import save
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -24,18 +26,19 @@ def fill(folder: Path, label: str | None = None) -> Path:
     """Dense and three methods at two targets, three seeds, one failure."""
     for seed in range(3):
         dense = a_trial(method="dense", density=1.0, seed=seed, hyper={})
-        remaining = a_result(dense).remaining | {"density": 1.0}
+        remaining = a_remaining(1.0)
         save(a_result(dense, metrics={"acc": 90.0 + seed}, remaining=remaining), folder)
         for method, score in SCORES.items():
             for density in (0.1, 0.03):
                 trial = a_trial(method=method, density=density, seed=seed)
-                points = [
-                    {"step": s, "level": density, "loss": 0.5, "density": d, "acc": score + s / 100}
+                points = tuple(
+                    Point(s, density, 0.5, d, {"acc": score + s / 100})
                     for s, d in ((100, 0.6), (200, density), (300, density))
-                ]
+                )
                 metrics = {"acc": score + seed + density}
-                result = a_result(trial, metrics=metrics, curve=points, label=label or method)
-                save(result, folder)
+                base = a_result(trial, metrics=metrics, curve=points)
+                facts = replace(base.facts, label=label or "")
+                save(replace(base, facts=facts), folder)
     save(Failure(a_trial(method="movement", seed=9), "no luck"), folder)
     return folder
 

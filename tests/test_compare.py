@@ -11,11 +11,12 @@ from leaderboard import write
 from leaderboard.collect import collect
 from leaderboard.compare import best_cells, compare, reference_of, unpack
 from leaderboard.formats import comma_separated, csv_text, latex, latex_text, markdown
-from leaderboard.page import grids
+from leaderboard.view import View
 from tests.helpers import a_result, a_trial
 from tests.test_leaderboard import rows
-from zoo.measure import pack_bits
-from zoo.trial import save
+from zoo.engine.measure import pack_bits
+from zoo.records.result import Failure, MethodFacts
+from zoo.records.storage import save
 
 SCORES = {
     "magnitude": (70.0, 71.0, 70.5, 69.5, 70.2),
@@ -100,8 +101,6 @@ def test_only_what_is_better_than_all_others_beyond_noise_is_bold(tmp_path):
 
 
 def test_what_lost_a_seed_is_not_the_best(tmp_path):
-    from zoo.trial import Failure
-
     clear = {name: SCORES[name] for name in ("magnitude", "movement")}
     folder = fill(tmp_path / "s", clear)
     save(Failure(a_trial(method="movement", seed=7), "lost"), folder)
@@ -128,8 +127,8 @@ def test_over_all_tasks(tmp_path):
     folder = fill(tmp_path / "s", task="a")
     fill(folder, task="b")
     board = collect(folder)
-    grid = grids(board, board.tables[0], "magnitude")["over-tasks"]
-    cells = {row[0]: row for row in grid.rows}
+    grid = View(board, board.tables[0]).grids["over-tasks"]
+    cells = {row[0]: [str(entry) for entry in row] for row in grid.rows}
     assert set(cells) == {"magnitude", "movement", "smp_s"}  # random has two seeds
     assert (
         cells["movement"][2].startswith("80.4 (") and cells["movement"][4] == "1.00 (1.00 to 1.00)"
@@ -191,10 +190,10 @@ def test_hostile_names_change_no_row_column_or_tag(tmp_path, text):
 
     folder = tmp_path / "s"
     for seed in range(3):
-        save(a_result(a_trial(seed=seed), label=text), folder)
+        save(a_result(a_trial(seed=seed), facts=MethodFacts(label=text)), folder)
     board = collect(folder)
     (table,) = board.tables
-    for grid in grids(board, table, "magnitude").values():
+    for grid in View(board, table).all_grids.values():
         lines = markdown(grid).splitlines()
         assert len(lines) == len(grid.rows) + 2
         assert {line.count("|") for line in lines} == {len(grid.header) + 1}

@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from methods.published import SMP_STEPS
 from tests.helpers import save_checkpoint, write_parquet
-from zoo.checkpoint import find_checkpoint, load_tokenizer, word_ids
-from zoo.errors import ConfigError
-from zoo.recipes import SMP_STEPS
+from zoo import ConfigError, Task
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer, word_ids
+from zoo.inputs.task import label_notes
+from zoo.inputs.tokenised import tokenise
 from zoo.registry import tasks
-from zoo.task import Task, prepare
 
 ROWS = 12
 TASKS = [entry.name for entry in tasks]
@@ -20,11 +21,13 @@ REAL = [name for name in TASKS if not name.startswith("tiny_")]
 
 @pytest.fixture(params=TASKS)
 def task(request) -> Task:
+    """Every registered task in turn."""
     return tasks[request.param].make()
 
 
 @pytest.fixture(scope="session")
-def vocabulary(tmp_path_factory):
+def vocabulary(tmp_path_factory) -> Checkpoint:
+    """A checkpoint whose tokeniser knows the label words of all tasks."""
     words = {word.lower() for name in TASKS for word in tasks[name].make().words}
     folder = tmp_path_factory.mktemp("vocabulary") / "words"
     return find_checkpoint(str(save_checkpoint(folder, words=[*sorted(words), "cat", "dog"])))
@@ -41,25 +44,29 @@ def columns_of(task: Task) -> dict[str, list]:
 
 
 def write(task: Task, folder) -> None:
-    repo = task.locate.args[2]
+    """Write all splits of a task in the layout of a data folder."""
     for split in (task.train, *task.evaluation):
-        write_parquet(folder / repo / f"{split}.parquet", columns_of(task))
+        write_parquet(folder / subfolder(task) / f"{split}.parquet", columns_of(task))
 
 
-def test_a_task_reads_tokenises_and_scores(task, vocabulary, tmp_path):
-    """Perfect logits give perfect scores; splits are cached and the same when read again."""
+def subfolder(task: Task) -> str:
+    """The folder of a task inside a data folder."""
+    return task.locate.args[2]
+
+
+def test_perfect_logits_give_perfect_metrics_and_tokens_are_cached(task, vocabulary, tmp_path):
     if task.name in REAL:
         write(task, tmp_path)
     source = task.locate(str(tmp_path))
-    data = prepare(task, source, vocabulary, 64, tmp_path / "cache")
+    data = tokenise(task, source, vocabulary, 64, tmp_path / "cache")
     assert set(data.evaluation) == set(task.evaluation)
     for split, encoded in data.evaluation.items():
         logits = perfect(task, encoded, vocabulary)
-        scores = task.score(split, logits, encoded)
-        assert set(scores.metrics) <= set(task.metrics)
-        assert all(value == pytest.approx(100.0) for value in scores.metrics.values())
-        assert scores.correct is None or scores.correct.all()
-    again = prepare(task, source, vocabulary, 64, tmp_path / "cache")
+        found = task.evaluate(split, logits, encoded)
+        assert set(found.metrics) <= set(task.metrics)
+        assert all(value == pytest.approx(100.0) for value in found.metrics.values())
+        assert found.correct is None or found.correct.all()
+    again = tokenise(task, source, vocabulary, 64, tmp_path / "cache")
     assert np.array_equal(again.train.tokens, data.train.tokens)
     assert isinstance(again.train.tokens, np.memmap)
 
@@ -70,7 +77,7 @@ def test_tokens_are_made_again_when_the_file_that_makes_them_changes(vocabulary,
     lengths = []
     for words in (2, 1):
         path.write_text(
-            "from tasks.glue import encode_text\n"
+            "from tasks.text import encode_text\n"
             "def encode(columns, *rest):\n"
             f"    cut = [' '.join(text.split()[:{words}]) for text in columns['sentence']]\n"
             "    return encode_text(('sentence',), 'label', range(2), {**columns, 'sentence': cut}, *rest)\n"
@@ -79,7 +86,7 @@ def test_tokens_are_made_again_when_the_file_that_makes_them_changes(vocabulary,
         sst2 = tasks["sst2"].make()
         write(sst2, tmp_path / "data")
         mine = replace(sst2, encode=encode)
-        data = prepare(
+        data = tokenise(
             mine, mine.locate(str(tmp_path / "data")), vocabulary, 64, tmp_path / "cache"
         )
         lengths.append(len(data.train.tokens))
@@ -87,6 +94,7 @@ def test_tokens_are_made_again_when_the_file_that_makes_them_changes(vocabulary,
 
 
 def perfect(task: Task, encoded, checkpoint) -> np.ndarray:
+    """Logits of the right answers."""
     if task.output.per_token:
         logits = np.zeros((len(encoded.tokens), 2), np.float32)
         source = task.locate(None) if task.name not in REAL else None
@@ -100,15 +108,40 @@ def perfect(task: Task, encoded, checkpoint) -> np.ndarray:
     return np.eye(len(task.labels), dtype=np.float32)[np.asarray(encoded.labels)]
 
 
-def test_a_task_is_consistent(task):
+def test_the_parts_of_a_task_are_consistent(task):
     assert task.name in TASKS and tasks[task.name].summary
+    assert task.logits == len(task.words)
     assert len(task.words) == (len(task.labels) or (2 if task.output.per_token else 1))
     assert set(task.official) == {task.train, *task.evaluation}
-    assert tasks[task.name].facts.get("recipe", task.name) in SMP_STEPS
+    assert (tasks[task.name].recipe or task.name) in SMP_STEPS
 
 
-def test_label_words_are_one_token_each(task, vocabulary):
+def test_every_label_word_is_a_single_token(task, vocabulary):
     assert len(set(word_ids(vocabulary, task.name, task.words))) == len(task.words)
+
+
+def test_splits_that_are_not_the_official_ones_are_noted(vocabulary, tmp_path):
+    """Smaller ones, and ones that are missing."""
+    task = tasks["mnli"].make()
+    write(task, tmp_path)
+    (tmp_path / "glue" / "mnli" / "validation_mismatched.parquet").unlink()
+    source = task.locate(str(tmp_path))
+    assert task.notes(source) == [
+        "mnli: train has 12 of 392,702 rows",
+        "mnli: validation_matched has 12 of 9,815 rows",
+        "mnli: no validation_mismatched set here, its metric is missing",
+    ]
+    assert set(source.locations) == {"train", "validation_matched"}
+    found = tokenise(task, source, vocabulary, 64, tmp_path / "cache")
+    assert set(found.evaluation) == {"validation_matched"}
+
+
+def test_class_names_of_a_checkpoint_in_another_order_are_noted(vocabulary):
+    sst2 = tasks["sst2"].make()
+    for labels in ((), ("negative", "positive"), ("Negative", "Positive"), ("a", "b")):
+        assert label_notes(sst2, replace(vocabulary, labels=labels)) == []
+    (note,) = label_notes(sst2, replace(vocabulary, labels=("POSITIVE", "NEGATIVE")))
+    assert "labels are positive, negative, the data's negative, positive" in note
 
 
 @pytest.mark.parametrize("name", REAL)
@@ -124,7 +157,7 @@ def test_every_missing_column_is_named(name, tmp_path):
         write(task, tmp_path)
         columns = columns_of(task)
         del columns[column]
-        path = tmp_path / task.locate.args[2] / f"{task.train}.parquet"
+        path = tmp_path / subfolder(task) / f"{task.train}.parquet"
         write_parquet(path, columns)
         with pytest.raises(ConfigError, match=f"has no column '{column}'; expected"):
             task.locate(str(tmp_path))

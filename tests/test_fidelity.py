@@ -1,38 +1,67 @@
-"""The page of equations and sources is what registry and recipes give."""
+"""The pages of equations and sources are what registry and recipes give."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from zoo.fidelity import PAGE, by_value, conflicts, lines_of, main, page
-from zoo.recipes import Value
+import pytest
+
+from zoo import Method, Penalty, Value, constant, mean_sigmoid, mean_sigmoid_gradient
+from zoo.errors import StaleError
+from zoo.records.codec import to_json
+from zoo.records.storage import load_folder
 from zoo.registry import methods
-from zoo.trial import load_all
+from zoo.runs.show import by_value, lines_of
+from zoo.tools.fidelity import check, conflicts, main, pages, parts_of
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 
 
-def test_the_page_is_up_to_date(capsys):
-    assert main(["--check"]) == 0, "run python -m zoo.fidelity"
+def test_the_pages_are_up_to_date(capsys):
+    assert main(["--check"]) == 0, "run python -m zoo.tools.fidelity"
 
 
-def test_a_page_that_is_not_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("zoo.fidelity.PAGE", tmp_path / "fidelity.md")
-    assert main(["--check"]) == 6
-    assert "run python -m zoo.fidelity" in capsys.readouterr().err
-    assert main([]) == 0 and main(["--check"]) == 0
+def test_an_outdated_page_is_named(tmp_path, capsys):
+    folder = ["--out", str(tmp_path)]
+    assert main(["--check", *folder]) == 6
+    assert "fidelity.md is out of date; run python -m zoo.tools" in capsys.readouterr().err
+    assert main(folder) == 0 and main(["--check", *folder]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"fidelity.md", "conflicts.md"}
+    (tmp_path / "conflicts.md").write_text("something else")
+    with pytest.raises(StaleError, match=r"conflicts\.md is out of date"):
+        check(tmp_path)
 
 
-def test_every_method_and_every_value_has_a_place():
-    text = page()
-    assert PAGE.read_text() == text
+def test_every_method_and_every_source_is_on_the_page():
+    text = pages()["fidelity.md"]
+    assert (DOCS / "fidelity.md").read_text() == text
     for entry in methods:
         assert f"\n## {entry.name}" in text
     for number, source in re.findall(r"^(\d+)\. (.*)$", text, re.M):
         assert source, number
+
+
+def test_every_conflict_is_on_its_page():
+    text = pages()["conflicts.md"]
+    assert (DOCS / "conflicts.md").read_text() == text
+    assert len(conflicts()) > 20
     assert all(all(row) and len(row) == 4 for row in conflicts())
+    assert all(f"| {row[0]} |" in text for row in conflicts())
 
 
-def test_values_say_where_they_are_others():
+def test_the_parts_of_a_method_are_described_with_their_settings():
+    penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, constant(7.0))
+    found = {part: (where, what) for part, where, what in parts_of(Method(penalty=penalty))}
+    assert found["penalty"][0] == "`zoo.parts.penalties.mean_sigmoid`"
+    assert found["its weight"][0] == "`zoo.parts.schedules.Constant`"
+    assert found["its weight"][1].endswith("Here level = 7.")
+    assert found["optimiser"][0] == "`zoo.parts.optimisers.adamw`"
+    assert "score" not in found and ">>>" not in " ".join(what for _, what in found.values())
+
+
+def test_a_value_that_differs_says_where():
     one, two = Value(1, "a"), Value(2, "b")
     settings = {
         (0.5, False): {"x": one, "y": one},
@@ -47,7 +76,7 @@ def test_values_say_where_they_are_others():
     ]
 
 
-def test_truth_values_are_printed_as_they_are():
+def test_truth_values_are_printed_as_yes_and_no():
     values = {"asked": Value(True, "a"), "refused": Value(False, "b")}
     assert [line.split() for line in lines_of({(0.5, False): values})] == [
         ["asked", "yes", "a"],
@@ -55,13 +84,12 @@ def test_truth_values_are_printed_as_they_are():
     ]
 
 
-def test_a_dry_run_may_be_cut_by_its_reader(checkpoint, sst2, tmp_path):
+def test_a_dry_run_ends_quietly_when_its_reader_stops(checkpoint, sst2, tmp_path):
     command = [sys.executable, "run_benchmark.py", "--suite", "high_sparsity", "--dry-run"]
     command += ["--model", str(checkpoint), "--data-dir", str(sst2), "--tasks", "sst2"]
     command += ["--densities", "0.5", "--methods", "smp_l", "--results", str(tmp_path)]
-    root = Path(__file__).resolve().parent.parent
     said = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
     )
     said.stdout.readline()
     said.stdout.close()
@@ -70,7 +98,6 @@ def test_a_dry_run_may_be_cut_by_its_reader(checkpoint, sst2, tmp_path):
 
 
 def test_a_dry_run_prints_every_value_with_its_source(run, checkpoint, sst2):
-    """Against what the planned trials hold."""
     for recipe in ("released", "paper"):
         code, out, _ = run(
             *("--suite", "high_sparsity", "--model", str(checkpoint), "--data-dir", str(sst2)),
@@ -95,11 +122,11 @@ def test_results_say_where_their_values_come_from(run, checkpoint, sst2, tmp_pat
         *("--distill", "on"),
     )
     assert code == 0, said
-    results, _, _ = load_all(tmp_path / "results" / "smoke")
+    results = load_folder(tmp_path / "results" / "smoke").results
     assert {result.trial.method for result in results} == {"dense", "smp_l"}
     for result in results:
-        values = {**result.trial.train, **result.trial.hyper}
-        told = result.environment["sources"]
-        assert set(values) <= set(told) and all(told.values())
+        values = {**to_json(result.trial.train), **result.trial.hyper}
+        sources = result.environment.sources
+        assert set(values) <= set(sources) and all(sources.values())
     page = (tmp_path / "results" / "smoke" / "leaderboard.html").read_text()
     assert "<td>SMP released code (run.sh, run_squad.sh, smp_trainer.py)</td>" in page

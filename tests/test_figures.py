@@ -1,35 +1,12 @@
-"""Parts of the figures: what is told while they are drawn, and texts drawn as one shape."""
-
-import io
+"""Parts of the figures: texts drawn as one shape, and distributions."""
 
 import numpy as np
 import pytest
 
-from leaderboard.drawing import write_words
-from leaderboard.maps import scores, weights
-from leaderboard.progress import Bar
-from tests.helpers import a_result
-from tests.test_distribution import bert, model  # noqa: F401
-from zoo.measure import distribution
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_a_bar_is_shown_after_two_seconds(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: now[0])
-    out, pipe = Terminal(), io.StringIO()
-    bar, silent = Bar("figures", out), Bar("figures", pipe)
-    bar(1, 4)
-    assert out.getvalue() == ""
-    now[0] = 2.5
-    bar(2, 4), silent(2, 4)
-    assert out.getvalue().endswith("figures [###############...............] 2/4")
-    bar(4, 4)
-    assert out.getvalue().endswith("\r\033[K") and pipe.getvalue() == ""
+from leaderboard.figures.masks import scores, weights
+from leaderboard.figures.style import write_texts
+from tests.test_distribution import model  # noqa: F401
+from zoo.engine.measure import distribution
 
 
 def drawn(write) -> np.ndarray:
@@ -51,8 +28,8 @@ def drawn(write) -> np.ndarray:
 
 
 @pytest.mark.parametrize("text", ["83.2", "Q", "head", "12"])
-def test_words_stand_where_matplotlib_puts_them(text):
-    ours = drawn(lambda axis: write_words(axis, [(0.5, 0.5, text, "black")], size=12))
+def test_texts_are_where_matplotlib_puts_them(text):
+    ours = drawn(lambda axis: write_texts(axis, [(0.5, 0.5, text, "black")], size=12))
     place = {"ha": "center", "va": "center", "fontsize": 12}
     theirs = drawn(lambda axis: axis.text(0.5, 0.5, text, **place))
     assert ours.sum() == pytest.approx(theirs.sum(), rel=0.15) and ours.sum() > 0
@@ -65,10 +42,8 @@ def test_words_stand_where_matplotlib_puts_them(text):
 
 
 def test_distributions_are_drawn(model):  # noqa: F811
-    from leaderboard.collect import RowKey
-
-    chosen = [(RowKey(0.3, "movement"), [a_result(distribution=distribution(model))])]
-    ridge, plane = weights(chosen), scores(chosen)
+    shown = [("movement", 0, distribution(model))]
+    ridge, plane = weights(shown), scores(shown)
     assert len(ridge.axes[0].collections) == 2
     image = plane.axes[0].images[0].get_array()
     counts = 10 ** image.compressed() - 1

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
-from zoo.gates import SHIFT, hard, hard_concrete, shuffled_at_evaluation, straight_through
+from zoo import hard, hard_concrete, permuted_in_evaluation, straight_through
+from zoo.parts.gates import CLOSED, SHIFT
 
 
-def test_shift():
+def test_constants_of_the_hard_concrete_distribution():
     assert pytest.approx(-1.5986, abs=1e-4) == SHIFT
+    assert pytest.approx(-2.3979, abs=1e-4) == CLOSED
 
 
-def test_slope_is_the_derivative_of_the_sample():
+def test_the_slope_of_hard_concrete_is_the_derivative_of_the_sample():
     """Against autograd, with samples in all three parts: clipped to 0, between, clipped to 1."""
     generator = torch.Generator().manual_seed(3)
     score = torch.randn(40, 40, generator=generator, dtype=torch.float64).requires_grad_()
@@ -18,14 +20,14 @@ def test_slope_is_the_derivative_of_the_sample():
     s = torch.sigmoid((noise.log() - (1 - noise).log() + score) / (2 / 3))
     value = (s * 1.2 - 0.1).clamp(0, 1)
     value.sum().backward()
-    stands = hard_concrete.value(score.detach(), None, noise)
-    assert torch.allclose(stands, value.detach())
-    slope = hard_concrete.slope(score.detach(), None, noise, stands)
+    drawn = hard_concrete.value(score.detach(), None, noise)
+    assert torch.allclose(drawn, value.detach())
+    slope = hard_concrete.slope(score.detach(), None, noise, drawn)
     assert torch.allclose(slope, score.grad)
     assert (slope == 0).any() and (slope != 0).any()
 
 
-def test_noise_is_clamped_and_new_each_time():
+def test_noise_is_clamped_and_drawn_anew_each_time():
     generator = torch.Generator().manual_seed(1)
     first = hard_concrete.draw(torch.zeros(300, 300), generator)
     second = hard_concrete.draw(torch.zeros(300, 300), generator)
@@ -33,20 +35,20 @@ def test_noise_is_clamped_and_new_each_time():
     assert not torch.equal(first, second)
 
 
-def test_a_shuffled_mask_keeps_as_many_in_places_of_its_own():
+def test_a_permuted_mask_keeps_as_many_weights_in_an_order_of_its_own():
     draw = torch.Generator().manual_seed(2)
     masks = [torch.rand(40, 50, generator=draw) < 0.3 for _ in range(2)]
-    first, second = (shuffled_at_evaluation.test(None, mask, None) for mask in masks)
+    first, second = (permuted_in_evaluation.test(None, mask, None) for mask in masks)
     for mask, moved in zip(masks, (first, second), strict=True):
         assert moved.sum() == mask.sum() and moved.shape == mask.shape
-        assert torch.equal(moved, shuffled_at_evaluation.test(None, mask, None))
+        assert torch.equal(moved, permuted_in_evaluation.test(None, mask, None))
         chance = (mask & moved).sum().item() / mask.sum().item()
         assert chance == pytest.approx(mask.float().mean().item(), abs=0.08)
-    by_number = torch.arange(2000).view(40, 50) < masks[0].sum()  # as many, at other places
-    assert not torch.equal(shuffled_at_evaluation.test(None, by_number, None), first)
+    by_number = torch.arange(2000).view(40, 50) < masks[0].sum()  # as many kept, other ones
+    assert not torch.equal(permuted_in_evaluation.test(None, by_number, None), first)
 
 
-def test_binary_gates_are_the_mask():
+def test_binary_gates_are_the_mask_itself():
     mask = torch.tensor([[True, False]])
     assert hard.value(torch.zeros(1, 2), mask, None) is mask
     assert hard.slope is None

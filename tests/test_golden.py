@@ -12,9 +12,11 @@ import pytest
 from leaderboard import prose
 from leaderboard.collect import collect
 from leaderboard.formats import markdown
-from leaderboard.page import REFERENCE, grids
-from tests.helpers import a_result, a_trial
-from zoo.trial import Failure, Trial, save, save_plan
+from leaderboard.view import View
+from tests.helpers import a_result, a_training, a_trial
+from zoo.records.result import Divergence, Failure, Plan, Steps
+from zoo.records.storage import save, save_plan
+from zoo.records.trial import Trial
 
 GOLDEN = Path(__file__).parent / "golden"
 SCORES = {"magnitude": 80.0, "movement": 84.0}
@@ -28,7 +30,7 @@ def five_seeds(folder: Path, but: Callable[[Trial], bool] = lambda trial: False)
         if not but(trial):
             score = SCORES.get(trial.method, 90.0) + 0.3 * trial.seed
             save(a_result(trial, metrics={"acc": score}, correct={}), folder)
-    save_plan(planned, folder)
+    save_plan(Plan(tuple(planned)), folder)
     return [trial for trial in planned if but(trial)]
 
 
@@ -50,7 +52,7 @@ def failed(folder: Path) -> None:
 def diverged(folder: Path) -> None:
     """One seed of movement diverged: shown, and counted as chance in the strict score."""
     (trial,) = five_seeds(folder, last_of_movement)
-    stop = {"step": 7, "value": "nan"}
+    stop = Divergence(7, "nan")
     save(a_result(trial, status="diverged", metrics={"acc": None}, diverged=stop), folder)
 
 
@@ -58,8 +60,8 @@ def shortened(folder: Path) -> None:
     """Runs that were cut stand in a table of their own that says so."""
     five_seeds(folder)
     for seed in range(3):
-        trial = a_trial(seed=seed, train={"batch": 32, "steps": 300, "max_steps": 5})
-        save(a_result(trial, steps={"taken": 5, "planned": 5, "recipe": 300}), folder)
+        trial = a_trial(seed=seed, train=a_training(max_steps=5))
+        save(a_result(trial, steps=Steps(taken=5, planned=5, recipe=300)), folder)
 
 
 def unpaired(folder: Path) -> None:
@@ -87,7 +89,7 @@ def shown(folder: Path) -> str:
     board = collect(folder)
     parts = []
     for table in board.tables:
-        found = grids(board, table, REFERENCE)
+        found = View(board, table).all_grids
         parts += [f"## {prose.title(table)}", markdown(found["methods"])]
         parts += [markdown(found["comparisons"])] if "comparisons" in found else []
     troubles = "\n".join(f"- {line}" for line in prose.troubles(board))

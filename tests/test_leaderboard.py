@@ -10,11 +10,11 @@ import pytest
 
 from leaderboard import write
 from leaderboard.collect import collect
-from leaderboard.formats import plain_text
+from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
-from leaderboard.tables import amount
-from tests.helpers import a_result, a_trial
-from zoo.trial import Failure, save, save_plan
+from tests.helpers import a_remaining, a_result, a_training, a_trial
+from zoo.records.result import Best, Divergence, Failure, MethodFacts, Plan
+from zoo.records.storage import save, save_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,9 +31,9 @@ def fill(folder: Path) -> Path:
     save(a_result(planned[1], metrics={"acc": 80.0}), folder)
     save(a_result(planned[4], metrics={"acc": 82.0}), folder)
     save(Failure(planned[7], "out of luck | really"), folder)
-    diverged = {"status": "diverged", "diverged": {"step": 7, "value": "nan"}}
+    diverged = {"status": "diverged", "diverged": Divergence(7, "nan")}
     save(a_result(planned[2], metrics={"acc": None}, **diverged), folder)
-    save_plan(planned, folder)
+    save_plan(Plan(tuple(planned)), folder)
     return folder
 
 
@@ -77,9 +77,9 @@ def test_the_page_is_a_pure_function_of_the_files(tmp_path):
         {"model_sha": "other"},
         {"recipe": "paper"},
         {"distill": True},
-        {"train": {"batch": 32, "steps": 300, "max_steps": 5}},
-        {"train": {"batch": 32, "steps": 300, "precision": "bfloat16"}},
-        {"train": {"batch": 32, "steps": 300, "compile": True}},
+        {"train": a_training(max_steps=5)},
+        {"train": a_training(precision="bfloat16")},
+        {"train": a_training(compile=True)},
         {"data_sha": "other"},
     ],
 )
@@ -100,7 +100,7 @@ def test_two_files_of_one_plugin_have_two_rows(tmp_path):
     assert "mine (mine@aaaaaa)" in page and "mine (mine@bbbbbb)" in page
 
 
-def test_seeds_with_other_settings_are_no_repetitions(tmp_path):
+def test_seeds_with_other_settings_are_separate_rows(tmp_path):
     """Neither the method's nor the teacher's: they are never averaged, in whatever cell they are."""
     folder = tmp_path / "suite"
     for seed, stop in ((0, 0.5), (1, 0.5), (0, 0.9)):
@@ -111,9 +111,8 @@ def test_seeds_with_other_settings_are_no_repetitions(tmp_path):
 
     folder = tmp_path / "taught"
     for rate in (1e-3, 2e-3):
-        dense = a_trial(
-            method="dense", density=1.0, hyper={}, train={"batch": 32, "lr_weights": rate}
-        )
+        train = a_training(lr_weights=rate)
+        dense = a_trial(method="dense", density=1.0, hyper={}, train=train)
         save(a_result(dense), folder)
         save(a_result(a_trial(distill=True, teacher=dense.id)), folder)
     assert all(len(table.rows) == 2 for table in collect(folder).tables)
@@ -131,7 +130,7 @@ def test_the_table_with_distillation_shows_its_teacher(tmp_path):
 
 def test_a_metric_that_is_undefined_at_the_last_step_stops_no_page(tmp_path):
     folder = tmp_path / "suite"
-    best = {"candidates": 2, "step": 150, "pearson": 70.0}
+    best = Best(2, 150, {"pearson": 70.0})
     save(a_result(metrics={"pearson": None}, best=best, majority={}), folder)
     save(a_result(a_trial(density=0.03), metrics={"pearson": 71.0}, best=best), folder)
     page = write(folder).read_text()
@@ -152,8 +151,7 @@ def test_measured_remaining_weights_are_a_range_where_they_differ(tmp_path):
     folder = tmp_path / "suite"
     for seed, density in enumerate((0.0952, 0.101)):
         trial = a_trial(method="l0", seed=seed)
-        remaining = a_result(trial).remaining | {"density": density}
-        save(a_result(trial, remaining=remaining), folder)
+        save(a_result(trial, remaining=a_remaining(density)), folder)
     assert rows(write(folder, figures=False).read_text())["l0", "10"][2] == "9.52 to 10.10"
 
 
@@ -171,7 +169,7 @@ def test_measured_remaining_weights_are_a_range_where_they_differ(tmp_path):
 )
 def test_names_change_no_column_tag_or_link(tmp_path, text):
     folder = tmp_path / "suite"
-    save(a_result(label=text, notes=[text]), folder)
+    save(a_result(facts=MethodFacts(label=text), notes=(text,)), folder)
     save(Failure(a_trial(seed=1), text), folder)
     page = write(folder, figures=False).read_text()
     for table in page.split("\n\n"):
@@ -184,8 +182,7 @@ def test_names_change_no_column_tag_or_link(tmp_path, text):
 def test_diverged_seeds_are_in_no_measured_column(tmp_path):
     folder = tmp_path / "suite"
     save(a_result(a_trial(seed=0)), folder)
-    wide = {"density": 0.7, "kept": {"x": 70}, "total": {"x": 100}, "heads": {}}
-    lost = {"status": "diverged", "diverged": {"step": 3, "value": "nan"}, "remaining": wide}
+    lost = {"status": "diverged", "diverged": Divergence(3, "nan"), "remaining": a_remaining(0.7)}
     save(a_result(a_trial(seed=1), metrics={"acc": None}, **lost), folder)
     assert rows(write(folder, figures=False).read_text())["movement", "10"][2] == "10.00"
 
@@ -193,9 +190,10 @@ def test_diverged_seeds_are_in_no_measured_column(tmp_path):
 def test_one_model_under_two_names_is_one_table(tmp_path):
     folder = tmp_path / "suite"
     save(a_result(a_trial(seed=0, model="here")), folder)
-    save_plan([a_trial(seed=0, model="there"), a_trial(seed=1, model="there")], folder)
+    elsewhere = tuple(a_trial(seed=seed, model="there") for seed in (0, 1))
+    save_plan(Plan(elsewhere), folder)
     (table,) = collect(folder).tables
-    assert [cell.missing for cell in table.cells.values()] == [[1]]
+    assert [group.missing for group in table.groups.values()] == [[1]]
 
 
 def test_an_unreadable_file_is_named(tmp_path):
@@ -217,7 +215,7 @@ def test_a_row_can_be_run_again(tmp_path):
         " --methods movement --densities 0.1 --tasks t --seeds 0,1"
     )
     assert expected in page
-    other = a_trial(train={"batch": 32, "steps": 300, "precision": "bfloat16", "compile": True})
+    other = a_trial(train=a_training(precision="bfloat16", compile=True))
     save(a_result(other), tmp_path / "suite")
     page = write(tmp_path / "suite", figures=False).read_text()
     assert "--seeds 0 --precision bfloat16 --compile\n" in page
@@ -323,7 +321,7 @@ def test_the_page_alone_is_written_and_checked(tmp_path, capsys):
     assert main([str(folder), "--check"]) == 6
 
 
-def test_a_folder_that_is_not_there(tmp_path, capsys):
+def test_a_missing_folder_is_named(tmp_path, capsys):
     from leaderboard.__main__ import main
 
     assert main([str(tmp_path / "absent")]) == 2

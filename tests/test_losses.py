@@ -6,30 +6,25 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from zoo.losses import (
+from zoo import (
+    CLASSES,
     Bank,
     Contrast,
     Step,
-    divergence,
     expected_l0,
     expected_l0_gradient,
     mean_sigmoid,
     mean_sigmoid_gradient,
     same_class,
 )
-from zoo.task import (
-    CLASSES,
-    classification_loss,
-    span_distillation,
-    span_loss,
-)
+from zoo.inputs.task import classification_loss, divergence, span_distillation, span_loss
 
 
 @pytest.mark.parametrize(
     ("value", "gradient"),
     [(mean_sigmoid, mean_sigmoid_gradient), (expected_l0, expected_l0_gradient)],
 )
-def test_closed_forms_equal_autograd(value, gradient):
+def test_gradients_in_closed_form_equal_autograd(value, gradient):
     torch.manual_seed(0)
     scores = {
         "a": torch.randn(5, 7, dtype=torch.float64, requires_grad=True),
@@ -50,12 +45,14 @@ def test_a_span_loss_is_the_mean_of_start_and_end():
     assert span_distillation(logits, teacher, 2.0).item() == pytest.approx(sum(parts) / 2)
 
 
-def test_cross_entropy():
+def test_cross_entropy_by_hand():
     logits = torch.tensor([[math.log(3.0), 0.0]])
     assert classification_loss(logits, torch.tensor([0])).item() == pytest.approx(math.log(4 / 3))
 
 
 def step(rows: torch.Tensor, vectors: torch.Tensor, classes: torch.Tensor) -> Step:
+    """A training step in which student and bank have the representations `vectors`."""
+
     class NoTask:
         output = CLASSES
 
@@ -71,8 +68,8 @@ def step(rows: torch.Tensor, vectors: torch.Tensor, classes: torch.Tensor) -> St
     )
 
 
-def test_contrast_against_loops():
-    """Another route: loops over anchors and columns, with extras from outside the batch."""
+def test_contrast_equals_loops_over_anchors_and_columns():
+    """With extra examples from outside the batch."""
     torch.manual_seed(1)
     vectors = F.normalize(torch.randn(9, 5), dim=-1)
     classes = torch.tensor([0, 1, 0, 1, 1, 0, 0, 1, 0])
@@ -84,12 +81,12 @@ def test_contrast_against_loops():
     columns = [*rows.tolist(), *rows.tolist(), *others]
     total, positives = 0.0, 0
     for i, anchor in enumerate(rows.tolist()):
-        likes = {
+        likelihood = {
             j: math.exp((vectors[anchor] @ vectors[c]).item() / 0.1)
             for j, c in enumerate(columns)
             if j != i
         }
-        same = [j for j in likes if classes[columns[j]] == classes[anchor]]
-        total += sum(math.log(likes[j] / sum(likes.values())) for j in same) / len(same)
+        same = [j for j in likelihood if classes[columns[j]] == classes[anchor]]
+        total += sum(math.log(likelihood[j] / sum(likelihood.values())) for j in same) / len(same)
         positives += len(same)
     assert got == pytest.approx(-total / positives, rel=1e-4)

@@ -1,4 +1,4 @@
-"""Freed memory is kept for the next step, and handed back between trials."""
+"""Freed memory is kept for the next step, and returned between trials."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 STEPS = """
 import resource, torch
 from pathlib import Path
-from zoo.memory import hand_back, keep_freed
+from zoo.engine.memory import keep_freed, release
 keep_freed()
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -22,16 +22,16 @@ start = faults()
 for _ in range(5):
     step()
 before = resident()
-hand_back()
+release()
 print(faults() - start, before - resident())
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc alone has these settings")
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has these settings")
 def test_a_step_reuses_the_memory_of_the_last():
-    """Pages of 4 KiB that the kernel gave in five steps of 80 MB each, and those it got back."""
+    """In pages of 4 KiB: those that the kernel gave in five steps of 80 MB each, and got back."""
     command = [sys.executable, "-c", STEPS]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    given, back = map(int, said.split())
+    given, returned = map(int, said.split())
     assert given < 200  # without keep_freed some 2,000, and far more where sizes vary
-    assert back > 15_000
+    assert returned > 15_000

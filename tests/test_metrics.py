@@ -14,7 +14,7 @@ from tasks import metrics
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_classes_against_scikit_learn(seed):
+def test_metrics_of_classes_equal_scikit_learn(seed):
     rng = np.random.default_rng(seed)
     p, r = rng.integers(0, 2, 50), rng.integers(0, 2, 50)
     assert metrics.accuracy(p, r) == pytest.approx(sklearn.accuracy_score(r, p))
@@ -30,14 +30,14 @@ def test_matthews_of_a_constant_is_zero():
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_correlations_against_scipy(seed):
+def test_correlations_equal_scipy(seed):
     rng = np.random.default_rng(seed)
     p, r = rng.integers(0, 9, 40).astype(float), rng.normal(size=40)
     assert metrics.pearson(p, r) == pytest.approx(stats.pearsonr(p, r).statistic)
     assert metrics.spearman(p, r) == pytest.approx(stats.spearmanr(p, r).statistic)
 
 
-def test_what_is_undefined_is_none():
+def test_an_undefined_metric_is_none():
     assert metrics.pearson(np.ones(5), np.arange(5.0)) is None
     assert metrics.compute("pearson", np.ones(5), np.arange(5.0)) is None
     assert metrics.f1(np.zeros(5), np.zeros(5)) is None
@@ -71,7 +71,7 @@ ANSWERS = [
 
 @pytest.mark.parametrize("prediction", ANSWERS)
 @pytest.mark.parametrize("truth", ANSWERS)
-def test_answers_against_the_official_definition(prediction, truth):
+def test_answers_are_compared_as_the_official_script_does(prediction, truth):
     assert metrics.answer_f1(prediction, [truth]) == pytest.approx(official_f1(prediction, truth))
 
 
@@ -82,7 +82,7 @@ def test_exact_match_takes_the_best_answer():
 
 
 @pytest.mark.parametrize("name", [*metrics.NUMBERS, *metrics.TEXTS])
-def test_evaluate_modules_give_the_same(name):
+def test_evaluate_modules_give_the_same_numbers(name):
     rng = np.random.default_rng(0)
     if name in metrics.TEXTS:
         predictions, references = ["a cat", "old dog"], [["cat"], ["dog", "dogs"]]

@@ -1,4 +1,7 @@
-"""Packed batches: the same outputs and gradients as padded ones, and no token computed twice."""
+"""Packed batches: the same outputs and gradients as padded ones, and every token once.
+
+The other architectures are compared in test_architecture.py.
+"""
 
 from dataclasses import replace
 
@@ -7,9 +10,11 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from zoo.heads import FirstTokenClassifier, Network, PooledClassifier, TokenClassifier
-from zoo.packing import SAVES, Packing, pack
-from zoo.task import Encoded, collate
+from zoo import Encoded
+from zoo.inputs.architecture import ARCHITECTURES
+from zoo.inputs.batches import collate
+from zoo.inputs.packing import SAVES, Packing, pack
+from zoo.parts.heads import FirstTokenClassifier, Network, PooledClassifier, TokenClassifier
 
 SIZES = {
     "vocab_size": 50,
@@ -25,6 +30,7 @@ LENGTHS = [30, 3, 7, 1, 12, 5, 9, 30, 2, 4]
 
 
 def network(kind: str, head: type) -> Network:
+    """A small network in float64 without dropout."""
     torch.manual_seed(0)
     if kind == "bert":
         pooler = head is PooledClassifier
@@ -32,10 +38,11 @@ def network(kind: str, head: type) -> Network:
     else:
         sizes = SIZES | {"pad_token_id": 1, "type_vocab_size": 1}
         encoder = RobertaModel(RobertaConfig(**sizes), add_pooling_layer=False)
-    return Network(encoder, head(encoder.config, 2), frozenset()).double()
+    return Network(encoder, head(encoder.config, ARCHITECTURES[kind], 2), frozenset()).double()
 
 
 def data(kind: str) -> Encoded:
+    """Examples of random tokens of different lengths."""
     rng = np.random.default_rng(0)
     bounds = np.concatenate([[0], np.cumsum(LENGTHS)])
     tokens = rng.integers(2, 50, bounds[-1]).astype(np.int32)
@@ -52,7 +59,7 @@ def data(kind: str) -> Encoded:
         ("roberta", TokenClassifier),
     ],
 )
-def test_outputs_and_gradients_are_those_of_the_padded_batch(kind, head):
+def test_outputs_and_gradients_equal_those_of_the_padded_batch(kind, head):
     model, pad = network(kind, head), 0 if kind == "bert" else 1
     packed = collate(data(kind), np.arange(len(LENGTHS)), pad, torch.device("cpu"))
     assert packed.packing is not None
@@ -74,19 +81,19 @@ def test_outputs_and_gradients_are_those_of_the_padded_batch(kind, head):
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_every_token_has_one_place(seed):
+def test_every_token_has_a_place_of_its_own(seed):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 40, rng.integers(2, 40))
     found = pack(lengths)
     if found is None:
         return
-    places, owner, positions = found
+    indices, owner, positions = found
     assert owner.shape[1] == lengths.max() and len(owner) <= (1 - SAVES) * len(lengths)
     inside = np.arange(lengths.max())[None, :] < lengths[:, None]
-    taken = places[inside]
+    taken = indices[inside]
     assert len(set(taken.tolist())) == lengths.sum() == (owner > 0).sum()
     for example, length in enumerate(lengths):
-        mine = places[example, :length]
+        mine = indices[example, :length]
         assert (owner.ravel()[mine] == example + 1).all()
         assert positions.ravel()[mine].tolist() == list(range(length))
         assert len(set(mine // lengths.max())) == 1  # all in one row
@@ -98,15 +105,15 @@ def test_a_batch_that_would_save_little_stays_padded():
     assert pack(np.array([10, 5, 5, 5, 5])) is not None
 
 
-def test_rows_that_are_not_full_see_themselves():
-    """No query is left without a key: its softmax would be nan."""
+def test_empty_places_attend_to_themselves():
+    """A query without any key would have a softmax of nan."""
     packing = Packing(*map(torch.from_numpy, pack(np.array([10, 6, 3]))))
     bias = packing.attention(torch.float32)
     assert ((bias == 0).sum(-1) > 0).all()
 
 
-def test_a_packed_batch_in_bfloat16_is_the_padded_one():
-    """Autocast computes attention in bfloat16; the mask's least number must not turn to nan."""
+def test_a_packed_batch_in_bfloat16_nearly_equals_the_padded_one():
+    """Autocast computes attention in bfloat16; the mask's smallest number must not turn into nan."""
     model = network("bert", PooledClassifier).float().eval()
     packed = collate(data("bert"), np.arange(len(LENGTHS)), 0, torch.device("cpu"))
     exact = model(packed)[0]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from leaderboard.collect import collect
-from leaderboard.page import grids
 from leaderboard.papers import LAYOUTS, PRINTED
+from leaderboard.view import View
 from tests.helpers import a_result, a_trial
-from zoo.trial import save
+from zoo.records.storage import save
 
 METRICS = {"mnli": ("acc_m", "acc_mm"), "squad": ("em", "f1"), "sst2": ("acc",)}
 
@@ -29,11 +29,14 @@ def fill(
         score = 60.0 + 10 * trial.density + trial.seed
         save(a_result(trial, metrics=dict.fromkeys(METRICS[trial.task], score)), folder)
     board = collect(folder)
-    return {n: g for n, g in grids(board, board.tables[0], "magnitude").items() if "-table-" in n}
+    found = View(board, board.tables[0]).grids
+    return {name: grid for name, grid in found.items() if "-table-" in name}
 
 
 def rows(grid) -> dict[tuple[str, ...], list[str]]:
-    return {tuple(row[:3]): list(row[3:]) for row in grid.rows}
+    """By method, distillation and density the texts of the other entries."""
+    texts = [[str(entry) for entry in row] for row in grid.rows]
+    return {tuple(row[:3]): row[3:] for row in texts}
 
 
 def test_table_1_has_both_halves_sizes_and_every_metric(tmp_path):

@@ -4,27 +4,29 @@ import pytest
 from scipy import stats
 
 from leaderboard.collect import Key, RowKey, Table, collect
-from leaderboard.published import of_cell, published, published_grid
+from leaderboard.published import printed_of, published, published_grid
 from leaderboard.statistics import holm, welch_of
-from tests.helpers import a_result, a_trial
+from tests.helpers import a_result, a_training, a_trial
+from zoo.records.storage import save
+from zoo.records.trial import Conditions
 from zoo.registry import methods
-from zoo.trial import save
 
 
 def a_table(distill: bool) -> Table:
-    return Table(Key("base", "bert-base-uncased", "m", "released", 0, "", distill))
+    key = Key("base", "bert-base-uncased", "m", "released", Conditions(), "", distill)
+    return Table(key, {entry.name: entry.facts for entry in methods})
 
 
 def test_known_cells():
     """SMP, Table 1, and the Movement authors' run log, by hand."""
     assert {p.name for p in published()} - {""} <= {entry.name for entry in methods}
     plain, taught = a_table(distill=False), a_table(distill=True)
-    dense = of_cell(plain, RowKey(1.0, "dense"), "mnli", "acc_m")
+    dense = printed_of(plain, RowKey(1.0, "dense"), "mnli", "acc_m")
     assert {p.mean for p in dense} == {84.5, 84.493}
-    smp_s = of_cell(plain, RowKey(0.03, "smp_s"), "mnli", "acc_m")
+    smp_s = printed_of(plain, RowKey(0.03, "smp_s"), "mnli", "acc_m")
     (table1,) = [p for p in smp_s if p.table == "1"]
     assert (table1.mean, table1.std, table1.seeds) == (80.9, 0.28, 5)
-    log = of_cell(taught, RowKey(0.1, "soft_movement"), "qqp", "f1")
+    log = printed_of(taught, RowKey(0.1, "soft_movement"), "qqp", "f1")
     assert {"1", "3", "3 (KD)"} <= {p.table for p in log}  # conflicting sources stand side by side
 
 
@@ -50,7 +52,7 @@ def test_ten_of_fifteen_cells_of_the_smp_paper_are_significant():
     assert sum(p < 0.05 for p in holm(p_values)) == 10
     a, b = larger[both[0]], smaller[both[0]]
     ours = welch_of(a.mean, a.std, 5, b.mean, b.std, 5)
-    assert ours.excludes_zero == (p_values[0] < 0.05)
+    assert (ours.low > 0) == (p_values[0] < 0.05)
 
 
 def grid(tmp_path, **changes):
@@ -58,7 +60,7 @@ def grid(tmp_path, **changes):
     trial |= {"task": "mnli"} | {k: v for k, v in changes.items() if k not in ("scores", "notes")}
     for seed, score in enumerate(changes.get("scores", (82.4, 82.6, 82.7))):
         result = a_result(
-            a_trial(seed=seed, **trial), metrics={"acc_m": score}, notes=changes.get("notes", [])
+            a_trial(seed=seed, **trial), metrics={"acc_m": score}, notes=changes.get("notes", ())
         )
         save(result, tmp_path / "s")
     return published_grid(collect(tmp_path / "s").tables[0]).rows
@@ -83,9 +85,11 @@ def test_a_verdict(tmp_path, scores, verdict):
     ("changes", "reason"),
     [
         ({"model": "minilm"}, "other model (bert-base-uncased)"),
-        ({"train": {"batch": 32, "max_steps": 9}}, "shortened"),
+        ({"train": a_training(max_steps=9)}, "SHORTENED to at most 9 steps"),
+        ({"train": a_training(compile=True)}, "compiled"),
+        ({"train": a_training(precision="bfloat16")}, "trained in bfloat16"),
         ({"recipe": "paper"}, "recipe paper"),
-        ({"notes": ["mnli: train has 57,715 of 392,702 rows"]}, "part of the data"),
+        ({"notes": ("mnli: train has 57,715 of 392,702 rows",)}, "part of the data"),
     ],
 )
 def test_what_cannot_be_compared_says_why(tmp_path, changes, reason):

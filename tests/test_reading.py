@@ -1,4 +1,4 @@
-"""Reading from the hub, with a folder in the hub's layout in its place."""
+"""Reading from the hub; a folder in the hub's layout takes its place."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,8 @@ import pytest
 
 from tasks import reading
 from tests.helpers import write_parquet
-from zoo.errors import ConfigError, ResourceError
+from zoo import ConfigError
+from zoo.errors import ResourceError
 
 CARD = """---
 dataset_info:
@@ -52,7 +53,7 @@ def repo(tmp_path, monkeypatch):
     return str(tmp_path / "repo")
 
 
-def test_the_hub_gives_what_files_give(repo):
+def test_the_hub_gives_the_rows_of_its_files(repo):
     source = reading.locate(
         repo, "sst2", "glue/sst2", ("sentence", "label"), ("train", "validation"), None
     )
@@ -60,12 +61,12 @@ def test_the_hub_gives_what_files_give(repo):
     assert source.read("train") == {"sentence": ["a cat"] * 4, "label": [0, 1, 0, 1]}
 
 
-def test_a_layout_that_changed_is_said(repo):
+def test_a_changed_layout_is_a_config_error(repo):
     with pytest.raises(ConfigError, match="has no text; its layout has changed"):
         reading.locate(repo, "sst2", "x", ("text", "label"), ("train", "validation"), None)
 
 
-def test_whatever_the_client_raises_is_one_resource_error(repo, monkeypatch):
+def test_any_exception_of_the_client_becomes_one_resource_error(repo, monkeypatch):
     import huggingface_hub
 
     def refused(*_, **__):

@@ -1,27 +1,31 @@
-"""Names, plugins, and what is said when they are wrong."""
+"""Names and plugins, and errors about them."""
 
 from pathlib import Path
 
 import pytest
 
-from zoo.errors import ConfigError
-from zoo.registry import Registry, find_plugin, load_plugin, methods, one_line
+from zoo import ConfigError, register_method, register_task
+from zoo.errors import one_line, unknown
+from zoo.plugins import Plugin, find_plugin, load_plugin, plugin_of
+from zoo.records.result import MethodFacts
+from zoo.registry import Registry, methods, tasks
 
 
 def write(folder: Path, text: str, name: str = "mine.py") -> Path:
+    """Write a plugin."""
     (folder / name).write_text(text)
     return folder / name
 
 
-def test_an_unknown_name_gets_the_nearest_and_all():
+def test_an_unknown_name_is_answered_with_the_nearest_and_all_others():
     with pytest.raises(ConfigError) as error:
         methods["smp_z"]
     assert "unknown method 'smp_z'; did you mean 'smp_" in str(error.value)
     assert "movement" in str(error.value)
 
 
-def test_a_taken_name_names_both_origins():
-    registry = Registry("method")
+def test_a_taken_name_is_rejected_with_both_places():
+    registry = Registry("method", MethodFacts)
 
     @registry.register("one")
     def first(density):
@@ -40,15 +44,15 @@ def test_a_taken_name_names_both_origins():
 
 
 @pytest.mark.parametrize("name", ["../x", "", "a b", "A", "x" * 65, "a/b", "a\nb", "_a", 3, "ä"])
-def test_names_are_slugs(name):
+def test_names_that_are_no_slugs_are_rejected(name):
     with pytest.raises(ConfigError, match="must be 1 to 64"):
-        Registry("method").register(name)
+        Registry("method", MethodFacts).register(name)
 
 
-def test_a_plugin_registers_and_loads_once(tmp_path):
+def test_a_plugin_registers_its_methods_and_is_loaded_once(tmp_path):
     path = write(
         tmp_path,
-        "from zoo.registry import register_method\n"
+        "from zoo import register_method\n"
         "@register_method('mine')\n"
         "def mine(density):\n"
         "    '''Mine.'''\n",
@@ -60,10 +64,10 @@ def test_a_plugin_registers_and_loads_once(tmp_path):
     assert methods["mine"].origin.endswith("mine.py:2")
 
 
-def test_a_plugin_that_breaks_says_where_and_leaves_nothing(tmp_path):
+def test_a_plugin_that_raises_is_named_with_its_line_and_leaves_no_name(tmp_path):
     path = write(
         tmp_path,
-        "from zoo.registry import register_method\n"
+        "from zoo import register_method\n"
         "@register_method('half')\n"
         "def half(density):\n"
         "    '''Half.'''\n"
@@ -74,15 +78,15 @@ def test_a_plugin_that_breaks_says_where_and_leaves_nothing(tmp_path):
     assert "half" not in methods
 
 
-def test_a_syntax_error_names_its_line(tmp_path):
+def test_a_syntax_error_is_named_with_its_line(tmp_path):
     with pytest.raises(ConfigError, match=r"mine\.py:2: SyntaxError"):
         load_plugin(find_plugin(str(write(tmp_path, "x = 1\ndef (:\n"))))
 
 
-def test_a_plugin_that_takes_a_name_names_both(tmp_path):
+def test_a_plugin_that_takes_a_known_name_is_rejected_with_both_places(tmp_path):
     path = write(
         tmp_path,
-        "from zoo.registry import register_method\n"
+        "from zoo import register_method\n"
         "@register_method('movement')\n"
         "def movement(density):\n"
         "    '''Not that one.'''\n",
@@ -91,7 +95,7 @@ def test_a_plugin_that_takes_a_name_names_both(tmp_path):
         load_plugin(find_plugin(str(path)))
 
 
-def test_a_missing_plugin_and_a_changed_one(tmp_path):
+def test_a_missing_plugin_and_a_changed_one_are_rejected(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         find_plugin(str(tmp_path / "absent.py"))
     plugin = find_plugin(str(write(tmp_path, "x = 1\n")))
@@ -100,7 +104,63 @@ def test_a_missing_plugin_and_a_changed_one(tmp_path):
         load_plugin(plugin)
 
 
-def test_one_line_is_one_short_line():
+def test_a_plugin_is_the_one_whose_file_registered_the_entry(tmp_path):
+    text = (
+        "from zoo import register_method\n"
+        "@register_method('mine')\n"
+        "def mine(density):\n"
+        "    '''Mine, in a file of its own.'''\n"
+    )
+    own = find_plugin(str(write(tmp_path, text)))
+    other = find_plugin(str(write(tmp_path, "x = 1\n", "other.py")))
+    load_plugin(own)
+    plugins = (Plugin("methods"), other, own)
+    assert plugin_of(methods["mine"], plugins) == own
+    assert plugin_of(methods["movement"], plugins) is None
+
+
+def test_an_unknown_fact_is_rejected():
+    with pytest.raises(ConfigError, match=r"method mine: .*unexpected keyword argument 'colour'"):
+        methods.register("mine", colour="red")
+
+
+def test_methods_are_listed_by_order_and_then_by_name():
+    for name, order in (("z", 2.0), ("b", 3.0), ("a", 3.0)):
+        register_method(name, order=order)(lambda density: None)
+    assert [entry.name for entry in methods][:3] == ["z", "a", "b"]
+
+
+def test_exactly_one_method_teaches():
+    assert methods.teacher == "dense"
+    register_method("second", teaches=True)(lambda density: None)
+    with pytest.raises(ConfigError, match="teaches=True, 2 are: dense, second"):
+        methods.teacher  # noqa: B018
+
+
+def test_an_entry_knows_what_its_factory_takes_by_default():
+    @register_method("mine")
+    def mine(density, *, start, power=3):
+        """Mine."""
+
+    entry = methods["mine"]
+    assert entry.defaults == {"power": 3}
+    assert [entry.takes(name) for name in ("start", "power", "penalty")] == [True, True, False]
+    assert methods["smp_s"].takes("penalty")  # by **hyper
+
+
+def test_a_task_keeps_the_name_of_the_task_whose_recipes_it_follows():
+    register_task("mine", recipe="mnli")(lambda: None)
+    assert tasks["mine"].recipe == "mnli" and tasks["mnli"].recipe is None
+
+
+def test_an_error_is_one_short_line():
     text = one_line("a\nb\x00c\u202e" + "x" * 1000)
     assert text.startswith("a b?c?x")
     assert len(text) == 200
+
+
+def test_a_name_that_is_like_no_other_gets_the_list_alone():
+    assert unknown("fruit", "aple", ["pear", "apple"]) == (
+        "unknown fruit 'aple'; did you mean 'apple'? Known: apple, pear"
+    )
+    assert unknown("fruit", "zzz", ["pear", "apple"]) == "unknown fruit 'zzz'. Known: apple, pear"

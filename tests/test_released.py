@@ -1,12 +1,15 @@
-"""The SMP authors' mask files: bit order, faults, and the label words that belong to them."""
+"""Mask files of the SMP authors: the order of bits, faults, and the label words they belong to."""
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForMaskedLM
 
+from tasks.glue import mnli
 from tests.helpers import write_parquet
-from zoo.errors import ConfigError
-from zoo.released import as_released, main, read_masks, write_masks
+from zoo import ConfigError
+from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer, word_ids
+from zoo.tools.released import as_released, main, read_masks, write_masks
 
 LAYERS = (0, 1, 2, 10, 11)
 KINDS = ("attention.self.query", "attention.self.key", "attention.output.dense", "output.dense")
@@ -14,11 +17,12 @@ SHAPES = {f"encoder.layer.{i}.{kind}": torch.Size((3, 5)) for i in LAYERS for ki
 
 
 def some_masks() -> dict[str, torch.Tensor]:
+    """Random masks of the shapes."""
     draw = torch.Generator().manual_seed(0)
     return {n: torch.rand(shape, generator=draw) < 0.3 for n, shape in SHAPES.items()}
 
 
-def test_bits_stand_in_lexicographic_order_the_first_highest(tmp_path):
+def test_bits_are_in_lexicographic_order_with_the_first_in_the_highest_bit(tmp_path):
     """By hand: layer 0, 1, 10, 11, 2; inside a layer O, K, Q, D; row by row."""
     masks = some_masks()
     write_masks(masks, tmp_path / "m.npy")
@@ -41,7 +45,7 @@ def test_bits_stand_in_lexicographic_order_the_first_highest(tmp_path):
     assert packed.dtype == np.uint8 and packed.tolist() == expected
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_written_masks_are_read_back_unchanged(tmp_path):
     masks = some_masks()
     write_masks(masks, tmp_path / "m.npy")
     again = read_masks(tmp_path / "m.npy", SHAPES)
@@ -49,7 +53,7 @@ def test_what_was_written_is_read(tmp_path):
     assert all(torch.equal(again[name], masks[name]) for name in SHAPES)
 
 
-def test_bert_base_has_10_616_832_bytes():
+def test_masks_of_bert_base_have_10_616_832_bytes():
     kinds = dict.fromkeys(("q", "k", "v", "o"), 768 * 768) | dict.fromkeys(("u", "d"), 3072 * 768)
     assert 12 * sum(kinds.values()) / 8 == 10_616_832
 
@@ -60,15 +64,15 @@ def test_bert_base_has_10_616_832_bytes():
         (np.zeros(37, np.uint8), r"expected 38 bytes \(uint8\) for the 300 weights"),
         (np.zeros(38, np.float32), "got float32 of shape"),
         (np.zeros((2, 19), np.uint8), "got uint8 of shape"),
-        (None, r"no NumPy array \(.npy\)"),
-        (b"PK\x03\x04", r"no NumPy array \(.npy\)"),
-        (b"\x93NUMPY\x01\x00v\x00{'descr': (", r"no NumPy array \(.npy\)"),
+        (None, r"not a NumPy array \(.npy\)"),
+        (b"PK\x03\x04", r"not a NumPy array \(.npy\)"),
+        (b"\x93NUMPY\x01\x00v\x00{'descr': (", r"not a NumPy array \(.npy\)"),
     ],
 )
-def test_other_files_are_refused(tmp_path, content, message):
+def test_files_that_hold_no_masks_are_rejected(tmp_path, content, message):
     path = tmp_path / "m.npy"
     if content is None:
-        path.write_text("no array")
+        path.write_text("not an array")
     elif isinstance(content, bytes):
         path.write_bytes(content)
     else:
@@ -77,14 +81,9 @@ def test_other_files_are_refused(tmp_path, content, message):
         read_masks(path, SHAPES)
 
 
-def test_a_task_is_judged_with_a_file(checkpoint, tmp_path, capsys, monkeypatch):
-    """All weights kept: what the stock model says with the released words, which MNLI's masks
-    belong to."""
-    from transformers import AutoModelForMaskedLM
-
-    from tasks.glue import mnli
-    from zoo.checkpoint import find_checkpoint, load_tokenizer, word_ids
-
+def test_a_mask_file_is_evaluated_on_a_task(checkpoint, tmp_path, capsys, monkeypatch):
+    """With all weights kept: the stock model's accuracy with the label words that the released
+    masks of MNLI belong to."""
     texts = ["the cat runs", "a dog barks", "the old dog", "cat"]
     columns = {"premise": texts, "hypothesis": texts[::-1], "label": [0, 1, 2, 1]}
     for split in ("train", "validation_matched"):
@@ -108,8 +107,9 @@ def test_a_task_is_judged_with_a_file(checkpoint, tmp_path, capsys, monkeypatch)
     assert said[-1] == f"acc_m {100 * right / 4:.2f}"
 
 
-def test_a_wrong_file_is_one_line(checkpoint, tmp_path, capsys, monkeypatch):
+def test_an_unknown_task_is_an_error_on_one_line(checkpoint, tmp_path, capsys, monkeypatch):
     arguments = [str(tmp_path / "absent.npy"), "--task", "mnl", "--model", str(checkpoint)]
     monkeypatch.setattr("sys.argv", ["released", *arguments])
     assert main() == 2
-    assert "did you mean 'mnli'" in capsys.readouterr().err
+    error = capsys.readouterr().err.strip()
+    assert "did you mean 'mnli'" in error and "\n" not in error

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from leaderboard.__main__ import check
-from leaderboard.page import REFERENCE
-from zoo.trial import PLAN, load_all
+from zoo.records.storage import PLAN, load_folder
 
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 FOLDERS = sorted({path.parent for path in RUNS.rglob(f"{PLAN}*.json")})
@@ -15,9 +14,9 @@ FOLDERS = sorted({path.parent for path in RUNS.rglob(f"{PLAN}*.json")})
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_committed_pages_are_what_their_results_give(folder):
-    results, failures, unreadable = load_all(folder)
-    assert results and not failures and not unreadable
-    check(folder, folder, REFERENCE)
+    found = load_folder(folder)
+    assert found.results and not found.failures and not found.unreadable
+    check(folder, folder)
 
 
 def test_no_run_is_without_its_plan():

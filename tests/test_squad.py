@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tasks.squad import best_spans, encode_spans, score_spans
-from zoo.checkpoint import find_checkpoint, load_tokenizer
-from zoo.errors import ConfigError
+from tasks.squad import best_spans, encode_spans, evaluate_spans
+from zoo import ConfigError
+from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer
 
 CONTEXT = (
     "a cat runs fast the old dog barks a cat sleeps the dog runs the old cat barks a dog sleeps"
@@ -14,21 +14,24 @@ START = CONTEXT.index("old cat")
 
 
 def columns(text="old cat", start=START, question="  a fast dog"):
+    """One question with one answer, in the columns of SQuAD."""
     answers = {"text": [text], "answer_start": [start]}
     return {"context": [CONTEXT], "question": [question], "answers": [answers]}
 
 
 @pytest.fixture
 def tokenizer(checkpoint):
+    """The tokeniser of the small checkpoint."""
     return load_tokenizer(find_checkpoint(str(checkpoint)))
 
 
 def words(tokenizer, encoded, window):
+    """The tokens of a window."""
     part = slice(encoded.bounds[window], encoded.bounds[window + 1])
     return tokenizer.convert_ids_to_tokens(encoded.tokens[part])
 
 
-def test_one_window_marks_the_answer(tokenizer):
+def test_the_labels_of_a_window_mark_the_answer(tokenizer):
     encoded = encode_spans(columns(), tokenizer, 64, True)
     assert len(encoded) == 1
     start, end = encoded.labels[0]
@@ -46,7 +49,7 @@ def test_windows_without_the_answer_point_at_the_first_token(tokenizer):
         assert shown[start : end + 1] == (["old", "cat"] if has else ["[CLS]"])
 
 
-def test_windows_cover_the_context(tokenizer):
+def test_windows_together_cover_the_context(tokenizer):
     encoded = encode_spans(columns(), tokenizer, 16, False)
     covered = np.zeros(len(CONTEXT), bool)
     for first, last in encoded.arrays["chars"]:
@@ -56,8 +59,8 @@ def test_windows_cover_the_context(tokenizer):
     assert (encoded.lengths <= 16).all()
 
 
-def test_the_right_logits_give_the_answer(tokenizer):
-    """Perfect logits in the one window that holds the answer, higher noise outside the context."""
+def test_perfect_logits_give_the_answer(tokenizer):
+    """Although logits outside the context are higher, in one window and in several."""
     for length in (64, 16):
         train = encode_spans(columns(), tokenizer, length, True)
         encoded = encode_spans(columns(), tokenizer, length, False)
@@ -68,13 +71,13 @@ def test_the_right_logits_give_the_answer(tokenizer):
                 logits[encoded.bounds[window] + start, 0] = 9
                 logits[encoded.bounds[window] + end, 1] = 9
         assert best_spans(logits, encoded, [CONTEXT]) == ["old cat"]
-        scores = score_spans("validation", logits, encoded)
-        assert scores.metrics == {"em": 100.0, "f1": 100.0}
-        assert scores.correct.tolist() == [True]
+        found = evaluate_spans("validation", logits, encoded)
+        assert found.metrics == {"em": 100.0, "f1": 100.0}
+        assert found.correct.tolist() == [True]
 
 
-def test_spans_are_ordered_and_at_most_thirty_tokens(tokenizer):
-    """A brute force over all pairs of tokens agrees."""
+def test_the_best_span_is_ordered_and_has_at_most_thirty_tokens(tokenizer):
+    """The same span as by brute force over all pairs of tokens."""
     long = {
         "context": [" ".join(["cat dog"] * 20)],
         "question": ["a"],
@@ -101,6 +104,6 @@ def test_spans_are_ordered_and_at_most_thirty_tokens(tokenizer):
         ({"text": ["x"], "answer_start": [9999]}, "answer_start 9999 is outside its context"),
     ],
 )
-def test_wrong_answers_are_named(tokenizer, answers, message):
+def test_malformed_answers_are_rejected(tokenizer, answers, message):
     with pytest.raises(ConfigError, match=message):
         encode_spans(columns() | {"answers": [answers]}, tokenizer, 64, True)

@@ -1,28 +1,36 @@
-"""The laboratory's language and tasks: the same for everybody, fair, and with something to learn."""
+"""The laboratory's language and tasks: the same everywhere, fair, and with something to learn."""
 
 import hashlib
 import json
+import math
 from collections import Counter
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import pytest
+import torch
 
-from tasks import language
-from tasks.tiny import DATA_VERSION, SIZES
-from zoo.checkpoint import find_checkpoint, load_tokenizer
+from tasks.laboratory import examples, lexicon, pretrain
+from tasks.laboratory.tasks import DATA_VERSION, SIZES
+from tasks.scales import tiny
+from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer
 from zoo.registry import tasks
-from zoo.suites import TINY
 
+TINY = tiny()
 DIGEST = "fc4df13a0b4d8e84"
 
 
+@cache
 def everything() -> dict[str, dict]:
+    """The rows of all tasks by task, split and column."""
     sources = {name: tasks[name].make().locate(None) for name in TINY.tasks}
     return {name: {split: dict(s.read(split)) for split in SIZES} for name, s in sources.items()}
 
 
-def test_the_examples_are_those_of_their_version():
-    """If this fails, the examples changed: count up DATA_VERSION in tasks/tiny.py, then this."""
+def test_the_examples_have_not_changed_under_their_version():
+    """If this fails, the examples changed: raise DATA_VERSION in tasks/laboratory/tasks.py, then
+    adapt this test."""
     text = json.dumps(everything(), sort_keys=True)
     assert (DATA_VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (
         "laboratory 1",
@@ -40,11 +48,9 @@ def test_no_evaluation_example_is_in_the_training_set():
         assert not seen["train"] & seen["validation"]
 
 
-def test_classes_are_balanced_and_one_side_alone_says_little():
+def test_classes_are_balanced_and_the_second_sentence_alone_says_little():
     """No word of the second sentence alone gives the label away: a naive Bayes over the bag of its
     words, trained on the training set, stays near chance."""
-    import math
-
     for name, classes in (("tiny_inference", 3), ("tiny_paraphrase", 2)):
         data = everything()[name]
         counts = Counter(data["train"]["label"])
@@ -64,7 +70,7 @@ def test_classes_are_balanced_and_one_side_alone_says_little():
         assert right / SIZES["validation"] < 1 / classes + 0.12, name
 
 
-def test_answers_stand_where_they_are_said_to_stand():
+def test_answers_are_where_their_start_says():
     data = everything()["tiny_span"]["train"]
     for context, answers in zip(data["context"], data["answers"], strict=True):
         (text,), (start,) = answers["text"], answers["answer_start"]
@@ -77,8 +83,8 @@ def test_every_word_is_one_known_token():
     tokenizer = load_tokenizer(checkpoint)
     assert checkpoint.has_mlm_head
     assert (
-        list(tokenizer.convert_ids_to_tokens(range(len(language.vocabulary()))))
-        == language.vocabulary()
+        list(tokenizer.convert_ids_to_tokens(range(len(lexicon.vocabulary()))))
+        == lexicon.vocabulary()
     )
     for name, data in everything().items():
         for column, values in data["validation"].items():
@@ -89,7 +95,7 @@ def test_every_word_is_one_known_token():
                 assert not any(tokenizer.unk_token_id in one for one in ids)
 
 
-def test_the_checkpoint_is_one_small_file_of_float32():
+def test_the_checkpoint_is_a_single_small_file_of_float32():
     from safetensors import safe_open
 
     (path,) = Path(TINY.model).glob("*.safetensors")
@@ -100,30 +106,26 @@ def test_the_checkpoint_is_one_small_file_of_float32():
 
 @pytest.mark.parametrize("task", TINY.tasks)
 def test_evaluation_does_not_depend_on_the_size_of_the_training_set(task):
-    small = language.task_data(task, 7, train_size=10, eval_size=20)
-    large = language.task_data(task, 7, train_size=30, eval_size=20)
+    small = examples.task_data(task, 7, train_size=10, eval_size=20)
+    large = examples.task_data(task, 7, train_size=30, eval_size=20)
     assert small[1] == large[1] and large[0][:10] == small[0]
 
 
-def test_the_command_that_makes_the_checkpoint_makes_these_files(tmp_path, capsys):
-    from tasks.pretrain import WORDS, pretrain, save
-
-    save(pretrain(seed=1, steps=2), tmp_path)
+def test_the_pretraining_command_writes_the_files_of_the_checkpoint(tmp_path, capsys):
+    pretrain.save(pretrain.pretrain(seed=1, steps=2), tmp_path)
     shipped = Path(TINY.model)
-    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in shipped.iterdir()}
+    made = {path.name for path in tmp_path.iterdir()}
+    others = {p.name for p in shipped.iterdir() if p.suffix not in (".py", ".csv") and p.is_file()}
+    assert made == others
     for name in ("config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / name).read_bytes() == (shipped / name).read_bytes(), name
-    assert (shipped / "vocab.txt").read_text().split() == WORDS
+    assert (shipped / "vocab.txt").read_text().split() == pretrain.WORDS
 
 
-def test_corruption_asks_for_key_words_or_for_others_and_never_for_specials():
-    import torch
-
-    from tasks import pretrain
-
+def test_corruption_asks_for_key_words_or_for_others_and_never_for_special_tokens():
     torch.manual_seed(0)
-    texts = list(zip(range(400), language.pretraining_texts("answer", 3), strict=False))
-    ids, types, key = pretrain.pack([text for _, text in texts])
+    texts = list(islice(examples.pretraining_texts("answer", 3), 400))
+    ids, types, key = pretrain.pad(texts)
     table, counts = pretrain.replacements()
     corrupted, chosen = pretrain.corrupt(ids, types, key, "answer", table, counts)
     assert not chosen[ids < pretrain.FIRST_WORD].any()
@@ -133,6 +135,6 @@ def test_corruption_asks_for_key_words_or_for_others_and_never_for_specials():
     assert (chosen & key).sum() == key[asked].sum()  # all of a text's key words, or none
     assert 0.4 < asked.float().mean() < 0.6
     changed = (corrupted != ids) & (corrupted != pretrain.MASK)
-    groups = {word: set(group) for group in language.similar_words() for word in group}
+    groups = {word: set(group) for group in lexicon.similar_words() for word in group}
     for old, new in zip(ids[changed].tolist(), corrupted[changed].tolist(), strict=True):
         assert pretrain.WORDS[new] in groups[pretrain.WORDS[old]]

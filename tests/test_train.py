@@ -10,59 +10,81 @@ import numpy as np
 import pytest
 import torch
 
-from zoo.build import Place, build, recipe_steps, stream
-from zoo.errors import ConfigError, Diverged, TrialError
-from zoo.estimate import longest_first
-from zoo.losses import LossTerm, task_loss
-from zoo.masks import topk_local
-from zoo.measure import pack_bits, sketch
-from zoo.method import Method, with_distillation
-from zoo.outputs import leave_outputs, load_outputs, outputs, teacher_logits
-from zoo.plan import Planner
-from zoo.schedules import cubic, every, once
-from zoo.suites import BASE, Cell
-from zoo.task import Encoded, by_length, collate, shuffled
-from zoo.train import Frozen, Trainer, clip, evaluate, fit, make_optimizer, rate, run_trial
-
-
-@pytest.fixture
-def planner(checkpoint, sst2):
-    return Planner(BASE, "released", str(checkpoint), str(sst2))
-
-
-@pytest.fixture
-def place(checkpoint, sst2, tmp_path):
-    return Place(str(checkpoint), str(sst2), str(tmp_path / "cache"), ())
+from methods.movement import movement
+from tests.helpers import a_result
+from zoo import (
+    Cell,
+    ConfigError,
+    Encoded,
+    LossTerm,
+    Method,
+    TrialError,
+    adamw,
+    cubic,
+    every,
+    magnitude,
+    once,
+    register_method,
+    task_loss,
+    topk_local,
+    with_distillation,
+)
+from zoo.engine.build import Run, build, stream
+from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teacher_logits
+from zoo.engine.measure import pack_bits, sketch
+from zoo.engine.train import (
+    Trainer,
+    clip,
+    evaluate,
+    fit,
+    make_optimizer,
+    rate,
+    run_trial,
+)
+from zoo.errors import Diverged
+from zoo.inputs.batches import by_length, collate, random_batches
+from zoo.records.result import Result, Steps
+from zoo.records.trial import Conditions
+from zoo.runs.estimate import longest_first
 
 
 def cell(method: str, density: float = 0.1, **changes) -> Cell:
+    """A cell on SST-2 without distillation."""
     return replace(Cell(method, "sst2", density, False, 0), **changes)
 
 
-def same(result) -> dict:
+def reproducible(result: Result) -> dict:
     """Everything of a result but time and environment."""
     return {k: v for k, v in vars(result).items() if k not in ("cost", "environment")}
 
 
+def evaluated_every(run: Run, steps: int) -> None:
+    """Let a run evaluate more often."""
+    run.trial = replace(run.trial, train=replace(run.trial.train, evaluate_every=steps))
+
+
+# Repeatable -------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("method", ["dense", "movement", "random", "smp_s"])
-def test_the_same_trial_twice_is_the_same_bit_for_bit(planner, place, method):
+def test_a_trial_repeats_bit_for_bit(planner, resources, method):
     trial = planner.trial(cell(method))
-    first, second = run_trial(trial, place), run_trial(trial, place)
-    assert same(first) == same(second)
-    assert json.dumps(first.curve) == json.dumps(second.curve)
-    other = run_trial(planner.trial(cell(method, seed=1)), place)
+    first, second = run_trial(trial, resources), run_trial(trial, resources)
+    assert reproducible(first) == reproducible(second)
+    assert [repr(p) for p in first.curve] == [repr(p) for p in second.curve]
+    other = run_trial(planner.trial(cell(method, seed=1)), resources)
     assert other.digests["weights"] != first.digests["weights"]
 
 
-def test_bfloat16_is_for_the_products_of_training_alone(planner, place):
+def test_bfloat16_is_used_for_the_products_of_training_alone(planner, resources):
     """Scores, weights, their optimiser states and evaluation stay float32; losses nearly agree."""
     losses, seen = [], []
-    for one in (planner, replace(planner, precision="bfloat16")):
-        run = build(one.trial(cell("movement")), place)
+    for one in (planner, replace(planner, conditions=Conditions(precision="bfloat16"))):
+        run = build(one.trial(cell("movement")), resources)
         run.steps = 5
         layer = next(iter(run.masked.layers.values()))
         run.network.head.register_forward_hook(lambda m, args, out: seen.append(args[0].dtype))
-        trainer = Trainer(run, Frozen(None, {}, torch.zeros(1)))
+        trainer = Trainer(run, Frozen())
         trainer.step()
         losses.append(trainer.loss)
         state = trainer.optimizer.state
@@ -71,21 +93,20 @@ def test_bfloat16_is_for_the_products_of_training_alone(planner, place):
         evaluate(run, 1.0)
         assert seen[-1] == torch.float32
     assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.02)
-    assert "precision" not in planner.trial(cell("movement")).train
 
 
-def test_losses_read_late_are_the_same(planner, place, monkeypatch):
-    """On a GPU the host looks at losses every so often; what it then finds is what happened."""
+def test_losses_that_are_read_late_are_the_same(planner, resources, monkeypatch):
+    """On a GPU the host reads losses only now and then, and finds all that happened."""
     curves = []
     for steps in (1, 7):
-        run = build(planner.trial(cell("smp_l")), place)
+        run = build(planner.trial(cell("smp_l")), resources)
         run.steps = 20
-        run.trial.train["evaluate_every"] = 10
+        evaluated_every(run, 10)
         look(monkeypatch, steps)
-        curves.append(list(fit(run, Frozen(None, {}, torch.zeros(1)))))
+        curves.append(list(fit(run, Frozen())))
     assert curves[0] == curves[1] and [step for step, *_ in curves[0]] == [10, 20]
     for steps in (1, 7):
-        run = build(planner.trial(cell("smp_l")), place)
+        run = build(planner.trial(cell("smp_l")), resources)
         run.steps = 20
         values = iter([1.0] * 9 + [math.inf] + [1.0] * 10)
         bad = replace(
@@ -94,48 +115,167 @@ def test_losses_read_late_are_the_same(planner, place, monkeypatch):
         run.method = replace(run.method, losses=(bad,))
         look(monkeypatch, steps)
         with pytest.raises(Diverged) as stop:
-            list(fit(run, Frozen(None, {}, torch.zeros(1))))
+            list(fit(run, Frozen()))
         assert stop.value.step == 9
 
 
-def test_scores_that_diverged_unseen_are_diverged_and_no_crash(planner, place, monkeypatch):
-    """SMP-S turns means of scores into counts before a loss that is read late was looked at."""
+def test_scores_that_diverge_before_their_loss_is_read_are_a_divergence(
+    planner, resources, monkeypatch
+):
+    """SMP-S turns means of scores into counts, which fails for NaN, before the loss is read."""
     look(monkeypatch, every=50)
-    run = build(planner.trial(cell("smp_s")), place)
+    run = build(planner.trial(cell("smp_s")), resources)
     next(iter(run.masked.layers.values())).bias.data.fill_(math.nan)
     with pytest.raises(Diverged) as stop:
-        list(fit(run, Frozen(None, {}, torch.zeros(1))))
+        list(fit(run, Frozen()))
     assert stop.value.step == 0
 
 
-def test_what_trains_has_a_learning_rate(planner, place):
+def test_a_group_without_a_learning_rate_is_rejected(planner, resources):
     for name in ("lr_scores", "lr_weights"):
-        run = build(planner.trial(cell("movement", given=((name, 0.0),))), place)
+        run = build(planner.trial(cell("movement", given=((name, 0.0),))), resources)
         with pytest.raises(TrialError, match=f"has no learning rate for: {name} is 0"):
             make_optimizer(run)
 
 
-def test_scores_never_decay(planner, place):
-    given = (("weight_decay", 0.01),)
-    run = build(planner.trial(cell("movement", given=given)), place)
+# Optimisers -------------------------------------------------------------------------------------
+
+
+def adamax(groups, train):
+    """Adamax of torch, without foreach so that nothing but the method's choice differs."""
+    return torch.optim.Adamax(groups, betas=tuple(train.betas), eps=train.epsilon)
+
+
+class Proximal(torch.optim.Optimizer):
+    """SGD whose scores take a proximal step of an L1 penalty afterwards (soft thresholding)."""
+
+    def __init__(self, groups, strength: float):
+        self.strength = strength
+        super().__init__(groups, {})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                p.add_(p.grad + group["weight_decay"] * p, alpha=-group["lr"])
+                if group["kind"] == "scores":
+                    most = group["lr"] * self.strength
+                    p.copy_(p.sign() * (p.abs() - most).clamp(min=0))
+
+
+OPTIMISERS = {
+    "adamw": adamw,
+    "adamax": adamax,
+    "proximal": lambda groups, train: Proximal(groups, strength=1e-7),
+}
+
+
+def movement_with(name: str) -> Cell:
+    """Register movement with another optimiser, under a name of its own."""
+
+    @register_method(f"movement_{name}", recipe="movement")
+    def method(density, *, start, stop):
+        """Movement with another optimiser."""
+        return replace(movement(density, start=start, stop=stop), optimiser=OPTIMISERS[name])
+
+    given = {"lr_scores": 0.1, "lr_weights": 1e-2, "weight_decay": 0.01, "steps": 12}
+    return cell(f"movement_{name}", given=tuple(given.items()))
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_method_trains_with_its_own_optimiser(planner, resources, name):
+    run = build(planner.trial(movement_with(name)), resources)
+    weights = [p.detach().clone() for p in run.network.parameters() if p.requires_grad]
+    (*_, (_, level, loss)) = fit(run, Frozen())
+    assert math.isfinite(loss) and level == 0.1
+    assert run.masked.remaining().density == pytest.approx(0.1, abs=1e-3)
+    assert all(score.any() for score in run.masked.trained_scores)
+    now = [p for p in run.network.parameters() if p.requires_grad]
+    assert all((a != b).any() for a, b in zip(weights, now, strict=True))
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_an_optimiser_gets_a_group_per_kind_and_scores_never_decay(planner, resources, name):
+    run = build(planner.trial(movement_with(name)), resources)
+    optimizer, parameters = make_optimizer(run)
+    groups = {group["kind"]: group for group in optimizer.param_groups}
+    assert list(groups) == ["weights", "head", "scores"]
+    decay = {kind: group["weight_decay"] for kind, group in groups.items()}
+    assert decay == {"weights": 0.01, "head": 0.01, "scores": 0.0}
+    assert {kind: g["peak"] for kind, g in groups.items()} == {
+        "weights": 1e-2,
+        "head": run.trial.train.lr_head,
+        "scores": 0.1,
+    }
+    assert len(parameters) == sum(len(group["params"]) for group in groups.values())
+    for score in run.masked.trained_scores:
+        score.data.normal_(generator=torch.Generator().manual_seed(0))
+    before = [score.detach().clone() for score in run.masked.trained_scores]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    if name != "proximal":  # its step shrinks scores on purpose
+        optimizer.step()
+        assert all(map(torch.equal, before, run.masked.trained_scores))
+
+
+def test_a_proximal_step_by_hand(planner, resources):
+    """S - lr * G, and then 0.5 * lr closer to zero."""
+    run = build(planner.trial(movement_with("proximal")), resources)
+    run.method = replace(run.method, optimiser=lambda groups, train: Proximal(groups, 0.5))
     optimizer, _ = make_optimizer(run)
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.01, 0.01, 0.0]
+    score = run.masked.trained_scores[0]
+    with torch.no_grad():
+        score.zero_()
+        score[0, :4] = torch.tensor([1.0, -1.0, 0.06, 0.01])
+    score.grad = torch.zeros_like(score)
+    score.grad[0, :4] = torch.tensor([2.0, 2.0, 0.5, 0.0])
+    optimizer.step()
+    by_hand = [1 - 0.2 - 0.05, -1 - 0.2 + 0.05, 0.0, 0.0]
+    assert score[0, :4].tolist() == pytest.approx(by_hand, abs=1e-6)
 
 
-def test_a_penalty_stands_between_its_steps(planner, place):
-    run = build(planner.trial(cell("smp_l")), place)
+def test_learning_rates_of_every_optimiser_follow_the_warm_up(planner, resources, monkeypatch):
+    for name in OPTIMISERS:
+        run = build(planner.trial(movement_with(name)), resources)
+        trainer, factors = Trainer(run, Frozen()), []
+        plain = trainer.optimizer.step
+        trainer.optimizer.step = lambda plain=plain, o=trainer.optimizer, f=factors: (
+            f.append({group["lr"] / group["peak"] for group in o.param_groups}) or plain()
+        )
+        for _ in range(run.steps):
+            trainer.step()
+        by_hand = [rate(step, run.steps, run.trial.train.warmup) for step in range(run.steps)]
+        assert [max(f) for f in factors] == pytest.approx(by_hand)
+        assert [min(f) for f in factors] == pytest.approx(by_hand)
+
+
+def test_a_method_that_trains_nothing_is_rejected(planner, resources):
+    run = build(planner.trial(cell("smp_l")), resources)
+    for layer in run.masked.layers.values():
+        layer.score.requires_grad_(False)
+    run.masked.method = replace(run.method, score=magnitude)
+    with pytest.raises(TrialError, match="method smp_l trains nothing: no weights, head or scores"):
+        make_optimizer(run)
+
+
+def test_a_penalty_keeps_its_weight_between_its_steps(planner, resources):
+    run = build(planner.trial(cell("smp_l")), resources)
     steps = every(cubic(0.0, 400.0), 25)
     run.method = replace(run.method, penalty=replace(run.method.penalty, weight=steps))
+    run.masked.method = run.method
     run.steps, weights = 100, []
-    run.masked.backward = weights.append
-    trainer = Trainer(run, Frozen(None, {}, torch.zeros(1)))
+    plain = run.masked.backward
+    run.masked.backward = lambda: weights.append(run.masked.penalty_weight) or plain()
+    trainer = Trainer(run, Frozen())
     for _ in range(60):
         trainer.step()
     assert weights[24:27] == [0.0, steps(25, 100), steps(25, 100)] and weights[49] == weights[26]
     assert weights[50] == steps(50, 100) == pytest.approx(350.0)
 
 
-def test_one_shot_pruning_has_a_best_evaluation(planner, place, monkeypatch):
+def test_one_shot_pruning_has_a_best_evaluation(planner, resources, monkeypatch):
     trial = planner.trial(cell("magnitude", given=(("evaluate_every", 2),)))
 
     def one_shot(*given):
@@ -143,9 +283,9 @@ def test_one_shot_pruning_has_a_best_evaluation(planner, place, monkeypatch):
         run.method = run.masked.method = replace(run.method, level=once(0.1))
         return run
 
-    monkeypatch.setattr("zoo.train.build", one_shot)
-    result = run_trial(trial, place)
-    assert result.best["candidates"] == len(result.curve) > 1
+    monkeypatch.setattr("zoo.engine.train.build", one_shot)
+    result = run_trial(trial, resources)
+    assert result.best.candidates == len(result.curve) > 1
 
 
 def look(monkeypatch, every: int) -> None:
@@ -159,27 +299,30 @@ def look(monkeypatch, every: int) -> None:
     monkeypatch.setattr(Trainer, "__init__", init)
 
 
-def test_compiled_layers_compute_the_same(planner, place, monkeypatch):
-    """Without the code generator, which is the compiler's own; dropout off, it draws otherwise."""
+def test_compiled_layers_compute_the_same(planner, resources, monkeypatch):
+    """Without the compiler's code generator, and without dropout, which it draws otherwise.
+
+    Batches of 20, 20 and 8 examples: no size equals another by chance, which would be compiled in.
+    """
     traced = partial(torch.nn.Module.compile, backend="aot_eager")
     found = []
-    for one in (planner, replace(planner, compile=True)):
+    for one in (planner, replace(planner, conditions=Conditions(compile=True))):
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.Module, "compile", lambda self, **how: traced(self, **how))
-            run = build(one.trial(cell("movement")), place)
+            run = build(one.trial(cell("movement", given=(("batch", 20),))), resources)
         for module in run.network.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         run.network.encoder.config._attn_implementation = "eager"
         for layer in run.network.encoder.encoder.layer:
             layer.attention.self.dropout.p = 0.0
-        run.steps = 4
-        ((_, _, loss),) = fit(run, Frozen(None, {}, torch.zeros(1)))
+        run.steps = 3
+        ((_, _, loss),) = fit(run, Frozen())
         scores = torch.cat([score.flatten() for score in run.masked.scores.values()])
         found.append((loss, scores, evaluate(run, run.masked.level)[0]))
-    (ours, mine, judged), (loss, scores, again) = found
-    assert loss == pytest.approx(ours, rel=1e-5) and again == judged
-    assert torch.allclose(mine, scores, rtol=1e-3, atol=1e-4)
+    (plain_loss, plain_scores, plain_metrics), (loss, scores, metrics) = found
+    assert loss == pytest.approx(plain_loss, rel=1e-5) and metrics == plain_metrics
+    assert torch.allclose(plain_scores, scores, rtol=1e-3, atol=1e-4)
     assert planner.trial(cell("movement")).id != one.trial(cell("movement")).id
 
 
@@ -190,15 +333,15 @@ def test_the_longest_trials_start_first(planner):
     assert ordered == ["movement", "smp_l", "smp_s"]
 
 
-def test_seeds_are_paired_between_methods(planner, place, monkeypatch):
+def test_seeds_are_paired_between_methods(planner, resources, monkeypatch):
     """Data order, dropout and the head's start depend on (task, seed) alone."""
     seen = {}
     for method in ("dense", "magnitude", "movement", "random"):
-        run = build(planner.trial(cell(method)), place)
+        run = build(planner.trial(cell(method)), resources)
         head = run.network.head.classifier.weight.detach().clone()
         rows, zeros = watch(run)
         run.steps = 3
-        list(fit(run, Frozen(None, {}, torch.zeros(1))))
+        list(fit(run, Frozen()))
         seen[method] = (head.tolist(), rows, zeros)
     assert len({json.dumps(value) for value in seen.values()}) == 1
     assert stream("t", 0, "dropout", 1) != stream("t", 0, "dropout", 2)
@@ -214,104 +357,104 @@ def watch(run) -> tuple[list, list]:
     return rows, zeros
 
 
-def test_masks_stand_through_an_evaluation(planner, place):
-    run = build(planner.trial(cell("movement")), place)
+def test_an_evaluation_does_not_change_masks(planner, resources):
+    run = build(planner.trial(cell("movement")), resources)
     calls = []
     run.method = replace(
         run.method, mask=lambda s, level: calls.append(level) or topk_local(s, level)
     )
     run.masked.method = run.method
-    for step, level, _ in fit(run, Frozen(None, {}, torch.zeros(1))):
+    for step, level, _ in fit(run, Frozen()):
         before = len(calls)
         evaluate(run, level)
         assert len(calls) == before == step + 1
     assert calls[0] == 1.0 and calls[-1] == 0.1
 
 
-def test_measured_remaining_weights_are_those_of_the_target(planner, place):
+def test_measured_remaining_weights_equal_the_target(planner, resources):
     for density in (0.5, 0.1):
-        result = run_trial(planner.trial(cell("smp_l", density)), place)
-        for name, total in result.remaining["total"].items():
-            assert result.remaining["kept"][name] == int(density * total)
+        result = run_trial(planner.trial(cell("smp_l", density)), resources)
+        for matrix in result.remaining.matrices.values():
+            assert matrix.kept == int(density * matrix.total)
 
 
-def test_parameters(planner, place):
+def test_parameters_are_counted(planner, resources):
     """Counted by another route, from the configuration: 2 layers, H = 32, I = 64, vocabulary 21."""
     matrices = 2 * (4 * 32 * 32 + 2 * 32 * 64)
     biases = 2 * (4 * 32 + 64 + 32)
     norms, pooler, head = 2 * 4 * 32, 32 * 32 + 32, 2 * 32 + 2
     embeddings = 21 * 32 + 64 * 32 + 2 * 32 + 2 * 32
     got = {
-        m: run_trial(planner.trial(cell(m)), place).parameters
+        m: run_trial(planner.trial(cell(m)), resources).parameters
         for m in ("dense", "movement", "smp_l")
     }
-    assert got["dense"]["trainable"] == matrices + biases + norms + pooler + head + embeddings
-    assert got["dense"]["new"] == got["dense"]["trainable"] and got["dense"]["mask_bits"] == 0
-    assert got["movement"]["trainable"] == 2 * matrices + biases + norms + pooler + head
+    assert got["dense"].trainable == matrices + biases + norms + pooler + head + embeddings
+    assert got["dense"].new == got["dense"].trainable and got["dense"].mask_bits == 0
+    assert got["movement"].trainable == 2 * matrices + biases + norms + pooler + head
     kept = 2 * (4 * int(0.1 * 1024) + 2 * int(0.1 * 2048))
-    assert got["movement"]["new"] == kept + biases + norms + pooler + head + matrices // 32
-    assert got["smp_l"]["trainable"] == matrices
-    assert got["smp_l"]["new"] == matrices // 32
-    assert got["smp_l"]["artifact_bytes"] == matrices // 8
+    assert got["movement"].new == kept + biases + norms + pooler + head + matrices // 32
+    assert got["smp_l"].trainable == matrices
+    assert got["smp_l"].new == matrices // 32
+    assert got["smp_l"].artifact_bytes == matrices // 8
 
 
-def test_the_rate_rises_and_falls():
+def test_the_learning_rate_rises_and_falls():
     assert [rate(t, 10, 0.2) for t in (0, 1, 2, 6, 9)] == [0, 0.5, 1, 0.5, 0.125]
     assert rate(0, 10, 0.0) == 1.0
     assert rate(73631, 73632, 0.0) < 1e-3
 
 
-def test_steps_are_those_that_are_taken(planner, place):
+def test_recorded_steps_are_those_that_were_taken(planner, resources):
     trial = planner.trial(cell("dense"))
-    assert recipe_steps(trial.train, 48) == 3 * 2
-    result = run_trial(trial, place)
-    assert result.steps == {"taken": 6, "planned": 6, "recipe": 6}
+    assert trial.train.recipe_steps(48) == 3 * 2
+    result = run_trial(trial, resources)
+    assert result.steps == Steps(taken=6, planned=6, recipe=6)
 
 
-def test_a_density_of_one_is_the_same_in_every_spelling(planner):
+def test_the_densities_1_and_1_0_are_the_same_trial(planner):
     jobs = planner.jobs([cell("dense", 1), cell("movement", distill=True)])
     assert [job.trial.method for job in jobs] == ["dense", "movement"]
 
 
-def test_distillation_needs_the_loss_that_it_is_mixed_with():
+def test_distillation_needs_the_tasks_own_loss():
     own = Method(losses=(LossTerm(lambda step: 2 * task_loss(step)),))
-    with pytest.raises(ConfigError, match=r"none of the method's losses is zoo\.losses\.task_loss"):
+    with pytest.raises(ConfigError, match=r"none of the method's losses is zoo\.task_loss"):
         with_distillation(own, task_weight=0.5, teacher_weight=0.5, temperature=2.0)
 
 
-def test_students_learn_from_the_dense_trial_of_their_seed(planner, place):
+def test_students_learn_from_the_dense_trial_of_their_seed(planner, resources):
     jobs = planner.jobs([cell("smp_l", distill=True), cell("cap_lite")])
     assert [job.trial.method for job in jobs] == ["dense", "smp_l", "cap_lite"]
     assert [job.teaches for job in jobs] == [True, False, False]
     teacher, student, contrasted = (job.trial for job in jobs)
     assert student.teacher == contrasted.teacher == teacher.id
     with pytest.raises(TrialError, match="left no outputs"):
-        run_trial(student, place)
-    run_trial(teacher, replace(place, keep_outputs=True))
-    result = run_trial(student, place)
+        run_trial(student, resources)
+    run_trial(teacher, replace(resources, keep_outputs=True))
+    result = run_trial(student, resources)
     assert result.status == "ok" and result.metrics["acc"] is not None
-    assert run_trial(contrasted, place).status == "ok"
+    assert run_trial(contrasted, resources).status == "ok"
 
 
-def test_cap_lite_without_its_losses_is_movement_with_distillation_bit_for_bit(planner, place):
+def test_cap_lite_without_its_losses_trains_as_movement_bit_for_bit(planner, resources):
     none = (("unsupervised", 0.0), ("supervised", 0.0))
     teacher, plain = planner.jobs([cell("movement", distill=True)])
     *_, bare = planner.jobs([cell("cap_lite", distill=True, given=none)])
-    run_trial(teacher.trial, replace(place, keep_outputs=True))
-    first, second = run_trial(plain.trial, place), run_trial(bare.trial, place)
+    run_trial(teacher.trial, replace(resources, keep_outputs=True))
+    first, second = run_trial(plain.trial, resources), run_trial(bare.trial, resources)
     assert first.digests == second.digests and first.metrics == second.metrics
-    assert [point["loss"] for point in first.curve] == [point["loss"] for point in second.curve]
+    assert [point.loss for point in first.curve] == [point.loss for point in second.curve]
 
 
-def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
+def test_stored_outputs_are_those_of_the_teacher(planner, resources):
     trial = planner.trial(cell("dense"))
-    run = build(trial, place)
-    list(fit(run, Frozen(None, {}, torch.zeros(1))))
-    leave_outputs(Path(place.cache), trial.id, run.network, run.task, run.data.train)
-    kept = load_outputs(Path(place.cache), trial.id, run.task)
+    run = build(trial, resources)
+    list(fit(run, Frozen()))
+    store_outputs(Path(resources.cache), trial.id, run.network, run.task, run.data.train)
+    kept = load_outputs(Path(resources.cache), trial.id, run.task)
     with pytest.raises(TrialError, match=r"classes \['negative', 'positive'\], the task \['p"):
         turned = replace(run.task, labels=run.task.labels[::-1])
-        load_outputs(Path(place.cache), trial.id, turned)
+        load_outputs(Path(resources.cache), trial.id, turned)
     batch = collate(run.data.train, [3, 40, 7], 0, run.device)
     run.network.eval()
     with torch.no_grad():
@@ -319,16 +462,20 @@ def test_kept_logits_are_those_of_a_teacher_forward(planner, place):
     assert torch.allclose(teacher_logits(kept["logits"], run.data.train, batch), logits, atol=1e-6)
     unit = torch.nn.functional.normalize(representation, dim=-1).numpy()
     assert np.allclose(kept["representations"][[3, 40, 7]], unit, atol=1e-3)
-    assert np.allclose(outputs(run.network, run.data.train)["logits"], kept["logits"])
+    assert np.allclose(predict(run.network, run.data.train)["logits"], kept["logits"])
+
+
+# Batches ----------------------------------------------------------------------------------------
 
 
 def encoded(lengths: list[int]) -> Encoded:
+    """Examples of these lengths; tokens and labels count up."""
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     tokens = np.arange(1, bounds[-1] + 1, dtype=np.int32)
     return Encoded(tokens, np.ones(bounds[-1], np.uint8), bounds, np.arange(len(lengths)))
 
 
-def test_batches_are_padded_to_their_longest():
+def test_a_batch_is_padded_to_its_longest_example():
     data = encoded([3, 1, 2, 5])
     batch = collate(data, np.array([2, 0]), 0, torch.device("cpu"))
     assert batch.tokens.tolist() == [[5, 6, 0], [1, 2, 3]]
@@ -337,7 +484,7 @@ def test_batches_are_padded_to_their_longest():
     assert batch.labels.tolist() == [2, 0]
 
 
-def test_span_logits_of_a_teacher_are_padded_as_the_students():
+def test_span_logits_of_a_teacher_are_padded_like_the_students():
     data = replace(encoded([3, 1, 2]), labels=np.zeros((3, 2), np.int64))
     logits = np.arange(12, dtype=np.float32).reshape(6, 2)
     batch = collate(data, np.array([1, 0]), 0, torch.device("cpu"))
@@ -347,25 +494,24 @@ def test_span_logits_of_a_teacher_are_padded_as_the_students():
 
 
 def test_an_epoch_sees_every_example_once():
-    rows = shuffled(10, 4, seed=1)
+    rows = random_batches(10, 4, seed=1)
     first = np.concatenate([next(rows) for _ in range(3)])
     second = np.concatenate([next(rows) for _ in range(3)])
     assert sorted(first) == sorted(second) == list(range(10))
     assert first.tolist() != second.tolist()
-    again = shuffled(10, 4, seed=1)
+    again = random_batches(10, 4, seed=1)
     assert np.concatenate([next(again) for _ in range(3)]).tolist() == first.tolist()
 
 
-def test_evaluation_goes_by_length_and_misses_none():
+def test_evaluation_batches_are_ordered_by_length_and_miss_no_example():
     data = encoded([3, 1, 2, 5, 1])
     assert [rows.tolist() for rows in by_length(data, 2)] == [[1, 4], [2, 0], [3]]
 
 
 @pytest.mark.parametrize("density", [0.5, 0.1, 0.01])
-def test_sketches_agree_as_much_as_their_masks(density):
+def test_sketches_agree_as_much_as_their_masks_do(density):
     """Against the Jaccard index of the masks themselves, for masks that share a part."""
     from leaderboard.compare import agreement
-    from tests.helpers import a_result
 
     class Masked:
         layers = True
@@ -395,18 +541,18 @@ def test_sketches_agree_as_much_as_their_masks(density):
     assert agreement(first, a_result()) is None
 
 
-def test_bits_are_packed_with_their_number():
+def test_bits_are_packed_behind_their_number():
     assert pack_bits(np.array([True, False, True])) == "3:oA=="
 
 
-def test_data_that_changed_since_the_plan_is_noticed(planner, place):
+def test_data_that_changed_since_the_plan_is_rejected(planner, resources):
     trial = replace(planner.trial(cell("dense")), data_sha="0" * 64)
     with pytest.raises(TrialError, match="changed since the run was planned"):
-        build(trial, place)
+        build(trial, resources)
 
 
 @pytest.mark.parametrize("most", [1e-3, 1.0, 1e3])
-def test_clipping_is_torchs(most):
+def test_clipping_equals_torchs(most):
     """The same norm and the same gradients, bit for bit, whether there is anything to scale."""
     draw = torch.Generator().manual_seed(0)
     gradients = [torch.randn(20, 30, generator=draw) * 0.03 for _ in range(4)]

@@ -1,1 +1,148 @@
-"""The parts of a pruning method and the engine that runs them; imports no other folder."""
+"""The parts of pruning methods, and the engine that trains and measures them.
+
+This is the front door: a method, a task, a suite or a training loop of your own needs no other
+import. Names are loaded when they are first used, so that `zoo.records`, which the leaderboard
+reads, needs no torch.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # What a method is
+    from zoo.parts.method import Method as Method
+    from zoo.parts.method import all_but_embeddings as all_but_embeddings
+    from zoo.parts.method import at_density as at_density
+    from zoo.parts.method import everything as everything
+    from zoo.parts.method import from_random_weights as from_random_weights
+    from zoo.parts.method import nothing as nothing
+    from zoo.parts.method import pretrained as pretrained
+    from zoo.parts.method import with_distillation as with_distillation
+    from zoo.inputs.architecture import Parameter as Parameter
+
+    # Scores
+    from zoo.parts.scores import Score as Score
+    from zoo.parts.scores import learned as learned
+    from zoo.parts.scores import learned_log_odds as learned_log_odds
+    from zoo.parts.scores import log_odds_of_nine_tenths as log_odds_of_nine_tenths
+    from zoo.parts.scores import magnitude as magnitude
+    from zoo.parts.scores import magnitude_of as magnitude_of
+    from zoo.parts.scores import noise as noise
+    from zoo.parts.scores import stored as stored
+    from zoo.parts.scores import uniform_noise as uniform_noise
+    from zoo.parts.scores import zeros as zeros
+
+    # Masks, and exact selection
+    from zoo.parts.masks import above_threshold as above_threshold
+    from zoo.parts.masks import allot as allot
+    from zoo.parts.masks import count as count
+    from zoo.parts.masks import matrix_type as matrix_type
+    from zoo.parts.masks import open_gates as open_gates
+    from zoo.parts.masks import topk_by_type as topk_by_type
+    from zoo.parts.masks import topk_global as topk_global
+    from zoo.parts.masks import topk_local as topk_local
+    from zoo.parts.selection import keep as keep
+    from zoo.parts.selection import keep_among as keep_among
+    from zoo.parts.selection import keep_each as keep_each
+
+    # Gates
+    from zoo.parts.gates import Gate as Gate
+    from zoo.parts.gates import draw_uniform as draw_uniform
+    from zoo.parts.gates import hard as hard
+    from zoo.parts.gates import hard_concrete as hard_concrete
+    from zoo.parts.gates import hard_concrete_mean as hard_concrete_mean
+    from zoo.parts.gates import hard_concrete_sample as hard_concrete_sample
+    from zoo.parts.gates import hard_concrete_slope as hard_concrete_slope
+    from zoo.parts.gates import identity_slope as identity_slope
+    from zoo.parts.gates import mask_itself as mask_itself
+    from zoo.parts.gates import permuted as permuted
+    from zoo.parts.gates import permuted_in_evaluation as permuted_in_evaluation
+    from zoo.parts.gates import straight_through as straight_through
+
+    # Schedules
+    from zoo.parts.schedules import Ramp as Ramp
+    from zoo.parts.schedules import constant as constant
+    from zoo.parts.schedules import cubic as cubic
+    from zoo.parts.schedules import every as every
+    from zoo.parts.schedules import linear as linear
+    from zoo.parts.schedules import never as never
+    from zoo.parts.schedules import once as once
+
+    # Losses, penalties, heads, optimisers
+    from zoo.parts.losses import Bank as Bank
+    from zoo.parts.losses import Contrast as Contrast
+    from zoo.parts.losses import Distillation as Distillation
+    from zoo.parts.losses import LossTerm as LossTerm
+    from zoo.parts.losses import Step as Step
+    from zoo.parts.losses import same_class as same_class
+    from zoo.parts.losses import same_example as same_example
+    from zoo.parts.losses import task_loss as task_loss
+    from zoo.parts.penalties import Penalty as Penalty
+    from zoo.parts.penalties import expected_l0 as expected_l0
+    from zoo.parts.penalties import expected_l0_gradient as expected_l0_gradient
+    from zoo.parts.penalties import mean_sigmoid as mean_sigmoid
+    from zoo.parts.penalties import mean_sigmoid_gradient as mean_sigmoid_gradient
+    from zoo.parts.heads import Head as Head
+    from zoo.parts.heads import label_words as label_words
+    from zoo.parts.heads import mlm_label_words as mlm_label_words
+    from zoo.parts.heads import trained as trained
+    from zoo.parts.optimisers import adamw as adamw
+
+    # Recipes
+    from zoo.parts.recipes import OURS as OURS
+    from zoo.parts.recipes import Request as Request
+    from zoo.parts.recipes import Value as Value
+    from zoo.parts.recipes import Values as Values
+    from zoo.parts.recipes import share as share
+
+    # What a task is
+    from zoo.inputs.batches import Encoded as Encoded
+    from zoo.inputs.task import CLASSES as CLASSES
+    from zoo.inputs.task import REGRESSION as REGRESSION
+    from zoo.inputs.task import SPAN as SPAN
+    from zoo.inputs.task import Evaluation as Evaluation
+    from zoo.inputs.task import Output as Output
+    from zoo.inputs.task import Source as Source
+    from zoo.inputs.task import Task as Task
+
+    # Registration; suites and scales
+    from zoo.registry import register_method as register_method
+    from zoo.registry import register_scale as register_scale
+    from zoo.registry import register_suite as register_suite
+    from zoo.registry import register_task as register_task
+    from zoo.runs.suites import Cell as Cell
+    from zoo.runs.suites import Scale as Scale
+    from zoo.runs.suites import grid as grid
+
+    # Masking a model in a training loop
+    from zoo.engine.export import export as export
+    from zoo.engine.masked import MaskedModel as MaskedModel
+    from zoo.errors import ConfigError as ConfigError
+    from zoo.errors import TrialError as TrialError
+
+
+@cache
+def _homes() -> dict[str, str]:
+    """name -> module, read from the imports above, which are written once."""
+    import ast
+    from pathlib import Path
+
+    (block,) = (n for n in ast.parse(Path(__file__).read_text()).body if isinstance(n, ast.If))
+    found: dict[str, str] = {}
+    for node in block.body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.update((alias.asname or alias.name, node.module) for alias in node.names)
+    return found
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name.startswith("__") or name not in (homes := _homes()):
+        raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(homes[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_homes())

@@ -1,20 +1,23 @@
 """What can go wrong, as one line for the user and one exit code for the shell."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class BenchmarkError(Exception):
-    """An error whose message is one line that says what, where and how to mend it."""
+    """An error whose message is one line that says what is wrong, where, and how to mend it."""
 
     exit_code = 1
 
 
 class ConfigError(BenchmarkError):
-    """The command, a plugin, a checkpoint or the data cannot be used; nothing was started."""
+    """The command, a plugin, a checkpoint or the data cannot be used; no trial was started."""
 
     exit_code = 2
 
 
 class TrialError(BenchmarkError):
-    """A method broke the rules of the masked model; its trial fails and the others go on."""
+    """A method broke the rules of the masked model; its trial fails, the others continue."""
 
     exit_code = 3
 
@@ -26,21 +29,36 @@ class StorageError(BenchmarkError):
 
 
 class ResourceError(BenchmarkError):
-    """Something outside cannot be reached, or a device that was asked for is absent."""
+    """The hub or a cluster cannot be reached, or a requested device is absent."""
 
     exit_code = 5
 
 
 class StaleError(BenchmarkError):
-    """Something generated is not what its sources give."""
+    """A generated file is not what its sources give."""
 
     exit_code = 6
 
 
 class Diverged(Exception):
-    """The loss was not finite at `step` (0-based); the trial ends as a result, not as a failure."""
+    """The loss was not finite at `step` (from 0); the trial ends as a result, not as a failure."""
 
     def __init__(self, step: int, loss: float):
         super().__init__(f"loss was {loss} at step {step}")
         self.step = step
         self.loss = loss
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """One line about an unknown `name`: the nearest known name first, then all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown {kind} {name!r:.80}{hint} Known: {', '.join(known)}"
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """The message on one line, without control characters, at most `most` characters long."""
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -1,53 +1,56 @@
-"""Named factories for methods, tasks and suites, and the plugins that fill them.
+"""Named factories for methods, tasks, suites and scales."""
 
-Built-in names and users' names take the same way: a plugin is a module (`methods`, `tasks`) or a
-file (`my_method.py`) whose import registers what it defines. A worker imports the same plugins.
-"""
-
-import difflib
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import os
 import re
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, one_line, unknown
+from zoo.records.codec import Record
+from zoo.records.result import MethodFacts
 
-BUILT_IN = ("methods", "tasks")
-Factory = TypeVar("Factory", bound=Callable[..., Any])
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+Make = TypeVar("Make", bound=Callable[..., Any])
+Facts = TypeVar("Facts", bound=Record)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One registered name: its factory, where it was defined, and facts for tables and listings."""
+class NoFacts(Record):
+    """Tasks, suites and scales are registered by name alone."""
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Facts]):
+    """A registered name: its factory, where it is defined, what its registration says about it.
+
+    `recipe` says where values come from: for a method a function of a Request or the name of a
+    method whose recipe it uses, for a task the task of the papers whose recipes it follows.
+    """
 
     name: str
     make: Callable[..., Any]
     file: str
     line: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts
+    recipe: Callable[..., Any] | str | None = None
 
     @property
     def origin(self) -> str:
-        return f"{_short(self.file)}:{self.line}"
+        """File and line of the definition, for messages."""
+        relative = os.path.relpath(self.file)
+        return f"{self.file if relative.startswith('..') else relative}:{self.line}"
 
     def takes(self, name: str) -> bool:
-        """Whether the factory takes a hyper-parameter by this name."""
+        """Whether the factory takes a hyper-parameter of this name."""
         parameters = inspect.signature(self.make).parameters
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What the factory takes where a recipe or suite says nothing."""
+        """Hyper-parameters that the factory sets where neither recipe nor suite does."""
         parameters = inspect.signature(self.make).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not p.empty}
 
@@ -57,24 +60,34 @@ class Entry:
         return ((self.make.__doc__ or "").strip() or "(no description)").splitlines()[0]
 
 
-class Registry:
-    """Factories of one kind by name; a name is taken once, and an unknown one names its nearest."""
+class Registry(Generic[Facts]):
+    """Factories of one kind by name. A name can be taken once; an unknown name is answered with
+    the nearest known one."""
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, facts: type[Facts]):
         self.kind = kind
-        self._entries: dict[str, Entry] = {}
+        self.facts = facts
+        self._entries: dict[str, Entry[Facts]] = {}
 
-    def register(self, name: str, **facts: Any) -> Callable[[Factory], Factory]:
-        """Decorate a factory with its name; raises ConfigError for a bad or a taken name."""
+    def register(
+        self, name: str, *, recipe: Callable[..., Any] | str | None = None, **facts: Any
+    ) -> Callable[[Make], Make]:
+        """Return a decorator that registers a factory; raises ConfigError for a bad or taken name
+        and for an unknown fact."""
         if not isinstance(name, str) or not SLUG.fullmatch(name):
             raise ConfigError(
                 f"{self.kind} name {name!r:.80} must be 1 to 64 of a-z, 0-9, '_', '.', '-'"
                 " and start with a letter or digit"
             )
+        try:
+            known = self.facts(**facts)
+        except TypeError as error:
+            raise ConfigError(f"{self.kind} {name}: {one_line(error)}") from None
 
-        def add(make: Factory) -> Factory:
+        def add(make: Make) -> Make:
             code = make.__code__
-            entry = Entry(name, make, os.path.abspath(code.co_filename), code.co_firstlineno, facts)
+            file, line = os.path.abspath(code.co_filename), code.co_firstlineno
+            entry = Entry(name, make, file, line, known, recipe)
             if name in self._entries:
                 raise ConfigError(
                     f"{self.kind} {name!r} exists already: defined at"
@@ -85,116 +98,114 @@ class Registry:
 
         return add
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: str) -> Entry[Facts]:
         if name not in self._entries:
             raise ConfigError(unknown(self.kind, name, self._entries))
         return self._entries[name]
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[Entry[Facts]]:
         return iter(self._entries.values())
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
 
-methods = Registry("method")
-tasks = Registry("task")
-suites = Registry("suite")
-register_method = methods.register
-register_task = tasks.register
-register_suite = suites.register
+class Methods(Registry[MethodFacts]):
+    """The registry of methods, in the order of listings and tables."""
+
+    def __iter__(self) -> Iterator[Entry[MethodFacts]]:
+        return iter(sorted(self._entries.values(), key=lambda e: (e.facts.order, e.name)))
+
+    @property
+    def teacher(self) -> str:
+        """The method whose trials teach in distillation."""
+        found = [entry.name for entry in self if entry.facts.teaches]
+        if len(found) != 1:
+            raise ConfigError(
+                f"one method must be registered with teaches=True, {len(found)} are:"
+                f" {', '.join(found) or 'none'}"
+            )
+        return found[0]
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """One line for an unknown `name`: the nearest known name first, then all of them."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
-    return f"unknown {kind} {name!r:.80}{hint} Known: {', '.join(known)}"
+methods = Methods("method", MethodFacts)
+tasks = Registry("task", NoFacts)
+suites = Registry("suite", NoFacts)
+scales = Registry("scale", NoFacts)
+REGISTRIES: tuple[Registry[Any], ...] = (methods, tasks, suites, scales)
 
 
-@dataclass(frozen=True)
-class Plugin:
-    """A module to import before a trial; `path` and `sha256` are empty for importable modules."""
+def register_method(
+    name: str,
+    *,
+    recipe: Callable[..., Any] | str | None = None,
+    label: str = "",
+    family: str = "others",
+    order: float = 1000.0,
+    prunes: bool = True,
+    control: bool = False,
+    teaches: bool = False,
+    drives: str = "density",
+) -> Callable[[Make], Make]:
+    """Register a factory `(density, **hyper) -> Method` under a name.
 
-    name: str
-    path: str = ""
-    sha256: str = ""
+    `recipe` says where its hyper-parameters come from: a function of a Request, or the name of a
+    registered method whose recipe it uses. The other arguments are described in MethodFacts.
+    Raises ConfigError for a bad or taken name.
 
-
-def find_plugin(given: str) -> Plugin:
-    """Resolve what the user wrote: a file ending in .py (hashed), or the name of a module."""
-    if not given.endswith(".py"):
-        return Plugin(given)
-    path = Path(given).expanduser().resolve()
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"plugin {given}: {error.strerror}; give the path of a .py file"
-        ) from None
-    return Plugin(path.name, str(path), hashlib.sha256(content).hexdigest())
-
-
-def load_plugin(plugin: Plugin) -> None:
-    """Import a plugin once per process; raises ConfigError with file and line if it cannot be."""
-    with _all_or_nothing():
-        if not plugin.path:
-            _run(plugin, lambda: importlib.import_module(plugin.name))
-            return
-        if find_plugin(plugin.path).sha256 != plugin.sha256:
-            raise ConfigError(f"plugin {plugin.path} changed since the run was planned; run again")
-        name = f"plugin_{plugin.sha256[:16]}"
-        if name in sys.modules:
-            return
-        spec = importlib.util.spec_from_file_location(name, plugin.path)
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"plugin {plugin.path} is not a Python file")
-        sys.modules[name] = module = importlib.util.module_from_spec(spec)
-        try:
-            _run(plugin, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-        except ConfigError:
-            del sys.modules[name]
-            raise
+    >>> from zoo import Method, register_method
+    >>> @register_method("plain_again", recipe="dense", prunes=False)
+    ... def plain_again(density):
+    ...     "Fine-tuning of all weights."
+    ...     return Method()
+    """
+    return methods.register(
+        name,
+        recipe=recipe,
+        label=label,
+        family=family,
+        order=order,
+        prunes=prunes,
+        control=control,
+        teaches=teaches,
+        drives=drives,
+    )
 
 
-def plugin_of(entry: Entry, plugins: Iterable[Plugin]) -> Plugin | None:
-    """The user's plugin file that registered `entry`, or None for what an importable module did."""
-    return next((p for p in plugins if p.path and p.path == os.path.realpath(entry.file)), None)
+def register_task(name: str, *, recipe: str | None = None) -> Callable[[Make], Make]:
+    """Register a factory `() -> Task`; `recipe` names the task of the papers whose recipes it
+    follows.
+
+    >>> from dataclasses import replace
+    >>> from zoo import register_task
+    >>> from tasks.glue import sst2
+    >>> @register_task("short_reviews", recipe="sst2")
+    ... def short_reviews():
+    ...     "SST-2 under another name."
+    ...     return replace(sst2(), name="short_reviews")
+    """
+    return tasks.register(name, recipe=recipe)
 
 
-def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
-    try:
-        load()
-    except ConfigError:
-        raise
-    except (Exception, SystemExit) as error:  # what a user's file does at import is theirs to mend
-        where = plugin.path or plugin.name
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
-        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
-        at = f"{where}:{line}" if line else where
-        raise ConfigError(f"plugin {at}: {type(error).__name__}: {one_line(error)}") from error
+def register_suite(name: str) -> Callable[[Make], Make]:
+    """Register a function `(scale, **axes) -> list[Cell]`.
+
+    >>> from zoo import grid, register_suite
+    >>> @register_suite("two_methods")
+    ... def two_methods(scale, **given):
+    ...     "Movement beside magnitude at 10 %."
+    ...     return grid(scale, given, methods=("magnitude", "movement"), densities=(0.1,))
+    """
+    return suites.register(name)
 
 
-@contextmanager
-def _all_or_nothing() -> Iterator[None]:
-    """A plugin that breaks half-way leaves no name behind."""
-    before = [(registry, dict(registry._entries)) for registry in (methods, tasks, suites)]
-    try:
-        yield
-    except ConfigError:
-        for registry, entries in before:
-            registry._entries = entries
-        raise
+def register_scale(name: str) -> Callable[[Make], Make]:
+    """Register a factory `() -> Scale`: the model, the tasks and the values that suites run with.
 
-
-def one_line(error: object, most: int = 200) -> str:
-    """A message made safe for one terminal line: no control characters, at most `most` long."""
-    text = " ".join(str(error).split())
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= most else text[: most - 3] + "..."
-
-
-def _short(file: str) -> str:
-    relative = os.path.relpath(file)
-    return file if relative.startswith("..") else relative
+    >>> from zoo import Scale, register_scale
+    >>> @register_scale("mine")
+    ... def mine():
+    ...     "My model on SST-2."
+    ...     return Scale(name="mine", tasks=("sst2",), model="my-model", about="my own model")
+    """
+    return scales.register(name)

@@ -4,8 +4,7 @@
         --model DIR --data-dir DIR
 """
 
-from zoo.registry import register_suite
-from zoo.suites import Cell
+from zoo import Cell, register_suite
 
 VALUES = (
     ("batch", 32),

@@ -10,10 +10,15 @@ steps and learning rates are those of short_real.py, evaluated four times on the
 from dataclasses import replace
 
 from methods.movement import movement
-from zoo.losses import Penalty, mean_sigmoid, mean_sigmoid_gradient
-from zoo.registry import register_method, register_suite
-from zoo.schedules import Ramp
-from zoo.suites import Cell
+from zoo import (
+    Cell,
+    Penalty,
+    Ramp,
+    mean_sigmoid,
+    mean_sigmoid_gradient,
+    register_method,
+    register_suite,
+)
 
 SHORT = (
     ("batch", 16),
@@ -26,7 +31,9 @@ SHORT = (
 METHODS = ("movement", "movement_penalty", "smp_l", "smp_l_no_penalty")
 
 
-@register_method("movement_penalty", label="movement, with SMP's R", recipe="movement")
+@register_method(
+    "movement_penalty", label="movement, with SMP's R", recipe="movement", family="movement"
+)
 def movement_penalty(density, *, start, stop, power=3):
     """Movement with the penalty of SMP-L: lambda rises to 400 over the run (SMP, Eq. 6)."""
     rising = Ramp(0.0, 400.0, 0.0, 1.0, 3)

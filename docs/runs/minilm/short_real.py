@@ -1,16 +1,15 @@
 """A suite for a CPU: real data and a real pre-trained model, in hours and not in GPU days.
 
 Hundreds of steps of batch 16, at most 64 tokens and 1e-4 for weights in place of the recipes'
-values; all else is the recipes'. L0 and soft movement get penalties by hand, and a larger learning
-rate for their scores, which else could not travel to the threshold in so few steps: no run says
-what leaves how much here, so their rows stand at what they measured.
+values; everything else is from the recipes. L0 and soft movement get penalties by hand, and a
+larger learning rate for their scores, which could otherwise not reach the threshold in so few
+steps. No run says which penalty leaves how many weights here, so their rows show what was measured.
 
     python run_benchmark.py --plugin docs/runs/minilm/short_real.py --suite short_real \\
         --model DIR --data-dir DIR
 """
 
-from zoo.registry import register_suite
-from zoo.suites import Cell
+from zoo import Cell, register_suite
 
 SHORT = (("batch", 16), ("max_length", 64), ("lr_weights", 1e-4), ("lr_head", 1e-4))
 STEPS = {"sst2": 1000, "mrpc": 400, "mnli": 400}

@@ -1,0 +1,82 @@
+"""Which figures a board has, and writing them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from leaderboard.figures import curves, masks
+from leaderboard.figures.style import save, settings
+from leaderboard.series import Series
+
+Figure = tuple[str, str, Callable[[], Any]]
+"""Name, caption and the function that makes it; each is saved and closed before the next is
+made."""
+
+
+def draw(series: Iterable[Series], folder: Path) -> list[tuple[str, Path]]:
+    """Draw all figures as SVG and PNG; returns captions and the PNGs' paths. On a terminal a bar
+    appears after two seconds."""
+    series = list(series)
+    planned = [
+        (folder / f"{name}{f'-{number}' if len(series) > 1 else ''}.png", caption, make)
+        for number, one in enumerate(series, 1)
+        for name, caption, make in figures(one)
+    ]
+    made = []
+    with settings():
+        for path, caption, make in tqdm(planned, "figures", delay=2, leave=False, disable=None):
+            save(make(), path)
+            made.append((caption, path))
+    return made
+
+
+def figures(series: Series) -> Iterator[Figure]:
+    """The figures of one table."""
+    if series.quality and series.pruned:
+        what = "Quality against measured remaining weights"
+        yield "quality", what, partial(curves.quality, series.quality)
+    tasks = [task for task in series.tasks if series.lowest[task]]
+    target = f"target {series.least:g} %"
+    if tasks:
+        what = f"Training at {target}: the first metric, means over seeds"
+        caption = f"{what}; dots: density, from 100 % at the top"
+        by_task = {f"{t}: {series.table.metrics_of(t)[0]}": series.curves(t) for t in tasks}
+        yield "curves", caption, partial(curves.curves, by_task)
+        what = f"Cost against quality at {target}"
+        caption = f"{what}: time, memory and trainable parameters, means over tasks and seeds"
+        yield "cost", caption, partial(curves.costs, series.costs())
+    for task in series.table.tasks:
+        uneven, where = series.matrices(task), f"{task}, {target}"
+        if uneven:
+            caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
+            yield f"matrices-{task}", caption, partial(masks.heat_maps, uneven, "")
+        if series.lowest[task]:
+            caption = f"Remaining weights by attention head ({where})"
+            maps = series.heads(task)
+            yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "head")
+    yield from _of_weights(series, target)
+
+
+def _of_weights(series: Series, target: str) -> Iterator[Figure]:
+    """Distributions of weights, and how far masks agree."""
+    task, shown = series.distributions(learned=False)
+    where = f"{task}, {target}, one seed"
+    if shown:
+        what = "Weights that remain, by their value, each method to its own height"
+        yield "weights", f"{what}; grey: all weights ({where})", partial(masks.weights, shown)
+    _, learned = series.distributions(learned=True)
+    if learned:
+        what = "Weights (across) against learned scores (up), pruned ones too"
+        yield "scores", f"{what} ({where})", partial(masks.scores, learned)
+    names, cells = series.agreement()
+    if names:
+        chance = 100 * series.least / (200 - series.least)
+        caption = (
+            "Agreement between masks: Jaccard index, in percent, between methods at the same task"
+            " and seed, on the diagonal between seeds of one method; means over tasks"
+            f" ({target}; by chance {chance:.1f})"
+        )
+        yield "agreement", caption, partial(masks.agreements, names, cells)

@@ -1,0 +1,62 @@
+"""Heat maps of remaining weights: by layer, and by matrix or attention head."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leaderboard.statistics import mean
+from zoo.records.result import Matrix, Result
+
+ROLES = ("Q", "K", "V", "O", "U", "D")
+"""The matrices of a layer, in the order of figures."""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Remaining weights in percent: `cells[layer][column]`."""
+
+    name: str
+    columns: Sequence[str]
+    cells: Sequence[Sequence[float]]
+
+    @property
+    def range(self) -> float:
+        """The largest minus the smallest entry."""
+        flat = [value for row in self.cells for value in row]
+        return max(flat) - min(flat)
+
+
+Grid = dict[tuple[int, str], float]
+"""Remaining weights in percent by layer (from 0) and column."""
+
+
+def has_masks(result: Result) -> bool:
+    """Whether the result's weights were masked."""
+    return any(matrix.attention_heads for matrix in result.remaining.matrices.values())
+
+
+def by_matrix(result: Result) -> Grid:
+    """Remaining weights in percent by layer and role."""
+    return {(m.layer, m.role): 100 * m.kept / m.total for m in result.remaining.matrices.values()}
+
+
+def by_head(result: Result) -> Grid:
+    """Remaining weights in percent by layer and attention head, Q, K, V and O together."""
+    found: dict[tuple[int, str], list[float]] = {}
+    for matrix in result.remaining.matrices.values():
+        for number, density in enumerate(matrix.attention_heads, 1):
+            found.setdefault((matrix.layer, str(number)), []).append(100 * density)
+    return {key: mean(parts) for key, parts in found.items()}
+
+
+def uneven(result: Result) -> bool:
+    """Whether matrices keep different fractions, by more than rounding to whole weights."""
+    matrices: Sequence[Matrix] = list(result.remaining.matrices.values())
+    fractions = [matrix.kept / matrix.total for matrix in matrices]
+    return max(fractions) - min(fractions) > 1 / min(matrix.total for matrix in matrices)
+
+
+def heat_map(name: str, grids: Sequence[Grid], columns: Sequence[str]) -> HeatMap:
+    """Means over results, by layer and column."""
+    layers = sorted({layer for layer, _ in grids[0]})
+    cells = [[mean([g[layer, column] for g in grids]) for column in columns] for layer in layers]
+    return HeatMap(name, columns, cells)

@@ -1,0 +1,69 @@
+"use strict";
+// Sort, filter and open rows. Everything is readable without this script.
+
+function value(row, column) {
+  const cell = row.children[column];
+  const number = parseFloat(cell.dataset.v ?? "");
+  return Number.isNaN(number) ? cell.textContent.trim().toLowerCase() : number;
+}
+
+function pairs(body) {
+  return [...body.querySelectorAll("tr.row")].map((row) => [row, row.nextElementSibling]);
+}
+
+function sort(table, column, direction) {
+  const body = table.tBodies[0];
+  const sign = direction === "ascending" ? 1 : -1;
+  const missing = (v) => v === "-" || v === "";
+  const sorted = pairs(body).sort(([a], [b]) => {
+    const [x, y] = [value(a, column), value(b, column)];
+    if (missing(x) || missing(y)) return missing(x) - missing(y);
+    if (typeof x !== typeof y) return typeof x === "number" ? -1 : 1;
+    return sign * (x < y ? -1 : x > y ? 1 : 0);
+  });
+  for (const pair of sorted) body.append(...pair);
+  for (const head of table.tHead.rows[0].cells) head.removeAttribute("aria-sort");
+  table.tHead.rows[0].cells[column].setAttribute("aria-sort", direction);
+  table.classList.add("sorted");
+}
+
+function filter(section) {
+  const words = section.querySelector("input").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const target = section.querySelector("select").value;
+  let shown = 0;
+  for (const [row, detail] of pairs(section.querySelector("table.main").tBodies[0])) {
+    const name = `${row.cells[0].textContent} ${row.dataset.family}`.toLowerCase();
+    const fits = words.every((word) => name.includes(word)) && (!target || row.dataset.target === target);
+    row.hidden = !fits;
+    detail.hidden = !fits || row.querySelector(".open").getAttribute("aria-expanded") !== "true";
+    shown += fits;
+  }
+  section.querySelector("output").textContent = `${shown} rows`;
+}
+
+for (const section of document.querySelectorAll("section.table")) {
+  const table = section.querySelector("table.main");
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
+    head.querySelector("button").addEventListener("click", () => {
+      const descending = head.getAttribute("aria-sort") === "descending" || (column === 0 && !head.hasAttribute("aria-sort"));
+      sort(table, column, descending ? "ascending" : "descending");
+    });
+  });
+  for (const button of table.querySelectorAll(".open")) {
+    button.addEventListener("click", () => {
+      const opened = button.getAttribute("aria-expanded") !== "true";
+      button.setAttribute("aria-expanded", String(opened));
+      button.closest("tr").nextElementSibling.hidden = !opened;
+    });
+  }
+  section.querySelector("input").addEventListener("input", () => filter(section));
+  section.querySelector("select").addEventListener("change", () => filter(section));
+}
+
+document.querySelector(".theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme
+    ? root.dataset.theme === "dark"
+    : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+});

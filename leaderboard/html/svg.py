@@ -1,0 +1,207 @@
+"""Small drawings for the page as SVG: values on hover, colours from the page's style."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from markupsafe import Markup
+
+from leaderboard.heat_maps import HeatMap
+from leaderboard.series import Curve, Dot, Line, Quality
+
+MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
+DASHES = ("", "6 3", "2 2", "8 2 2 2")
+COLOURS = 8
+"""Line colours that the style defines as .c0, .c1, ..."""
+LEVELS = 3
+"""Most horizontal references in a chart."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a chart's values are in its drawing: remaining weights on a log axis, and the
+    metric."""
+
+    low_x: float
+    high_x: float
+    low_y: float
+    high_y: float
+    width: int = 420
+    height: int = 300
+    left: int = 44
+    right: int = 12
+    top: int = 28
+    bottom: int = 40
+
+    def x(self, value: float) -> float:
+        """The horizontal position of remaining weights in percent."""
+        part = (math.log(value) - self.low_x) / (self.high_x - self.low_x)
+        return self.left + part * (self.width - self.left - self.right)
+
+    def y(self, value: float) -> float:
+        """The vertical position of a metric."""
+        part = (value - self.low_y) / (self.high_y - self.low_y)
+        return self.height - self.bottom - part * (self.height - self.top - self.bottom)
+
+
+def frame_of(one: Quality) -> Frame:
+    """A frame that holds all dots with their spread, the levels and the targets."""
+    dots = [dot for line in one.lines for dot in line.dots]
+    xs = [dot.x for dot in dots] + list(one.targets)
+    ys = [v for dot in dots for v in (dot.y - dot.spread, dot.y + dot.spread)]
+    ys += [level.y for level in one.levels[:LEVELS]]
+    low, high = math.log(min(xs) / 1.15), math.log(max(xs) * 1.15)
+    return Frame(low, high, *_padded(min(ys), max(ys)))
+
+
+def quality_chart(one: Quality, labels: Mapping[str, str]) -> Markup:
+    """Quality against remaining weights, one line per method; "" without any dot."""
+    if not any(line.dots for line in one.lines):
+        return Markup("")
+    f, title = frame_of(one), f"{one.task}: {one.metric}"
+    out = [
+        f'<svg class="chart" viewBox="0 0 {f.width} {f.height}" role="img"'
+        f' aria-label="{escape(title)}: quality against remaining weights">',
+        f'<text class="title" x="{f.left}" y="16">{escape(title)}</text>',
+        *_axes(f, one.targets),
+    ]
+    for number, level in enumerate(one.levels[:LEVELS]):
+        words = escape(f"{level.name}: {level.y:.1f}")
+        out.append(
+            f'<line class="level l{number}" x1="{f.left}" x2="{f.width - f.right}"'
+            f" {_at(f.y(level.y))}><title>{words}</title></line>"
+        )
+    out += [_line(f, line, labels[line.name]) for line in one.lines]
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _axes(f: Frame, targets: Sequence[float]) -> list[str]:
+    """Grid lines of the metric, targets, and the label below."""
+    out = []
+    for tick in _ticks(f.low_y, f.high_y):
+        out.append(f'<line class="grid" x1="{f.left}" x2="{f.width - f.right}" {_at(f.y(tick))}/>')
+        out.append(f'<text class="tick" x="{f.left - 6}" y="{f.y(tick) + 3:.1f}">{tick:g}</text>')
+    for target in targets:
+        place = f'x="{f.x(target):.1f}" y="{f.height - 22}"'
+        out.append(f'<text class="tick mid" {place}>{target:g}</text>')
+    middle = (f.left + f.width - f.right) / 2
+    place = f'x="{middle}" y="{f.height - 6}"'
+    return [*out, f'<text class="tick mid" {place}>remaining weights (%)</text>']
+
+
+def _line(f: Frame, line: Line, label: str) -> str:
+    """A method's line, error bars and marks."""
+    path = " ".join(f"{f.x(dot.x):.1f},{f.y(dot.y):.1f}" for dot in line.dots)
+    out = [
+        f'<g class="c{line.index % COLOURS}"><polyline points="{path}"'
+        f' stroke-dasharray="{_dash(line.index)}"/>'
+    ]
+    for dot in line.dots:
+        if dot.spread:
+            ends = f'y1="{f.y(dot.y - dot.spread):.1f}" y2="{f.y(dot.y + dot.spread):.1f}"'
+            out.append(f'<line x1="{f.x(dot.x):.1f}" x2="{f.x(dot.x):.1f}" {ends}/>')
+        out.append(_marker(line.index, f.x(dot.x), f.y(dot.y), f"{label}: {_words(dot)}"))
+    return "".join([*out, "</g>"])
+
+
+def _words(dot: Dot) -> str:
+    plus = f" ± {dot.spread:.1f}" if dot.spread else ""
+    return f"{dot.y:.1f}{plus} at {dot.x:.2f} %"
+
+
+def _dash(index: int) -> str:
+    return DASHES[index // COLOURS % len(DASHES)]
+
+
+def legend(names: Sequence[str], labels: Mapping[str, str]) -> Markup:
+    """The methods of a page's charts with their marks."""
+    entries = []
+    for index, name in enumerate(names):
+        mark = _marker(index, 16, 8, labels[name])
+        entries.append(
+            f'<span class="key"><svg viewBox="0 0 32 16" aria-hidden="true">'
+            f'<g class="c{index % COLOURS}"><line x1="0" x2="32" y1="8" y2="8"'
+            f' stroke-dasharray="{_dash(index)}"/>{mark}</g></svg>{escape(labels[name])}</span>'
+        )
+    return Markup(f'<p class="legend">{"".join(entries)}</p>')
+
+
+def curve_drawing(title: str, shown: Curve) -> Markup:
+    """A metric during the run, with the density behind it; "" for fewer than two evaluations."""
+    if len(shown.steps) < 2:
+        return Markup("")
+    width, height = 210, 70
+    low, high = _padded(min(shown.metric), max(shown.metric))
+    xs = [4 + step / shown.steps[-1] * (width - 8) for step in shown.steps]
+    ys = [height - 16 - (value - low) / (high - low) * 50 for value in shown.metric]
+    path = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
+    kept = " ".join(
+        f"{x:.0f},{height - 16 - density * 50:.1f}"
+        for x, density in zip(xs, shown.density, strict=True)
+    )
+    words = escape(f"{title}: {shown.metric[0]:.1f} to {shown.metric[-1]:.1f}")
+    return Markup(
+        f'<svg class="curve" viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
+        f'<polyline class="kept" points="{kept}"><title>density</title></polyline>'
+        f'<polyline points="{path}"><title>{words}</title></polyline>'
+        f'<text class="tick left" x="4" y="{height - 3}">{words}</text></svg>'
+    )
+
+
+def heat_map_drawing(one: HeatMap, labels: Mapping[str, str]) -> Markup:
+    """Percentages as shades, by layer and column, the largest darkest."""
+    size, left, top = 26, 30, 34
+    width, height = left + size * len(one.columns) + 4, top + size * len(one.cells) + 4
+    most = max((v for row in one.cells for v in row), default=0.0) or 1.0
+    title = escape(labels[one.name])
+    out = [
+        f'<svg class="map" viewBox="0 0 {width} {height}" style="max-width:{2 * width}px"'
+        f' role="img" aria-label="{title}">',
+        f'<text class="title" x="2" y="13">{title}</text>',
+    ]
+    for j, name in enumerate(one.columns):
+        x = left + size * (j + 0.5)
+        out.append(f'<text class="tick mid" x="{x}" y="{top - 5}">{escape(name)}</text>')
+    for i, row in enumerate(one.cells):
+        y = top + size * (i + 0.5) + 4
+        out.append(f'<text class="tick" x="{left - 5}" y="{y}">{i + 1}</text>')
+        for j, value in enumerate(row):
+            words = escape(f"{i + 1}, {one.columns[j]}: {value:.2f} %")
+            out.append(
+                f'<rect x="{left + size * j}" y="{top + size * i}" width="{size - 1}"'
+                f' height="{size - 1}" fill-opacity="{0.04 + 0.96 * value / most:.3f}">'
+                f"<title>{words}</title></rect>"
+            )
+    return Markup("".join([*out, "</svg>"]))
+
+
+def _at(y: float) -> str:
+    return f'y1="{y:.1f}" y2="{y:.1f}"'
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    room = 0.05 * (high - low) or 1.0
+    return low - room, high + room
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round values between two ends, three to eight of them."""
+    step = 10 ** math.floor(math.log10((high - low) / 3))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 8)
+    first = math.ceil(low / step)
+    return [round(step * n, 10) for n in range(first, math.floor(high / step) + 1)]
+
+
+def _marker(index: int, x: float, y: float, words: str) -> str:
+    """A mark of about 8 units with its words; shapes tell lines apart without colour."""
+    kind, r = MARKERS[index % len(MARKERS)], 4
+    shapes = {
+        "circle": f"M{x - r:.1f},{y:.1f}a{r},{r} 0 1,0 {2 * r},0a{r},{r} 0 1,0 -{2 * r},0z",
+        "square": f"M{x - r:.1f},{y - r:.1f}h{2 * r}v{2 * r}h-{2 * r}z",
+        "triangle": f"M{x:.1f},{y - r - 1:.1f}l{r + 1},{2 * r}h-{2 * r + 2}z",
+        "diamond": f"M{x:.1f},{y - r - 1:.1f}l{r + 1},{r + 1}l-{r + 1},{r + 1}l-{r + 1},-{r + 1}z",
+        "cross": f"M{x - r:.1f},{y - r:.1f}l{2 * r},{2 * r}m0,-{2 * r}l-{2 * r},{2 * r}",
+        "plus": f"M{x - r:.1f},{y:.1f}h{2 * r}m-{r},-{r}v{2 * r}",
+    }
+    return f'<path class="mark" d="{shapes[kind]}"><title>{escape(words)}</title></path>'

@@ -1,0 +1,272 @@
+"""What figures show, computed once: the figures as files and the page's drawings use the same."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from leaderboard.collect import Board, RowKey, SeedGroup, Table
+from leaderboard.compare import agreement
+from leaderboard.heat_maps import ROLES, HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
+from leaderboard.statistics import mean, sample_std
+from leaderboard.tables import at_target, label, off_target, values
+from zoo.records.result import Distribution, Point, Result
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A mean over seeds: measured remaining weights in percent, the metric, its standard deviation
+    (0 for one seed)."""
+
+    x: float
+    y: float
+    spread: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method's dots on one task, by remaining weights; `index` gives it the same look in every
+    figure of a table."""
+
+    name: str
+    index: int
+    dots: Sequence[Dot]
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal reference: a method that keeps every weight, or the majority class."""
+
+    name: str
+    y: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One task's first metric against measured remaining weights."""
+
+    task: str
+    metric: str
+    lines: Sequence[Line]
+    levels: Sequence[Level]
+    majority: float | None
+    targets: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's first metric during training and its density, means over seeds: steps, metric,
+    density in [0, 1]."""
+
+    name: str
+    index: int
+    steps: Sequence[int]
+    metric: Sequence[float]
+    density: Sequence[float]
+
+
+Chosen = Sequence[tuple[RowKey, Sequence[Result]]]
+"""Rows with the results that a figure shows."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The series of one table."""
+
+    board: Board
+    table: Table
+
+    @cached_property
+    def pruned(self) -> list[RowKey]:
+        """The rows that prune, in the order of pages."""
+        return [row for row in self.table.rows if row.density < 1]
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Methods that prune, in the order of pages; a method's index gives it its look."""
+        return list(dict.fromkeys(map(name_of, self.pruned)))
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The methods' names for people."""
+        return {name_of(row): label(row, self.table.of_row(row)) for row in reversed(self.pruned)}
+
+    def index(self, row: RowKey) -> int:
+        """The index of a row's look."""
+        return self.names.index(name_of(row))
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """Tasks with results."""
+        return [task for task in self.table.tasks if self.table.metrics_of(task)]
+
+    @cached_property
+    def targets(self) -> list[float]:
+        """Target densities in percent, ascending."""
+        return sorted({100 * row.density for row in self.pruned})
+
+    @cached_property
+    def quality(self) -> list[Quality]:
+        """By task, the first metric against remaining weights."""
+        return [self._quality(task, self.table.metrics_of(task)[0]) for task in self.tasks]
+
+    def _quality(self, task: str, metric: str) -> Quality:
+        source = self.board.without_distillation(self.table) or self.table
+        lines: dict[str, list[Dot]] = {}
+        for row in self.pruned:
+            lines.setdefault(name_of(row), []).extend(dots(self.table.group(row, task), metric))
+        levels = [
+            Level(row.method, mean(found))
+            for row in source.rows
+            if row.density == 1 and (found := values(source.group(row, task).ok, metric))
+        ]
+        chance = [r.majority.get(metric) for r in source.results if r.trial.task == task]
+        known = [value for value in chance if value is not None]
+        return Quality(
+            task=task,
+            metric=metric,
+            lines=[
+                Line(name, self.names.index(name), sorted(found, key=lambda dot: dot.x))
+                for name, found in lines.items()
+            ],
+            levels=levels,
+            majority=known[0] if known else None,
+            targets=self.targets,
+        )
+
+    @cached_property
+    def lowest(self) -> dict[str, Chosen]:
+        """By task, the rows at the lowest target with results that have masks."""
+        least = min((row.density for row in self.pruned), default=1.0)
+        rows = [row for row in self.pruned if row.density == least]
+        found: dict[str, Chosen] = {}
+        for task in self.table.tasks:
+            groups = [(row, at_target(self.table.group(row, task))) for row in rows]
+            masked = [(row, [r for r in results if has_masks(r)]) for row, results in groups]
+            found[task] = [(row, results) for row, results in masked if results]
+        return found
+
+    @property
+    def least(self) -> float:
+        """The lowest target in percent; 0 without results."""
+        found = [100 * row.density for chosen in self.lowest.values() for row, _ in chosen]
+        return min(found, default=0.0)
+
+    def curves(self, task: str) -> list[Curve]:
+        """The training of the rows at the lowest target."""
+        metric = self.table.metrics_of(task)[0]
+        return [
+            curve(name_of(row), self.index(row), results, metric)
+            for row, results in self.lowest[task]
+        ]
+
+    def matrices(self, task: str) -> list[HeatMap]:
+        """Remaining weights by layer and matrix at the lowest target, of rows where they differ."""
+        return [
+            heat_map(name_of(row), [by_matrix(r) for r in results], ROLES)
+            for row, results in self.lowest[task]
+            if any(map(uneven, results))
+        ]
+
+    def heads(self, task: str) -> list[HeatMap]:
+        """Remaining weights by layer and attention head (Q, K, V and O together)."""
+        maps = []
+        for row, results in self.lowest[task]:
+            grids = [by_head(r) for r in results]
+            columns = list(dict.fromkeys(column for _, column in grids[0]))
+            maps.append(heat_map(name_of(row), grids, columns))
+        return maps
+
+    def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, int, Distribution]]]:
+        """Of the first task that has any: the task, and name, index and distribution of the rows at
+        the lowest target; with `learned`, of those with learned scores."""
+        for task, chosen in self.lowest.items():
+            having = [(row, r.distribution) for row, rs in chosen for r in rs if r.distribution]
+            if having:
+                first = {row: d for row, d in reversed(having) if d.scores or not learned}
+                rows = [row for row, _ in chosen if row in first]
+                return task, [(name_of(row), self.index(row), first[row]) for row in rows]
+        return "", []
+
+    def agreement(self) -> tuple[list[str], list[list[float]]]:
+        """Names, and the mean Jaccard index of masks in percent between rows at the lowest target;
+        on the diagonal between seeds of one row."""
+        masked: dict[RowKey, list[Result]] = {}
+        for chosen in self.lowest.values():
+            for row, results in chosen:
+                masked.setdefault(row, []).extend(r for r in results if r.sketch)
+        rows = [row for row in self.pruned if masked.get(row)]
+        cells = [[jaccard(masked[a], masked[b], a == b) for b in rows] for a in rows]
+        return [name_of(row) for row in rows], cells
+
+    def costs(self) -> list[tuple[str, int, float, dict[str, float]]]:
+        """Name, index, mean of the first metrics, and means of cost by kind, over tasks and seeds;
+        of rows at the lowest target with results on all tasks."""
+        tasks = [task for task in self.tasks if self.lowest[task]]
+        own: dict[RowKey, dict[str, Sequence[Result]]] = {}
+        for task in tasks:
+            for row, results in self.lowest[task]:
+                own.setdefault(row, {})[task] = results
+        found = []
+        for row in (row for row in self.pruned if row in own):
+            metrics = [values(own[row].get(t, ()), self.table.metrics_of(t)[0]) for t in tasks]
+            if all(metrics):
+                level = mean([mean(numbers) for numbers in metrics])
+                costs = {k: _mean_cost(own[row].values(), of) for k, of in COSTS.items()}
+                found.append((name_of(row), self.index(row), level, costs))
+        return found
+
+
+def name_of(row: RowKey) -> str:
+    """A row's method, with its variant."""
+    return row.method + (f" ({row.variant})" if row.variant else "")
+
+
+def dots(group: SeedGroup, metric: str) -> list[Dot]:
+    """The mean of the seeds at their target, and each run off its target by itself."""
+    alone = [[result] for result in group.ok if off_target(result)]
+    found = []
+    for results in (at_target(group), *alone):
+        numbers = values(results, metric)
+        if numbers:
+            x = mean([100 * result.remaining.density for result in results])
+            found.append(Dot(x, mean(numbers), sample_std(numbers) or 0.0))
+    return found
+
+
+def curve(name: str, index: int, results: Sequence[Result], metric: str) -> Curve:
+    """Means over seeds at each evaluation that has the metric."""
+    points: dict[int, list[Point]] = {}
+    for result in results:
+        for point in result.curve:
+            if point.metrics.get(metric) is not None:
+                points.setdefault(point.step, []).append(point)
+    steps = sorted(points)
+    shown = [mean([v for p in points[s] if (v := p.metrics[metric]) is not None]) for s in steps]
+    kept = [mean([p.density for p in points[step]]) for step in steps]
+    return Curve(name, index, steps, shown, kept)
+
+
+def jaccard(ours: Sequence[Result], theirs: Sequence[Result], same: bool) -> float:
+    """The mean Jaccard index in percent, task by task: of equal seeds of two rows, or of different
+    seeds of one row; nan without any pair."""
+    pairs = [
+        (a, b)
+        for a in ours
+        for b in theirs
+        if a.trial.task == b.trial.task
+        and (a.trial.seed < b.trial.seed if same else a.trial.seed == b.trial.seed)
+    ]
+    found = [value for a, b in pairs if (value := agreement(a, b)) is not None]
+    return 100 * mean(found) if found else float("nan")
+
+
+COSTS: Mapping[str, Callable[[Result], float]] = {
+    "seconds": lambda result: result.cost.seconds,
+    "peak memory (MiB)": lambda result: result.cost.peak_bytes / 2**20,
+    "trainable parameters (millions)": lambda result: result.parameters.trainable / 1e6,
+}
+"""Kinds of cost by the label of their axis."""
+
+
+def _mean_cost(by_task: Iterable[Sequence[Result]], of: Callable[[Result], float]) -> float:
+    return mean([mean([of(result) for result in results]) for results in by_task])

@@ -1,0 +1,107 @@
+"""The suites: what the papers compare, and which methods take part."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from zoo import Cell, Scale, grid, register_suite
+
+SANH = ("magnitude", "movement", "soft_movement", "l0")
+SMP = ("smp_l", "smp_s", "smp_g", "smp_t")
+GLUE = ("mnli", "qqp", "qnli", "sst2", "mrpc", "cola", "stsb", "rte")
+ABLATION = {"densities": (0.8, 0.1, 0.03), "tasks": ("mnli", "squad")}
+"""The axes of SMP's ablations."""
+
+Given = Mapping[str, Sequence[Any]]
+
+
+def axes_of(suite: str, scale: Scale, **axes: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    """The axes of a suite, where the scale does not replace them."""
+    return {**axes, **scale.axes.get(suite, {})}
+
+
+@register_suite("smoke")
+def smoke(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Seconds: four methods, one task, one density, one seed; to see that everything works."""
+    names = ("dense", "magnitude", "movement", "smp_l")
+    axes = {"methods": names, "tasks": scale.tasks[:1], "densities": (0.1,), "seeds": (0,)}
+    return grid(scale, given, **axes_of("smoke", scale, **axes))
+
+
+@register_suite("high_sparsity")
+def high_sparsity(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 1: 50, 10 and 3 % remaining weights, with and without distillation."""
+    axes = axes_of(
+        "high_sparsity",
+        scale,
+        plain=("dense", "head_only", "random", *SANH, "smp_l", "smp_s"),
+        taught=(*SANH, "smp_l", "smp_s", "cap_lite"),
+        densities=(0.5, 0.1, 0.03),
+    )
+    return taught_beside_plain(scale, given, **axes)
+
+
+def taught_beside_plain(
+    scale: Scale,
+    given: Given,
+    plain: Sequence[str],
+    taught: Sequence[str],
+    **axes: Sequence[Any],
+) -> list[Cell]:
+    """The methods `plain` without distillation and `taught` with it; cells of one seed are
+    together.
+
+    `--methods` picks from both lists, and a name in neither runs without distillation; `--distill`
+    applies to all methods.
+    """
+    wanted, flags = given.get("methods"), given.get("distill")
+    cells: list[Cell] = []
+    for flag, names in ((False, plain), (True, taught)):
+        if flags is not None:
+            names = (wanted or tuple(dict.fromkeys((*plain, *taught)))) if flag in flags else ()
+        elif wanted is not None:
+            names = [m for m in wanted if m in names or (not flag and m not in taught)]
+        cells += grid(scale, {**given, "methods": names, "distill": (flag,)}, **axes)
+    return sorted(dict.fromkeys(cells), key=lambda cell: cell.seed)
+
+
+@register_suite("low_sparsity_glue")
+def low_sparsity_glue(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 2: 80 % remaining weights on the eight GLUE tasks."""
+    names = ("dense", "random", "magnitude", "movement", "smp_l", "smp_s")
+    axes = {"methods": names, "densities": (0.8,), "tasks": GLUE}
+    return grid(scale, given, **axes_of("low_sparsity_glue", scale, **axes))
+
+
+@register_suite("masking")
+def masking(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 3: masking functions L, S, G, T at 80 (laboratory: 50), 10 and 3 %."""
+    return grid(scale, given, **axes_of("masking", scale, methods=("dense", *SMP), **ABLATION))
+
+
+@register_suite("head")
+def head(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 4: a head from scratch against label words, at 80, 10 and 3 %."""
+    names = ("dense", "smp_l", "smp_l_new_head")
+    return grid(scale, given, **axes_of("head", scale, methods=names, **ABLATION))
+
+
+@register_suite("regulariser")
+def regulariser(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Table 5: SMP-L with and without its penalty on scores, at 80, 10 and 3 %."""
+    names = ("dense", "smp_l", "smp_l_no_penalty")
+    return grid(scale, given, **axes_of("regulariser", scale, methods=names, **ABLATION))
+
+
+@register_suite("shuffled")
+def shuffled(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Is it the mask or only the allocation: SMP-S, its masks shuffled, and random masks."""
+    names = ("dense", "random", "smp_l", "smp_s", "smp_s_shuffled")
+    return grid(scale, given, **axes_of("shuffled", scale, methods=names, **ABLATION))
+
+
+@register_suite("sweep")
+def sweep(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """SMP, Figure 1: quality from 80 down to 3 % remaining weights."""
+    names = ("dense", "random", "magnitude", "movement", "smp_l", "smp_s")
+    axes = {"methods": names, "densities": (0.8, 0.7, 0.5, 0.3, 0.1, 0.03)}
+    return grid(scale, given, **axes_of("sweep", scale, **axes))

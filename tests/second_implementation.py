@@ -1,0 +1,453 @@
+"""Every method a second time: slow, in plain autograd, written from the papers' equations.
+
+Nothing of zoo/ is used here. Masks are in the graph as M + S - S.detach(), penalties and gates are
+differentiated by autograd, top-k is a stable sort, Adam and its clipping are written out, and the
+models are the stock ones of transformers. All randomness (data order, dropout, noise) is passed in,
+so that a run can be compared number by number.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TYPES = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+Named = dict[str, Tensor]
+
+
+@dataclass
+class Setting:
+    """One run: a stock model before its first step, the numbers of its recipe, and all randomness.
+
+    `pick` turns the outputs of `model` into logits with an entry per output on the last axis;
+    `start` holds all its parameters, `fresh` the names of those that no checkpoint gave. `batches`
+    are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
+    `draws` are the streams of random numbers for masks and for losses. `teacher` and `banks` are
+    frozen outputs by row, spans padded with -1e4.
+    """
+
+    model: Any
+    pick: Callable[[Any], Tensor]
+    start: Named
+    fresh: frozenset[str]
+    batches: Sequence[tuple[Tensor, Mapping[str, Tensor], Tensor]]
+    seeds: Sequence[int]
+    density: float
+    hyper: Mapping[str, Any]
+    train: Mapping[str, Any]
+    generator: torch.Generator
+    draws: torch.Generator
+    classes: Tensor
+    teacher: Tensor | None = None
+    banks: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return len(self.batches)
+
+
+def matrices(model: Any) -> list[str]:
+    """Names of the weights that are masked: Q, K, V, O, U, D, layer by layer."""
+    ends = tuple(f"{kind}.weight" for kind in TYPES)
+    names = [name for name, _ in model.named_parameters()]
+    return [name for name in names if "encoder.layer." in name and name.endswith(ends)]
+
+
+# Schedules ------------------------------------------------------------------------------------
+
+
+def sanh(t: int, first: float, last: float, begin: int, end: int) -> float:
+    """Sanh 2020, Eq. 5, with i w = begin and T - f w = end."""
+    if t <= begin:
+        return first
+    if t > end:
+        return last
+    return last + (first - last) * (1 - (t - begin) / (end - begin)) ** 3
+
+
+def smp(t: int, last: float, n: int, power: int) -> float:
+    """SMP, Eq. 5, as kept fraction: the sparsity grows from 0 to 1 - last in n steps."""
+    gone = (1 - last) * (1 - (1 - min(t, n) / n) ** power)
+    return 1 - gone
+
+
+def rate(t: int, steps: int, warmup: float) -> float:
+    """Linear warm-up, then linear decay to 0."""
+    rise = round(steps * warmup)
+    return t / rise if t < rise else 1 - (t - rise) / (steps - rise)
+
+
+# Masks ----------------------------------------------------------------------------------------
+
+
+def best(scores: Tensor, number: int) -> Tensor:
+    """1 at the `number` largest entries; among equals the first in memory."""
+    flat = scores.detach().reshape(-1)
+    order = np.argsort(-flat.numpy(), kind="stable")
+    mask = torch.zeros_like(flat)
+    mask[torch.from_numpy(order[:number])] = 1
+    return mask.reshape(scores.shape)
+
+
+def local(scores: Named, density: float) -> Named:
+    """Each matrix keeps int(density * entries)."""
+    return {name: best(s, int(density * s.numel())) for name, s in scores.items()}
+
+
+def by_type(scores: Named, density: float, temperature: float) -> Named:
+    """SMP, Eq. 4: sums of sigmoid(S / p) over a layer's matrix, shared within its type."""
+    sums = {n: torch.sigmoid(s.detach() / temperature).sum().item() for n, s in scores.items()}
+    result = {}
+    for name, s in scores.items():
+        kind = name.split(".layer.")[1].split(".", 1)[1]
+        group = [v for n, v in sums.items() if n.split(".layer.")[1].split(".", 1)[1] == kind]
+        share = density * len(group) * sums[name] / sum(group)
+        result[name] = best(s, int(share * s.numel()))
+    return result
+
+
+def across(scores: Named, density: float) -> Named:
+    """One ranking of all entries keeps int(n density) + 1, and at least 0.5 % of each matrix."""
+    flat = torch.cat([s.detach().reshape(-1) for s in scores.values()])
+    chosen = best(flat, int(len(flat) * density) + 1)
+    result, at = {}, 0
+    for name, s in scores.items():
+        mask = chosen[at : at + s.numel()].reshape(s.shape)
+        at += s.numel()
+        least = int(0.005 * s.numel())
+        result[name] = best(s, least) if mask.sum() < least else mask
+    return result
+
+
+def above(scores: Named, tau: float) -> Named:
+    """1 where sigmoid(S) > tau, and at int(0.5 %) + 1 entries of a matrix at least."""
+    result = {}
+    for name, s in scores.items():
+        mask = (1 / (1 + torch.exp(-s.detach())) > tau).to(s.dtype)
+        least = int(0.005 * s.numel()) + 1
+        result[name] = best(s, least) if mask.sum() < least else mask
+    return result
+
+
+def evaluated(method: "Equations", scores: Named, masks: Named) -> Named:
+    """What multiplies W in evaluation: the mask, or L0's clipped gate without noise."""
+    if not method.concrete:
+        return masks
+    return {n: torch.clamp(torch.sigmoid(s) * 1.2 - 0.1, 0, 1) for n, s in scores.items()}
+
+
+# Losses ---------------------------------------------------------------------------------------
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Minus the log-probability of the label; over the places of a span for start and end."""
+    if labels.dtype.is_floating_point:
+        return ((logits[:, 0] - labels) ** 2).mean()
+    if logits.dim() == 3:
+        ends = [cross_entropy(logits[..., side], labels[:, side]) for side in (0, 1)]
+        return (ends[0] + ends[1]) / 2
+    log_p = logits - torch.logsumexp(logits, -1, keepdim=True)
+    return -log_p[torch.arange(len(labels)), labels].mean()
+
+
+def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 sum_k p_t (ln p_t - ln p_s), mean over the batch; over start and end for spans."""
+    if student.dim() == 3:
+        sides = [divergence(student[..., i], teacher[..., i], temperature) for i in (0, 1)]
+        return (sides[0] + sides[1]) / 2
+    if student.shape[-1] == 1:
+        return ((student - teacher) ** 2).mean()
+    p = torch.softmax(teacher / temperature, -1)
+    difference = torch.log_softmax(teacher / temperature, -1) - torch.log_softmax(
+        student / temperature, -1
+    )
+    return temperature**2 * (p * difference).sum(-1).mean()
+
+
+def penalty(scores: Named, shift: float) -> Tensor:
+    """Mean over matrices of the mean of sigmoid(S - shift)."""
+    means = [(1 / (1 + torch.exp(shift - s))).mean() for s in scores.values()]
+    return sum(means[1:], means[0]) / len(means)
+
+
+def contrast(setting: Setting, rows: Tensor, anchors: Tensor, supervised: bool) -> Tensor:
+    """CAP: anchors against the batch, the batch's bank vectors and extra examples, per bank."""
+    order = torch.randperm(len(setting.classes), generator=setting.draws).tolist()
+    extra = [i for i in order if i not in rows.tolist()][: setting.hyper.get("extras", 4096)]
+    unit = anchors / anchors.norm(dim=-1, keepdim=True)
+    names = [*rows.tolist(), *rows.tolist(), *extra]
+    total = anchors.new_zeros(())
+    for vectors in setting.banks.values():
+        columns = torch.cat([unit.detach(), vectors[[*rows.tolist(), *extra]].to(unit.dtype)])
+        weighted, positives = anchors.new_zeros(()), 0
+        for i, row in enumerate(rows.tolist()):
+            others = [j for j in range(len(names)) if j != i]
+            likeness = columns @ unit[i] / 0.1
+            norm = torch.logsumexp(likeness[others], 0)
+            label = setting.classes[row]
+            same = [
+                j
+                for j in others
+                if (setting.classes[names[j]] == label if supervised else names[j] == row)
+            ]
+            if same:
+                weighted = weighted + (likeness[same] - norm).sum() / len(same)
+            positives += len(same)
+        total = total - weighted / max(positives, 1)
+    return total
+
+
+# Methods --------------------------------------------------------------------------------------
+
+GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
+
+
+def all_but_embeddings(name: str) -> bool:
+    """Embeddings do not train."""
+    return ".embeddings." not in name
+
+
+def everything(name: str) -> bool:
+    """All pre-trained parameters train."""
+    return True
+
+
+def nothing(name: str) -> bool:
+    """No pre-trained parameter trains."""
+    return False
+
+
+@dataclass(frozen=True)
+class Equations:
+    """The equations of a method.
+
+    `trains` says which pre-trained parameters train, by name. `score` is "none", "weight" (its
+    magnitude), "noise" (fixed) or "learned", and `first` is where a learned score starts.
+    `masks` gives the masks of (setting, scores, t). The penalty has the weight lambda = `weight` of
+    (setting, t) and the shift `shift`. `concrete` means hard-concrete gates instead of masks,
+    `contrast` the losses of CAP.
+    """
+
+    trains: Callable[[str], bool]
+    score: str = "none"
+    first: float = 0.0
+    masks: Callable[[Setting, Named, int], Named] | None = None
+    weight: Callable[[Setting, int], float] | None = None
+    shift: float = 0.0
+    concrete: bool = False
+    contrast: bool = False
+
+
+def _window(s: Setting) -> tuple[int, int]:
+    return round(s.hyper["start"] * s.steps), round(s.hyper["stop"] * s.steps)
+
+
+def _sanh_density(s: Setting, t: int) -> float:
+    return sanh(t, 1.0, s.density, *_window(s))
+
+
+def _tau(s: Setting, t: int) -> float:
+    return sanh(t, 0.0, 0.1, *_window(s))
+
+
+def _smp_density(s: Setting, t: int) -> float:
+    return smp(t, s.density, round(s.hyper["stop"] * s.steps), s.hyper.get("power", 3))
+
+
+def _smp_lambda(s: Setting, t: int) -> float:
+    horizon = round(s.hyper["penalty_stop"] * s.steps)
+    return s.hyper["penalty"] * (1 - (1 - min(t, horizon) / horizon) ** s.hyper["penalty_power"])
+
+
+def _global(s: Setting, scores: Named, t: int) -> Named:
+    return across(scores, _sanh_density(s, t))
+
+
+def _smp_tau(s: Setting, t: int) -> float:
+    left = 1 - min(t / round(s.hyper["stop"] * s.steps), 1)
+    return 0.1 * (1 - left ** s.hyper["power"])
+
+
+DENSE = Equations(everything)
+MAGNITUDE = Equations(
+    all_but_embeddings, "weight", masks=lambda s, scores, t: local(scores, _sanh_density(s, t))
+)
+
+
+MOVEMENT = Equations(all_but_embeddings, "learned", masks=MAGNITUDE.masks)
+SMP_L = Equations(
+    nothing,
+    "learned",
+    masks=lambda s, scores, t: local(scores, _smp_density(s, t)),
+    weight=_smp_lambda,
+)
+SMP_S = Equations(
+    nothing,
+    "learned",
+    masks=lambda s, scores, t: by_type(scores, _smp_density(s, t), s.hyper["score_temperature"]),
+    weight=_smp_lambda,
+)
+METHODS = {
+    "dense": DENSE,
+    "scratch": DENSE,
+    "head_only": Equations(nothing),
+    "random": Equations(all_but_embeddings, "noise", masks=MAGNITUDE.masks),
+    "magnitude": MAGNITUDE,
+    "magnitude_global": replace(MAGNITUDE, masks=_global),
+    "movement": MOVEMENT,
+    "movement_global": replace(MOVEMENT, masks=_global),
+    "soft_movement": Equations(
+        all_but_embeddings,
+        "learned",
+        masks=lambda s, scores, t: above(scores, _tau(s, t)),
+        weight=lambda s, t: s.hyper["penalty"] * _tau(s, t) / 0.1,
+    ),
+    "l0": Equations(
+        all_but_embeddings,
+        "learned",
+        first=2.197,
+        weight=lambda s, t: s.hyper["penalty"],
+        shift=BETA * math.log(-GAMMA / ZETA),
+        concrete=True,
+    ),
+    "cap_lite": Equations(all_but_embeddings, "learned", masks=MAGNITUDE.masks, contrast=True),
+    "smp_l": SMP_L,
+    "smp_l_new_head": SMP_L,
+    "smp_l_no_penalty": replace(SMP_L, weight=None),
+    "smp_s": SMP_S,
+    "smp_s_shuffled": SMP_S,
+    "smp_g": Equations(
+        nothing,
+        "learned",
+        masks=lambda s, scores, t: across(scores, _smp_density(s, t)),
+        weight=_smp_lambda,
+    ),
+    "smp_t": Equations(
+        nothing,
+        "learned",
+        masks=lambda s, scores, t: above(scores, _smp_tau(s, t)),
+        weight=_smp_lambda,
+    ),
+}
+"""By name; tests/test_second_implementation.py fails for a registered method that is missing."""
+
+
+# The loop -------------------------------------------------------------------------------------
+
+
+@dataclass
+class State:
+    """After a step: all parameters, scores and the masks for the next step; and the norm of the
+    step's gradients before they were clipped."""
+
+    parameters: Named
+    scores: Named
+    masks: Named
+    norm: float
+
+
+def train(method: Equations, s: Setting) -> Iterator[State]:
+    """Train and yield the state after every step."""
+    names = matrices(s.model)
+    weights = {n: p.clone() for n, p in s.start.items()}
+    trained = [n for n in weights if method.trains(n) or n in s.fresh]
+    scores: Named = {}
+    if method.score == "learned":
+        scores = {n: torch.full_like(weights[n], method.first) for n in names}
+    elif method.score == "noise":
+        scores = {
+            n: torch.rand(weights[n].shape, generator=s.generator).to(weights[n]) for n in names
+        }
+    learned = list(scores) if method.score == "learned" else []
+    moments: dict[str, tuple[Tensor, Tensor]] = {}
+    gates = _gates(method, s, weights, scores, 0)
+    for t, (rows, inputs, labels) in enumerate(s.batches):
+        leaves = {n: weights[n].clone().requires_grad_() for n in trained}
+        leaves |= {"S " + n: scores[n].clone().requires_grad_() for n in learned}
+        loss = _loss(method, s, t, {**weights, **leaves}, gates, rows, inputs, labels)
+        loss.backward()
+        gradients = {n: leaf.grad for n, leaf in leaves.items() if leaf.grad is not None}
+        norm = math.sqrt(sum((g**2).sum().item() for g in gradients.values()))
+        shrink = min(1.0, s.train["clip"] / (norm + 1e-6))
+        for n, gradient in gradients.items():
+            target = scores[n[2:]] if n.startswith("S ") else weights[n]
+            peak = s.train[
+                "lr_scores" if n.startswith("S ") else "lr_head" if n in s.fresh else "lr_weights"
+            ]
+            zero = torch.zeros_like(target)
+            m, v = moments.get(n, (zero, zero))
+            m = 0.9 * m + 0.1 * shrink * gradient
+            v = 0.999 * v + 0.001 * (shrink * gradient) ** 2
+            moments[n] = m, v
+            unbiased = (v / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8
+            step = (m / (1 - 0.9 ** (t + 1))) / unbiased
+            target -= peak * rate(t, s.steps, s.train["warmup"]) * step
+        gates = _gates(method, s, weights, scores, t + 1)
+        yield State(weights, scores, gates, norm)
+
+
+def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int) -> Named:
+    """Masks of step t; for hard concrete the noise u of step t."""
+    if method.concrete:
+        return {
+            n: torch.rand(x.shape, generator=s.generator).clamp(1e-4, 1 - 1e-4).to(x)
+            for n, x in scores.items()
+        }
+    if method.masks is None:
+        return {}
+    if method.score == "weight":
+        scores = {n: weights[n].abs() for n in matrices(s.model)}
+    return method.masks(s, scores, t)
+
+
+def _loss(
+    method: Equations,
+    s: Setting,
+    t: int,
+    values: Named,
+    gates: Named,
+    rows: Tensor,
+    inputs: Mapping[str, Tensor],
+    labels: Tensor,
+) -> Tensor:
+    scores = {n[2:]: v for n, v in values.items() if n.startswith("S ")}
+    effective = {n: v for n, v in values.items() if not n.startswith("S ")}
+    for n, mask in gates.items():
+        gate = mask
+        if method.concrete:
+            soft = torch.sigmoid((torch.log(mask) - torch.log(1 - mask) + scores[n]) / BETA)
+            gate = torch.clamp(soft * (ZETA - GAMMA) + GAMMA, 0, 1)
+        elif n in scores:
+            gate = mask + scores[n] - scores[n].detach()
+        effective[n] = effective[n] * gate
+    pooled: list[Tensor] = []
+    pooler = getattr(s.model.base_model, "pooler", None)
+    if pooler is not None:
+        hook = pooler.register_forward_hook(lambda module, args, out: pooled.append(out))
+    torch.manual_seed(s.seeds[t])
+    logits = s.pick(torch.func.functional_call(s.model, effective, kwargs=dict(inputs)))
+    if pooler is not None:
+        hook.remove()
+    loss = cross_entropy(logits, labels)
+    if s.teacher is not None:
+        teacher = s.teacher[rows, : logits.shape[1]]
+        taught = divergence(logits, teacher, s.train["temperature"])
+        loss = s.train["task_weight"] * loss + s.train["teacher_weight"] * taught
+    if method.contrast:
+        loss = loss + s.hyper["unsupervised"] * contrast(s, rows, pooled[0], False)
+        loss = loss + s.hyper["supervised"] * contrast(s, rows, pooled[0], True)
+    if method.weight is not None:
+        loss = loss + method.weight(s, t) * penalty(scores, method.shift)
+    return loss

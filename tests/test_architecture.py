@@ -1,0 +1,481 @@
+"""Every architecture against the stock models of transformers: bit for bit, packed, compact, and
+through training."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from torch import nn
+from torch.nn import functional as F
+
+from methods.movement import movement
+from methods.smp import smp_l
+from tasks.glue import sst2
+from tasks.scales import base
+from tasks.squad import squad
+from tests.helpers import save_checkpoint, write_sst2
+from zoo import (
+    Cell,
+    ConfigError,
+    Encoded,
+    MaskedModel,
+    Parameter,
+    Task,
+    export,
+    label_words,
+    mlm_label_words,
+    trained,
+)
+from zoo.engine.build import Resources, build, make_method
+from zoo.engine.compact import compact
+from zoo.engine.frozen import load_frozen
+from zoo.engine.train import fit, run_trial
+from zoo.inputs.architecture import ARCHITECTURES, ROLES, architecture_of, prunable
+from zoo.inputs.batches import Batch, collate
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_encoder, word_ids
+from zoo.parts.heads import Network
+from zoo.records.trial import Conditions
+from zoo.registry import methods
+from zoo.runs.plan import Planner
+
+LAYERS, HIDDEN, INNER = 2, 32, 64
+MATRICES = LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of checkpoint: its architecture, whether it has an MLM head, and the width of its
+    embeddings."""
+
+    name: str
+    mlm: bool = True
+    embedding: int = HIDDEN
+
+
+KINDS = {
+    "bert": Kind("bert"),
+    "roberta": Kind("roberta"),
+    "distilbert": Kind("distilbert"),
+    "electra generator": Kind("electra", embedding=12),
+    "electra discriminator": Kind("electra", mlm=False),
+}
+NARROW = Kind("electra", mlm=False, embedding=12)
+"""A discriminator with neither an MLM head nor embeddings as wide as hidden states."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with a checkpoint of every kind, with large weights and biases, and SST-2."""
+    root = tmp_path_factory.mktemp("architectures")
+    for name, kind in {**KINDS, "narrow": NARROW}.items():
+        options = {"kind": kind.name, "mlm": kind.mlm, "embedding": kind.embedding}
+        save_checkpoint(root / name, **options, weight=0.3, bias=1.0)
+    write_sst2(root / "data")
+    return root
+
+
+@pytest.fixture(params=KINDS)
+def found(request, folder) -> Checkpoint:
+    """The checkpoint of every kind in turn."""
+    return find_checkpoint(str(folder / request.param))
+
+
+def examples(task: Task) -> Encoded:
+    """Ten examples of different lengths, of random words of the small vocabulary."""
+    rng = np.random.default_rng(0)
+    lengths = [30, 3, 7, 4, 12, 5, 9, 30, 2, 4]
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = rng.integers(5, 21, bounds[-1]).astype(np.int32)
+    labels = np.zeros((10, 2) if task.output.per_token else 10, np.int64)
+    return Encoded(tokens, np.zeros(bounds[-1], np.uint8), bounds, labels)
+
+
+def batch_of(network: Network, task: Task, packed: bool = False) -> Batch:
+    """The examples as one batch."""
+    made = collate(examples(task), np.arange(10), network.pad, torch.device("cpu"))
+    assert made.packing is not None
+    return made if packed else replace(made, packing=None)
+
+
+def open_masks(network: Network) -> MaskedModel:
+    """Mask a network with masks that keep everything."""
+    model = MaskedModel(network.encoder, smp_l(1.0, stop=0.5, penalty=1.0))
+    model.refresh(1.0)
+    assert model.remaining().density == 1.0 and len(model.layers) == 6 * LAYERS
+    return model
+
+
+# Against the stock models -----------------------------------------------------------------------
+
+
+def stock_classifier(network: Network, found: Checkpoint, **dropout: float) -> Any:
+    """The stock classifier of a checkpoint with the weights of the network's head."""
+    auto = transformers.AutoModelForSequenceClassification
+    stock = auto.from_pretrained(found.folder, num_labels=2, dtype=torch.float32, **dropout)
+    head = network.head
+    if found.model_type == "bert":
+        stock.bert.pooler.load_state_dict(network.encoder.pooler.state_dict())
+        copied = {"classifier": head.classifier}
+    elif found.model_type == "distilbert":
+        copied = {"pre_classifier": head.dense, "classifier": head.classifier}
+    else:
+        copied = {"classifier.dense": head.dense, "classifier.out_proj": head.classifier}
+    for name, layer in copied.items():
+        stock.get_submodule(name).load_state_dict(layer.state_dict())
+    return stock
+
+
+def stock_spans(network: Network, found: Checkpoint, **dropout: float) -> Any:
+    """The stock span predictor of a checkpoint with the weights of the network's head."""
+    auto = transformers.AutoModelForQuestionAnswering
+    stock = auto.from_pretrained(found.folder, dtype=torch.float32, **dropout)
+    stock.qa_outputs.load_state_dict(network.head.classifier.state_dict())
+    return stock
+
+
+def stock_outputs(stock: Any, batch: Batch) -> Any:
+    """The outputs of a stock model for a padded batch; segment ids are left to their default."""
+    return stock(input_ids=batch.tokens, attention_mask=batch.attention.long())
+
+
+def with_random_biases(network: Network) -> Network:
+    """Fresh heads have biases of zero, which would hide mistakes."""
+    for name, parameter in network.named_parameters():
+        if name in network.fresh and name.endswith("bias"):
+            nn.init.normal_(parameter)
+    return network
+
+
+@torch.no_grad()
+def test_classification_equals_the_stock_model_bit_for_bit(found):
+    network = with_random_biases(trained.build(found, sst2())).eval()
+    stock = stock_classifier(network, found).eval()
+    open_masks(network)
+    batch = batch_of(network, sst2())
+    assert torch.equal(network(batch)[0], stock_outputs(stock, batch).logits)
+
+
+@torch.no_grad()
+def test_spans_equal_the_stock_model_bit_for_bit(found):
+    network = with_random_biases(trained.build(found, squad())).eval()
+    stock = stock_spans(network, found).eval()
+    open_masks(network)
+    batch = batch_of(network, squad())
+    out = stock_outputs(stock, batch)
+    expected = torch.stack([out.start_logits, out.end_logits], -1)
+    seen = batch.attention
+    assert torch.equal(network(batch)[0][seen], expected[seen])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", [sst2(), squad()], ids=lambda task: task.name)
+def test_mlm_label_words_equal_the_stock_language_model(found, task):
+    """Bit for bit up to the last product, which may round otherwise for the rows of the label words
+    alone than for the whole vocabulary."""
+    if not found.has_mlm_head:
+        with pytest.raises(ConfigError, match="has no MLM head"):
+            mlm_label_words.build(found, task)
+        return
+    network = mlm_label_words.build(found, task).eval()
+    auto = transformers.AutoModelForMaskedLM
+    stock = auto.from_pretrained(found.folder, dtype=torch.float32).eval()
+    open_masks(network)
+    batch, ids = batch_of(network, task), word_ids(found, task.name, task.words)
+    hidden = stock.base_model(**inputs_of(network, batch)).last_hidden_state
+    hidden, seen = (
+        (hidden, batch.attention) if task.output.per_token else (hidden[:, 0], slice(None))
+    )
+    head = found.architecture.mlm_head(stock)
+    by_hand = F.linear(head.transform(hidden), head.decoder[ids], head.bias[ids])
+    logits = network(batch)[0]
+    assert torch.equal(logits[seen], by_hand[seen])
+    whole = stock_outputs(stock, batch).logits[..., ids]
+    whole = whole if task.output.per_token else whole[:, 0]
+    torch.testing.assert_close(logits[seen], whole[seen], rtol=1e-5, atol=1e-5)
+
+
+def inputs_of(network: Network, batch: Batch) -> dict[str, torch.Tensor]:
+    """A padded batch as keyword arguments of the encoder."""
+    inputs = network.architecture.inputs(batch.tokens, batch.types)
+    return {**inputs, "attention_mask": batch.attention.long()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("task", [sst2(), squad()], ids=lambda task: task.name)
+def test_dropout_is_where_the_stock_model_has_it(name, task, folder, tmp_path):
+    """In training with equal seeds: the same logits, from rates that all differ."""
+    found = find_checkpoint(str(with_dropout(folder / name, tmp_path / name)))
+    network = trained.build(found, task).train()
+    stock = (stock_spans if task.output.per_token else stock_classifier)(network, found).train()
+    batch = batch_of(network, task)
+    torch.manual_seed(1)
+    logits = network(batch)[0]
+    torch.manual_seed(1)
+    out = stock_outputs(stock, batch)
+    if task.output.per_token:
+        expected, seen = torch.stack([out.start_logits, out.end_logits], -1), batch.attention
+        assert torch.equal(logits[seen], expected[seen])
+    else:
+        assert torch.equal(logits, out.logits)
+    assert not torch.equal(logits, network.eval()(batch)[0])
+
+
+def with_dropout(checkpoint: Path, folder: Path) -> Path:
+    """The checkpoint with another dropout rate for every purpose."""
+    config = transformers.AutoConfig.from_pretrained(checkpoint)
+    rates = {"hidden_dropout_prob": 0.1, "dropout": 0.1, "attention_probs_dropout_prob": 0.0}
+    rates |= {"classifier_dropout": 0.3, "seq_classif_dropout": 0.4, "qa_dropout": 0.5}
+    for rate, value in rates.items():
+        if hasattr(config, rate):
+            setattr(config, rate, value)
+    folder.mkdir()
+    for path in checkpoint.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    config.save_pretrained(folder)
+    return folder
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", [sst2(), squad()], ids=lambda task: task.name)
+def test_packed_outputs_equal_padded_ones(found, task):
+    """To 1e-9 in float64."""
+    network = with_random_biases(trained.build(found, task)).double().eval()
+    batches = [batch_of(network, task, packed) for packed in (False, True)]
+    (padded, padded_first), (packed, packed_first) = map(network, batches)
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-9)
+    torch.testing.assert_close(packed_first, padded_first, rtol=0, atol=1e-9)
+
+
+def test_heads_that_need_wide_embeddings_are_rejected_for_narrow_ones(folder):
+    """Products of hidden states and word embeddings need equal widths; a trained head does not."""
+    for name in ("electra generator", "narrow"):
+        narrow = find_checkpoint(str(folder / name))
+        assert (narrow.embedding, narrow.hidden) == (12, HIDDEN)
+        with pytest.raises(
+            ConfigError, match="embeddings of width 12 and hidden states of width 32"
+        ):
+            label_words.check(narrow, sst2())
+        trained.check(narrow, sst2())
+    for name in ("bert", "roberta", "distilbert", "electra discriminator"):
+        label_words.check(find_checkpoint(str(folder / name)), sst2())
+
+
+@torch.no_grad()
+def test_label_words_are_products_with_word_embeddings(found):
+    if found.embedding != found.hidden:
+        return  # rejected, as the test above says
+    network = label_words.build(found, sst2()).eval()
+    batch = batch_of(network, sst2())
+    hidden = network.encoder(**inputs_of(network, batch)).last_hidden_state[:, 0]
+    ids = word_ids(found, "sst2", ("terrible", "great"))
+    table = network.encoder.get_input_embeddings().weight
+    assert torch.allclose(network(batch)[0], hidden @ table[ids].T, atol=1e-5)
+
+
+# Names and counts -------------------------------------------------------------------------------
+
+LIKE_BERT = (
+    "encoder.layer",
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+DISTILBERT = (
+    "transformer.layer",
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "ffn.lin1",
+    "ffn.lin2",
+)
+"""Where the layers and their matrices Q, K, V, O, U and D are, written by hand."""
+
+
+def test_every_parameter_has_its_part_layer_and_role(found):
+    encoder, _ = load_encoder(found, pooler=found.architecture.pooler)
+    layers, *paths = DISTILBERT if found.model_type == "distilbert" else LIKE_BERT
+    by_name = {
+        f"{layers}.{i}.{path}.weight": (i, role)
+        for i in range(LAYERS)
+        for path, role in zip(paths, ("Q", "K", "V", "O", "U", "D"), strict=True)
+    }
+    seen = {"embeddings": 0, "layers": 0, "pooler": 0}
+    for name, _ in encoder.named_parameters():
+        part = "embeddings" if name.startswith("embeddings") else "pooler"
+        part = "layers" if name.startswith(layers) else part
+        layer = int(name.removeprefix(f"{layers}.").split(".")[0]) if part == "layers" else None
+        role = by_name.get(name, (None, None))[1]
+        assert found.architecture.parameter(name) == Parameter(name, part, layer, role)
+        seen[part] += 1
+    assert seen["layers"] == LAYERS * (6 + 6 + 4)  # matrices, biases, two LayerNorms
+    assert seen["pooler"] == (2 if found.model_type == "bert" else 0)
+    assert seen["embeddings"] > 3
+    assert set(by_name) == {f"{name}.weight" for name in prunable(encoder)}
+
+
+def test_matrices_have_the_shapes_of_their_roles(found):
+    encoder, _ = load_encoder(found, pooler=False)
+    architecture = architecture_of(encoder)
+    shapes = {"U": (INNER, HIDDEN), "D": (HIDDEN, INNER)}
+    roles = []
+    for name, linear in prunable(encoder).items():
+        where = architecture.parameter(f"{name}.weight")
+        assert linear.weight.shape == shapes.get(where.role, (HIDDEN, HIDDEN))
+        roles.append((where.layer, where.role))
+    assert roles == [(layer, role) for layer in range(LAYERS) for role in ROLES]
+
+
+def test_prunable_weights_equal_the_closed_formula(found):
+    assert found.prunable_weights == MATRICES == 2 * (4 * 1024 + 2 * 2048)
+    encoder, _ = load_encoder(found, pooler=False)
+    assert sum(linear.weight.numel() for linear in prunable(encoder).values()) == MATRICES
+    masked = MaskedModel(encoder, movement(0.5, start=0.0, stop=1.0))
+    assert sum(masked.sizes.values()) == MATRICES
+    assert masked.others == LAYERS * (4 * HIDDEN + INNER + HIDDEN + 4 * HIDDEN)
+
+
+def test_checkpoints_are_recognised(folder):
+    heads = {name: find_checkpoint(str(folder / name)).has_mlm_head for name in KINDS}
+    assert heads == {name: kind.mlm for name, kind in KINDS.items()}
+    assert set(ARCHITECTURES) == {kind.name for kind in KINDS.values()}
+    positions = {name: find_checkpoint(str(folder / name)).positions for name in KINDS}
+    assert positions == {name: 62 if name == "roberta" else 64 for name in KINDS}
+
+
+def test_roberta_reads_inputs_of_all_its_positions(folder):
+    """62 tokens: positions begin behind the padding token's number, 1."""
+    network = trained.build(find_checkpoint(str(folder / "roberta")), sst2()).eval()
+    tokens = torch.randint(5, 21, (1, 62), generator=torch.Generator().manual_seed(0))
+    batch = Batch(torch.arange(1), tokens, torch.zeros_like(tokens), tokens > 0, torch.tensor([0]))
+    assert network(batch)[0].isfinite().all()
+
+
+# Training ---------------------------------------------------------------------------------------
+
+
+def planner_of(folder: Path, name: str) -> tuple[Planner, Resources]:
+    """A planner for short trials on a checkpoint, and what they run with."""
+    model, data = str(folder / name), str(folder / "data")
+    short = Conditions(max_steps=STEPS)
+    planner = Planner(base(), "released", model, data, conditions=short)
+    return planner, Resources(model, data, str(folder / "cache"))
+
+
+def cell_of(name: str) -> Cell:
+    """A cell of a method on SST-2 at 30 %, in few examples per step."""
+    facts = methods[name].facts
+    given = {"batch": 16, "max_length": 32}
+    if facts.drives == "penalty":
+        given["penalty"] = 10.0
+    return Cell(name, "sst2", 0.3 if facts.prunes else 1.0, False, 0, tuple(given.items()))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_method_trains_and_keeps_its_count(name, folder):
+    planner, resources = planner_of(folder, name)
+    for entry in methods:
+        *teachers, job = planner.jobs([cell_of(entry.name)])
+        for teacher in teachers:
+            assert run_trial(teacher.trial, replace(resources, keep_outputs=True)).ok
+        run = build(job.trial, resources)
+        before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
+        *_, (step, level, loss) = fit(run, load_frozen(run, Path(resources.cache)))
+        assert step == STEPS and np.isfinite(loss), entry.name
+        moved = {n for n, p in run.network.named_parameters() if not torch.equal(p, before[n])}
+        expected = {n for n, p in run.network.named_parameters() if p.requires_grad}
+        assert moved <= expected and bool(moved) == bool(expected), entry.name
+        assert all(score.any() for score in run.masked.trained_scores), entry.name
+        kept = run.masked.remaining()
+        assert kept.total == run.masked.sizes and sum(kept.total.values()) == MATRICES
+        if entry.facts.prunes and run.method.budget is not None:
+            assert kept.density == pytest.approx(0.3, abs=0.002), entry.name
+            run.masked.check_budget(level)
+
+
+def test_a_student_learns_from_its_teacher(found, folder):
+    planner, resources = planner_of(folder, found.name)
+    teacher, student = planner.jobs([replace(cell_of("movement"), distill=True)])
+    assert run_trial(teacher.trial, replace(resources, keep_outputs=True)).ok
+    assert run_trial(student.trial, resources).ok
+
+
+def test_methods_whose_head_does_not_fit_are_rejected_and_others_train(folder):
+    planner, resources = planner_of(folder, "narrow")
+    with pytest.raises(ConfigError, match="narrow has embeddings of width 12"):
+        planner.jobs([cell_of("smp_l")])
+    for name in ("movement", "smp_l_new_head"):
+        assert run_trial(planner.trial(cell_of(name)), resources).ok
+
+
+# Compact and folded -----------------------------------------------------------------------------
+
+
+def pruned_network(found: Checkpoint, task: Task) -> tuple[Network, MaskedModel]:
+    """A network in float64 with random scores and 5 % of its weights, so that whole rows are 0."""
+    network = with_random_biases(trained.build(found, task)).double().eval()
+    model = MaskedModel(network.encoder, movement(0.05, start=0.0, stop=1.0))
+    draw = torch.Generator().manual_seed(0)
+    for score in model.trained_scores:
+        score.data.normal_(generator=draw)
+        score.data.add_(torch.randn(len(score), 1, generator=draw, dtype=score.dtype), alpha=2.0)
+    model.refresh(0.05)
+    return network, model
+
+
+@torch.no_grad()
+def test_the_compact_encoder_equals_the_masked_one(found):
+    """To 1e-10 in float64, and it is smaller."""
+    network, model = pruned_network(found, squad())
+    batch = batch_of(network, squad())
+    expected = network.encoder(**inputs_of(network, batch)).last_hidden_state
+    stock = load_encoder(found, pooler=False)[0].double().eval()
+    state = {n: t for n, t in export(network.encoder, model).items() if n in stock.state_dict()}
+    small = compact(stock, state)
+    hidden = small(batch.tokens, batch.attention, batch.types)
+    assert (hidden - expected)[batch.attention].abs().max() < 1e-10
+    assert small.matrix_entries < 0.7 * MATRICES
+
+
+@torch.no_grad()
+def test_a_folded_encoder_is_a_stock_model(found, tmp_path):
+    """Its weights are the exported ones, and they survive save_pretrained and from_pretrained."""
+    network, model = pruned_network(found, sst2())
+    network.float()
+    for layer in model.layers.values():
+        layer.working = layer.weight.detach().clone()
+    model.refresh(0.05)
+    batch = batch_of(network, sst2())
+    expected, state = network(batch)[0], export(network.encoder, model)
+    model.fold()
+    folded = network.encoder.state_dict()
+    assert {type(m) for m in prunable(network.encoder).values()} == {nn.Linear}
+    assert list(folded) == list(state)
+    assert all(torch.equal(folded[name], state[name]) for name in state)
+    assert torch.equal(network(batch)[0], expected)
+    stock = stock_classifier(network, found).eval()
+    stock.base_model.load_state_dict(folded, strict=found.model_type != "bert")
+    stock.save_pretrained(tmp_path)
+    auto = transformers.AutoModelForSequenceClassification
+    again = auto.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    assert torch.equal(stock_outputs(again, batch).logits, expected)
+    kept = sum(int(m.weight.count_nonzero()) for m in prunable(again.base_model).values())
+    assert kept == sum(int(0.05 * size) for size in model.sizes.values())
+
+
+def test_a_method_made_for_one_architecture_fits_all(folder):
+    """A factory knows no architecture: the same method for every checkpoint."""
+    made = []
+    for name in KINDS:
+        planner, _ = planner_of(folder, name)
+        made.append(make_method(planner.trial(cell_of("movement"))))
+    assert all(method == made[0] for method in made)

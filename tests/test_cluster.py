@@ -1,0 +1,119 @@
+"""Ray: a cluster of two nodes with pretended GPUs, and GPUs that are absent."""
+
+import shutil
+import tempfile
+from collections import Counter
+
+import pytest
+
+from tests.helpers import finished, results_of, start_command
+from zoo.errors import ResourceError
+from zoo.runs.ray_tune import RayTune
+
+PLUGIN = '''
+import os, pathlib, time
+from dataclasses import replace
+from methods.movement import movement
+from zoo import Cell, register_method, register_suite, topk_local
+
+MARKS = pathlib.Path(__file__).with_name("marks")
+
+def together(scores, level):
+    """Wait, once per trial, until four trials run at the same time."""
+    mark = MARKS / f"{id(scores['encoder.layer.0.output.dense']) % 10**9}-{os.getpid()}"
+    if level == 1.0 and not any(p.name.endswith(f"-{os.getpid()}") for p in MARKS.iterdir()):
+        mark.touch()
+        end = time.monotonic() + 90
+        while len(list(MARKS.iterdir())) < 4:
+            if time.monotonic() > end:
+                raise RuntimeError("four trials never ran at once")
+            time.sleep(0.05)
+    return topk_local(scores, level)
+
+@register_method("waits", recipe="movement")
+def waits(density, *, start, stop):
+    """Movement that waits for three others."""
+    return replace(movement(density, start=start, stop=stop), mask=together)
+
+@register_method("dies", recipe="movement")
+def dies(density, *, start, stop):
+    """Ends the worker's process."""
+    return replace(movement(density, start=start, stop=stop), mask=lambda s, level: os._exit(1))
+
+@register_suite("five")
+def five(scale, **given):
+    """Four trials that wait for each other and one that dies."""
+    seeds = [("dies", 0), *(("waits", seed) for seed in range(4))]
+    return [Cell(method, "sst2", 0.1, False, seed) for method, seed in seeds]
+'''
+
+
+@pytest.fixture
+def cluster(here, monkeypatch):
+    """A Ray cluster of two nodes with two CPUs and a pretended GPU each; and the plugin.
+
+    It has a folder of its own, where the Ray of tests beside this one does not find it. The path is
+    short, as those of Ray's sockets must be.
+    """
+    folder = tempfile.mkdtemp(prefix="ray-")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    (here / "marks").mkdir()
+    (here / "waits.py").write_text(PLUGIN)
+    cluster = Cluster()
+    for _ in range(2):
+        cluster.add_node(num_cpus=2, num_gpus=1)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_four_trials_share_the_gpus_of_two_nodes_and_a_dead_worker_costs_one_trial(here, cluster):
+    """All at once, half a GPU each, with a plugin; every result arrives, and the one failure."""
+    options = ("--suite", "five", "--plugin", "waits.py", "--gpus-per-trial", "0.5")
+    process = start_command(here, "shared", *options, RAY_ADDRESS=cluster.address)
+    out = finished(process, code=3)
+    folder = here / "shared" / "five"
+    results = results_of(folder)
+    assert {result["trial"]["method"] for result in results.values()} == {"waits"}
+    assert {result["trial"]["seed"] for result in results.values()} == {0, 1, 2, 3}
+    places = [result["environment"] for result in results.values()]
+    shared = Counter((place["node"], place["visible_gpus"]) for place in places)
+    assert len({node for node, _ in shared}) == 2
+    assert sorted(shared.values()) == [2, 2] and {gpu for _, gpu in shared} == {"0"}
+    assert "1 failed" in out and "its worker process ended twice" in out
+    assert len(list(folder.glob("sst2-dies-*.failed.json"))) == 1
+    assert "| waits " in (folder / "LEADERBOARD.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "message"),
+    [
+        (1, 3.0, "--gpus-per-trial 3, but Ray has 2 GPUs; leave the option out"),
+        (5, None, "--cpus-per-trial 5, but Ray has 4 CPUs"),
+    ],
+)
+def test_more_devices_than_the_cluster_has_are_an_error(cpus, gpus, message):
+    with pytest.raises(ResourceError, match=message):
+        RayTune(cpus, gpus)._gpus({"CPU": 4.0, "GPU": 2.0})
+
+
+def test_a_trial_gets_one_gpu_if_there_is_any_and_no_share_is_asked_for():
+    assert RayTune()._gpus({"CPU": 4.0, "GPU": 2.0}) == 1
+    assert RayTune()._gpus({"CPU": 4.0}) == 0
+    assert RayTune(gpus=0.5)._gpus({"CPU": 4.0, "GPU": 2.0}) == 0.5
+
+
+def test_an_absent_gpu_is_reported_at_once(here):
+    process = start_command(
+        here, "none", "--methods", "dense", "--seeds", "0", "--gpus-per-trial", "1"
+    )
+    _, err = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.skip("this machine has a GPU")
+    assert process.returncode == 5
+    assert "--gpus-per-trial 1, but Ray has 0 GPUs; leave the option out" in err

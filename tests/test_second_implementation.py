@@ -1,0 +1,270 @@
+"""The engine against the second implementation: 50 steps in float64 with dropout, paired in all
+randomness."""
+
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+)
+
+from tasks.scales import base
+from tests import second_implementation
+from tests.helpers import write_parquet
+from tests.second_implementation import Setting
+from zoo import Cell, Request, permuted
+from zoo.engine.build import Resources, Run, build, stream
+from zoo.engine.frozen import Frozen, load_frozen
+from zoo.engine.train import fit, run_trial
+from zoo.inputs.batches import collate, random_batches
+from zoo.inputs.checkpoint import find_checkpoint, word_ids
+from zoo.records.trial import Conditions
+from zoo.registry import methods
+from zoo.runs.plan import Planner
+from zoo.runs.values import recipe_of
+
+STEPS = 50
+OWN = {  # far enough for scores to cross the threshold, and not for all of them
+    "soft_movement": {"lr_scores": 0.4, "penalty": 300.0},
+    "smp_t": {"lr_scores": 0.4, "penalty": 300.0},
+    "l0": {"lr_scores": 0.4, "penalty": 0.3},
+    "l0 distilled": {"lr_scores": 0.4, "penalty": 0.03},
+    "cap_lite": {"batch": 16},  # its loops over anchors and columns are slow
+    "smp_l_no_penalty": {"clip": 1e-4},  # its gradients are small
+}
+GIVEN = {
+    "penalty": 30.0,  # within the scores' reach in 50 steps
+    "lr_weights": 1e-3,
+    "lr_head": 2e-3,
+    "lr_scores": 3e-2,
+    "clip": 0.02,  # less than most gradients
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """SST-2, STS-B and SQuAD of 48 rows each, in the words of the small checkpoint."""
+    folder = tmp_path_factory.mktemp("data")
+    words = ["cat", "dog", "runs", "sleeps", "barks", "fast", "old", "great", "terrible"]
+    pick = np.random.default_rng(3).integers
+    text = [" ".join(words[i] for i in pick(0, len(words), pick(3, 9))) for _ in range(96)]
+    for split in ("train", "validation"):
+        rows = range(48)
+        sst2 = {"sentence": text[:48], "label": [int(pick(0, 2)) for _ in rows]}
+        write_parquet(folder / "glue" / "sst2" / f"{split}.parquet", sst2)
+        pairs = {"sentence1": text[:48], "sentence2": text[48:]}
+        stsb = {**pairs, "label": [float(pick(0, 6)) for _ in rows]}
+        write_parquet(folder / "glue" / "stsb" / f"{split}.parquet", stsb)
+        answers = [
+            {"text": [t.split()[1]], "answer_start": [len(t.split()[0]) + 1]} for t in text[48:]
+        ]
+        squad = {
+            "id": [str(i) for i in rows],
+            "question": text[:48],
+            "context": text[48:],
+            "answers": answers,
+        }
+        write_parquet(folder / "squad" / f"{split}.parquet", squad)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A cache for tokenised data and teachers' outputs."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def has_penalty(name: str) -> bool:
+    """Whether a method has a hyper-parameter `penalty`."""
+    entry = methods[name]
+    _, hyper = recipe_of(entry)[1](Request("released", "sst2", 0.3))
+    return entry.facts.drives == "penalty" or ("penalty" in hyper and entry.takes("penalty"))
+
+
+def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) -> tuple[Run, Frozen]:
+    """The engine's run and the frozen outputs that it needs; teachers run first."""
+    short = Conditions(max_steps=STEPS)
+    planner = Planner(base(), "released", str(checkpoint), str(data), conditions=short)
+    resources = Resources(str(checkpoint), str(data), str(cache))
+    values = {k: v for k, v in GIVEN.items() if k != "penalty" or has_penalty(name)} | given
+    values |= OWN.get(name, {}) | (OWN.get(f"{name} distilled", {}) if distill else {})
+    values |= {"max_length": 32}
+    density = 0.3 if methods[name].facts.prunes else 1.0
+    cell = Cell(name, task, density, distill, 0, tuple(values.items()))
+    *teachers, last = planner.jobs([cell])
+    for job in teachers:
+        run_trial(job.trial, replace(resources, keep_outputs=True))
+    train = replace(last.trial.train, steps=STEPS, evaluate_every=1)
+    run = build(replace(last.trial, train=train), resources)
+    return run, load_frozen(run, cache)
+
+
+def in_double(run: Run) -> Run:
+    """The same run in float64."""
+    run.network.double()
+    for layer in run.masked.layers.values():
+        layer.working = layer.weight.detach().clone().requires_grad_()
+        if hasattr(layer, "score"):
+            layer.score = layer.score.double().detach().requires_grad_(layer.score.requires_grad)
+    return run
+
+
+def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
+    """The stock model of the run's head before the first step, and the run's randomness."""
+    trial, head = run.trial, run.method.head.name
+    own = {n: p.detach().clone() for n, p in run.network.named_parameters()}
+    prefix, words = "bert.", run.task.words
+    if head == "mlm_label_words":
+        model = BertForMaskedLM.from_pretrained(checkpoint, dtype=torch.float32)
+        ids = word_ids(find_checkpoint(str(checkpoint)), run.task.name, words)
+        at = slice(None) if run.task.output.per_token else 0
+        pick = lambda out: out.logits[:, at][..., ids]  # noqa: E731
+    elif head == "label_words":
+        model = BertModel.from_pretrained(checkpoint, add_pooling_layer=False, dtype=torch.float32)
+        ids, prefix = word_ids(find_checkpoint(str(checkpoint)), run.task.name, words), ""
+        table = model.embeddings.word_embeddings.weight.detach().double()
+        pick = lambda out: out.last_hidden_state[:, 0] @ table[ids].T  # noqa: E731
+    elif run.task.output.per_token:
+        model = BertForQuestionAnswering.from_pretrained(checkpoint, dtype=torch.float32)
+        pick = lambda out: torch.stack([out.start_logits, out.end_logits], -1)  # noqa: E731
+    else:
+        model = BertForSequenceClassification.from_pretrained(
+            checkpoint, num_labels=run.task.logits, dtype=torch.float32
+        )
+        pick = lambda out: out.logits  # noqa: E731
+    model.double().train()
+    own = {rename(n, prefix, run): p for n, p in own.items()}
+    start = {n: own.get(n, p.detach().clone()) for n, p in model.named_parameters()}
+    order = stream(trial.task, 0, "order")
+    rows = random_batches(len(run.data.train), trial.train.batch, order)
+    batches, attention = [], []
+    for _ in range(STEPS):
+        batch = collate(run.data.train, next(rows), run.network.pad, run.device)
+        inputs = {
+            "input_ids": batch.tokens,
+            "attention_mask": batch.attention.long(),
+            "token_type_ids": batch.types,
+        }
+        labels = batch.labels.double() if batch.labels.is_floating_point() else batch.labels
+        batches.append((batch.rows, inputs, labels))
+        attention.append(batch.attention)
+    seen = iter(attention)
+    picked = pick
+    if run.task.output.per_token:  # padding is hidden, as HIDDEN_PADDING declares
+        pick = lambda out: picked(out).masked_fill(~next(seen)[..., None], -1e4)  # noqa: E731
+    return Setting(
+        model=model,
+        pick=pick,
+        start={n: p.double() for n, p in start.items()},
+        fresh=frozenset(rename(n, prefix, run) for n in run.network.fresh),
+        batches=batches,
+        seeds=[stream(trial.task, 0, "dropout", t) for t in range(STEPS)],
+        density=trial.density,
+        hyper=trial.hyper,
+        train=asdict(trial.train),
+        generator=torch.Generator().manual_seed(stream(trial.task, 0, "masks")),
+        draws=torch.Generator().manual_seed(stream(trial.task, 0, "losses")),
+        classes=frozen.classes,
+        teacher=None if frozen.logits is None else padded(run, frozen.logits),
+        banks={name: bank.vectors for name, bank in frozen.banks.items()},
+    )
+
+
+def padded(run: Run, logits: np.ndarray) -> torch.Tensor:
+    """The teacher's outputs by row: (n, C), or (n, longest, 2) with -1e4 at padding."""
+    if not run.task.output.per_token:
+        return torch.from_numpy(logits)
+    bounds = run.data.train.bounds
+    found = torch.full((len(bounds) - 1, 64, 2), -1e4, dtype=torch.float64)
+    for row, (begin, end) in enumerate(pairwise(bounds)):
+        found[row, : end - begin] = torch.from_numpy(logits[begin:end])
+    return found
+
+
+def rename(name: str, prefix: str, run: Run) -> str:
+    """The stock name of one of the network's parameters."""
+    part, _, rest = name.partition(".")
+    if part == "encoder":
+        return prefix + rest
+    return rest.replace("classifier", "qa_outputs") if run.task.output.per_token else rest
+
+
+def compare(name: str, run: Run, frozen: Frozen, checkpoint: Path) -> None:
+    """Train both: masks are equal bit for bit after every step, numbers to 1e-5 at the end."""
+    equations = second_implementation.METHODS[name]
+    if frozen.logits is not None:
+        frozen = replace(frozen, logits=frozen.logits.astype(np.float64))
+    setting = setting_of(in_double(run), frozen, checkpoint)
+    other = second_implementation.train(equations, setting)
+    prefix = "" if isinstance(setting.model, BertModel) else "bert."
+    densities, clipped = [], 0
+    for (step, _, _), state in zip(fit(run, frozen), other, strict=True):
+        densities.append(run.masked.remaining().density)
+        clipped += state.norm > run.trial.train.clip
+        for layer_name, layer in run.masked.layers.items():
+            expected = state.masks[f"{prefix}{layer_name}.weight"]
+            if layer.noise is not None:
+                assert torch.equal(layer.noise, expected), f"noise of {layer_name}, step {step}"
+            else:
+                assert torch.equal(layer.mask, expected.bool()), f"{layer_name}, step {step}"
+    assert clipped > STEPS // 10
+    if run.masked.layers:  # something was pruned, and evaluated as the equations say
+        assert 0 < min(densities) < 0.9 and densities[-1] < 0.9
+        gates = second_implementation.evaluated(equations, state.scores, state.masks)
+        for layer_name, gate in run.masked.test_gates().items():
+            other_gate = gates[f"{prefix}{layer_name}.weight"]
+            if run.method.gate.test is permuted:
+                assert gate.sum() == other_gate.sum() and not torch.equal(gate, other_gate.bool())
+            else:
+                close(gate.double(), other_gate)
+    if run.masked.trained_scores:
+        for layer_name, layer in run.masked.layers.items():
+            close(layer.score, state.scores[f"{prefix}{layer_name}.weight"])
+    for n, parameter in run.network.named_parameters():
+        stock = rename(n, prefix, run)
+        if run.method.head.name == "trained" or n.startswith("encoder."):
+            close(parameter, state.parameters[stock])
+
+
+def close(mine: torch.Tensor, other: torch.Tensor) -> None:
+    """Equal to 1e-5."""
+    torch.testing.assert_close(mine.detach(), other, rtol=1e-5, atol=1e-9)
+
+
+NAMES = [entry.name for entry in methods]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_implementations_of_a_method_agree(name, checkpoint, data, cache):
+    assert name in second_implementation.METHODS, (
+        f"method {name!r} has no second implementation: write its equations down again, as an entry"
+        " of METHODS in tests/second_implementation.py (what trains, its scores, masks, penalty),"
+        " without anything from zoo/"
+    )
+    compare(name, *ready(name, checkpoint, data, cache), checkpoint)
+
+
+TAUGHT = ("magnitude", "movement", "soft_movement", "l0", "cap_lite", "smp_l", "smp_s")
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_they_agree_with_distillation(name, checkpoint, data, cache):
+    compare(name, *ready(name, checkpoint, data, cache, distill=True), checkpoint)
+
+
+@pytest.mark.parametrize("task", ["stsb", "squad"])
+@pytest.mark.parametrize("distill", [False, True])
+@pytest.mark.parametrize("name", ["movement", "smp_l"])
+def test_they_agree_on_regression_and_spans(name, task, distill, checkpoint, data, cache):
+    compare(name, *ready(name, checkpoint, data, cache, task, distill), checkpoint)
+
+
+def test_they_agree_with_label_words(checkpoint, data, cache):
+    compare("smp_l", *ready("smp_l", checkpoint, data, cache, head="label_words"), checkpoint)

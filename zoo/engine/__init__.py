@@ -1,0 +1,1 @@
+"""One trial: the masked model, training, evaluation and measurement. No method is named here."""

@@ -1,0 +1,146 @@
+"""A trial made ready to train: its data, checkpoint, head, method and masks."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from zoo.engine.masked import MaskedModel
+from zoo.engine.memory import keep_freed
+from zoo.errors import BenchmarkError, ConfigError, TrialError, one_line
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.task import Source, Task, label_notes
+from zoo.inputs.tokenised import TaskData, tokenise
+from zoo.parts.heads import Network
+from zoo.parts.method import Method, with_distillation
+from zoo.plugins import Plugin, load_plugin
+from zoo.records.trial import Trial
+from zoo.registry import methods, tasks
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The values of the condition `precision`."""
+MIXTURE = ("task_weight", "teacher_weight", "temperature")
+"""Training values that describe distillation."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a trial runs with. Of these, only `threads` can change results, in the last digits.
+
+    `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
+    outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
+    outputs over the training set for students; `environment` is added to the result's.
+    """
+
+    model: str
+    data_dir: str | None
+    cache: str
+    plugins: tuple[Plugin, ...] = ()
+    threads: int = 1
+    keep_outputs: bool = False
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Run:
+    """Everything that a trial holds in memory while it runs.
+
+    `steps` are taken; `recipe_steps` are those of the whole recipe.
+    """
+
+    trial: Trial
+    task: Task
+    method: Method
+    source: Source
+    data: TaskData
+    network: Network
+    masked: MaskedModel
+    device: torch.device
+    steps: int
+    recipe_steps: int
+    notes: list[str]
+
+    @property
+    def precision(self) -> torch.dtype:
+        """Of matrix products in training."""
+        return PRECISIONS[self.trial.train.precision]
+
+
+def stream(*names: object) -> int:
+    """The 63-bit seed of a named stream of random numbers."""
+    text = "\0".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def make_method(trial: Trial) -> Method:
+    """The method of a trial, with distillation if the trial asks for it.
+
+    Raises ConfigError if the factory does not take the hyper-parameters or returns no Method, and
+    TrialError if its own code raises.
+    """
+    entry = methods[trial.method]
+    try:
+        method = entry.make(trial.density, **trial.hyper)
+    except TypeError as error:
+        raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
+    except BenchmarkError:
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise TrialError(f"method {trial.method} ({entry.origin}): {reason}") from error
+    if not isinstance(method, Method):
+        kind = type(method).__name__
+        raise ConfigError(
+            f"method {trial.method} ({entry.origin}) must return a Method, not {kind}"
+        )
+    if not trial.distill:
+        return method
+    return with_distillation(method, **{name: getattr(trial.train, name) for name in MIXTURE})
+
+
+def build(trial: Trial, resources: Resources) -> Run:
+    """Load data and checkpoint and put method and head on them.
+
+    The head's initial values depend on (task, seed) alone, so that methods are paired. Raises
+    TrialError if the data or the model are not those of the trial.
+    """
+    for plugin in resources.plugins:
+        load_plugin(plugin)
+    torch.set_num_threads(resources.threads)
+    keep_freed()
+    task: Task = tasks[trial.task].make()
+    source = task.locate(resources.data_dir)
+    checkpoint = find_checkpoint(resources.model)
+    if (source.fingerprint, checkpoint.sha) != (trial.data_sha, trial.model_sha):
+        raise TrialError("the data or the model changed since the run was planned; run again")
+    data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
+    method = make_method(trial)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(stream(trial.task, trial.seed, "head"))
+    network = method.head.build(checkpoint, task)
+    method.start(network.encoder)
+    network.to(device)
+    generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
+    masked = MaskedModel(network.encoder, method, generator)
+    for name, parameter in network.named_parameters():
+        if name in network.fresh:
+            parameter.requires_grad_(True)
+    if trial.train.compile:
+        for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
+            layer.compile(dynamic=True)
+    return Run(
+        trial=trial,
+        task=task,
+        method=method,
+        source=source,
+        data=data,
+        network=network,
+        masked=masked,
+        device=device,
+        steps=trial.train.planned_steps(len(data.train)),
+        recipe_steps=trial.train.recipe_steps(len(data.train)),
+        notes=task.notes(source) + label_notes(task, checkpoint),
+    )

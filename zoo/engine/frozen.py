@@ -1,0 +1,162 @@
+"""Outputs of a network over a whole split: for evaluation, and of frozen models for losses.
+
+A teacher's logits and the representations of frozen models are computed once over the training set
+in evaluation mode, and kept in the cache as memory-mapped arrays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from zoo.engine.build import Run
+from zoo.errors import TrialError
+from zoo.inputs.batches import Batch, Encoded, by_length, collate
+from zoo.inputs.cache import Contents, cached, is_cached
+from zoo.inputs.task import Task
+from zoo.inputs.tokenised import encoding
+from zoo.parts.heads import HIDDEN_PADDING, Network
+from zoo.parts.losses import Bank
+
+EVALUATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Outputs of frozen models over the training set that losses read: the teacher's logits, banks
+    of representations by name, and the labels of all training examples."""
+
+    logits: np.ndarray | None = None
+    banks: Mapping[str, Bank] = field(default_factory=dict)
+    classes: Tensor = field(default_factory=lambda: torch.zeros(1))
+
+
+def load_frozen(run: Run, cache: Path) -> Frozen:
+    """Load or compute only what the method's losses need. Raises TrialError if the teacher has not
+    stored its outputs."""
+    needs, banks = run.method.needs, {}
+    if "pretrained" in needs:
+        arrays = outputs_of(cache, _start_key(run), run.network, run.data.train)
+        banks["pretrained"] = bank(arrays, run.device)
+    arrays = load_outputs(cache, run.trial.teacher, run.task) if run.trial.teacher else {}
+    if "finetuned" in needs:
+        banks["finetuned"] = bank(arrays, run.device)
+    logits = arrays["logits"] if "teacher" in needs else None
+    classes = torch.from_numpy(np.array(run.data.train.labels)).to(run.device)
+    return Frozen(logits, banks, classes)
+
+
+def _start_key(run: Run) -> dict[str, object]:
+    """What the representations before the first step depend on; a fresh pooler on the seed."""
+    trial, start = run.trial, run.method.start
+    return {
+        "model": trial.model_sha,
+        "data": trial.data_sha,
+        "task": trial.task,
+        "encoding": encoding(run.task),
+        "max_length": trial.train.max_length,
+        "head": run.method.head.name,
+        "start": f"{start.__module__}.{start.__qualname__}",
+        "seed": trial.seed,
+    }
+
+
+@torch.no_grad()
+def predict(
+    network: Network, data: Encoded, *, representations: bool = False
+) -> Mapping[str, np.ndarray]:
+    """`logits` in float32, (n, C), or (sum of lengths, 2) for spans, in the order of the examples;
+    with `representations` also those, (n, hidden) of L2 norm 1, in float16."""
+    device = next(network.parameters()).device
+    was_training = network.training
+    network.eval()
+    found: dict[str, np.ndarray] = {}
+    for rows in by_length(data, EVALUATION_BATCH):
+        batch = collate(data, rows, network.pad, device)
+        logits, representation = network(batch)
+        if logits.dim() == 3:
+            tokens = data.flat_indices(rows)
+            _put(found, "logits", int(data.bounds[-1]), tokens, logits[batch.attention])
+        else:
+            _put(found, "logits", len(data), rows, logits)
+        if representations:
+            unit = F.normalize(representation, dim=-1).half()
+            _put(found, "representations", len(data), rows, unit)
+    network.train(was_training)
+    return found
+
+
+def _put(
+    found: dict[str, np.ndarray], name: str, size: int, indices: np.ndarray, values: Tensor
+) -> None:
+    array = values.cpu().numpy()
+    if name not in found:
+        found[name] = np.zeros((size, *array.shape[1:]), array.dtype)
+    found[name][indices] = array
+
+
+def outputs_of(
+    cache: Path, key: Mapping[str, object], network: Network, data: Encoded
+) -> Mapping[str, np.ndarray]:
+    """Logits and representations of a frozen network over a split, computed once per key."""
+
+    def make() -> Contents:
+        return predict(network, data, representations=True), None
+
+    return cached(cache, {"outputs": dict(key)}, make)[0]
+
+
+def _teacher_key(teacher: str) -> Mapping[str, object]:
+    """The key of a dense trial's outputs over its training set. The trial's id covers its model,
+    tokeniser, data and length; rows are in the order of the training set."""
+    return {"outputs": {"teacher": teacher}}
+
+
+def has_outputs(cache: Path, teacher: str) -> bool:
+    """Whether a dense trial has stored its outputs."""
+    return is_cached(cache, _teacher_key(teacher))
+
+
+def store_outputs(cache: Path, teacher: str, network: Network, task: Task, data: Encoded) -> None:
+    """Compute and store a dense trial's outputs over its training set for its students."""
+
+    def make() -> Contents:
+        return predict(network, data, representations=True), {"labels": list(task.labels)}
+
+    cached(cache, _teacher_key(teacher), make)
+
+
+def load_outputs(cache: Path, teacher: str, task: Task) -> Mapping[str, np.ndarray]:
+    """Outputs that a dense trial stored for its students. Raises TrialError if there are none, or
+    if its classes are in another order than the task's."""
+
+    def missing() -> Contents:
+        raise TrialError(f"its teacher {teacher} left no outputs: see why that trial failed")
+
+    arrays, stored = cached(cache, _teacher_key(teacher), missing)
+    if stored["labels"] != list(task.labels):
+        raise TrialError(
+            f"its teacher {teacher} has the classes {stored['labels']}, the task"
+            f" {list(task.labels)}"
+        )
+    return arrays
+
+
+def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:
+    """Stored representations, on the device."""
+    return Bank(torch.from_numpy(np.array(arrays["representations"])).to(device))
+
+
+def teacher_logits(logits: np.ndarray, data: Encoded, batch: Batch) -> Tensor:
+    """The teacher's logits for a batch in the shape of the student's; spans are padded alike."""
+    rows = batch.rows.cpu().numpy()
+    if len(logits) == len(data) and batch.labels.dim() == 1:
+        return torch.from_numpy(logits[rows]).to(batch.tokens.device)
+    real = torch.from_numpy(logits[data.flat_indices(rows)])
+    padded = torch.full((*batch.tokens.shape, logits.shape[-1]), HIDDEN_PADDING, dtype=real.dtype)
+    padded[batch.attention.cpu()] = real
+    return padded.to(batch.tokens.device)

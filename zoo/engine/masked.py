@@ -1,0 +1,298 @@
+"""The masked model: W' = W * gate in every prunable matrix, made once per optimiser step.
+
+Each masked layer computes y = x W'^T + b with a working weight W', a leaf tensor. After
+`backward()` each layer holds G = dL/dW', and all other gradients follow from G outside autograd:
+
+| of | for | gradient |
+|---|---|---|
+| W, if it trains | all methods | G * gate |
+| S | straight-through gates | G * W, masked entries included: no factor M, no slope of a sigmoid |
+| S | hard-concrete gates | G * W * d gate / d S |
+| S | penalties R with weight lambda | lambda * dR/dS in closed form, added to the above |
+| statistics | methods that observe | whatever `Score.observe` makes of (layer, G) |
+
+Evaluation uses the current W' and never recomputes a mask.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import TrialError
+from zoo.inputs.architecture import architecture_of
+from zoo.parts.method import Method
+from zoo.parts.scores import stored
+
+
+class MaskedLinear(nn.Module):
+    """A linear layer with a working weight; `weight` and `bias` keep their names.
+
+    `weight`, `working`, `mask`, `gate` and `score` are (out, in). The state dict holds weight and
+    bias alone.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.score: Tensor
+        self.noise: Tensor | None = None
+        self.mask = torch.ones_like(linear.weight, dtype=torch.bool)
+        self.gate: Tensor = self.mask
+        self.working = linear.weight.detach().clone().requires_grad_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.working, self.bias)
+
+
+def factor(gate: Tensor) -> Tensor:
+    """The gate as a factor of a product: masks as uint8, which CPUs multiply twice as fast as
+    bool."""
+    return gate.view(torch.uint8) if gate.dtype == torch.bool else gate
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Remaining weights: nonzero gate entries (`kept`) and all entries (`total`) of each prunable
+    matrix, by name. `others` counts the biases and LayerNorm parameters of the layers."""
+
+    kept: Mapping[str, int]
+    total: Mapping[str, int]
+    others: int = 0
+
+    @property
+    def density(self) -> float:
+        """Kept over all entries, in [0, 1]: the figure of every table (SMP's way of counting)."""
+        return sum(self.kept.values()) / sum(self.total.values())
+
+    @property
+    def encoder_density(self) -> float:
+        """The same with biases and LayerNorm as kept weights (Sanh et al. 2020's way)."""
+        kept = sum(self.kept.values()) + self.others
+        return kept / (sum(self.total.values()) + self.others)
+
+
+class MaskedModel:
+    """The masked layers of an encoder under one method.
+
+    The encoder's linear modules are replaced in place after the checkpoint was loaded, so nothing
+    pre-trained is renamed or re-initialised; pre-trained parameters are set to train or not as the
+    method says. Move the encoder to its device first. Raises ConfigError for an encoder whose
+    architecture is not supported.
+
+    `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
+    masks; `penalty_weight`: the current lambda.
+
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from methods.movement import movement
+    >>> from zoo import MaskedModel
+    >>> encoder = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=16))
+    >>> masked = MaskedModel(encoder, movement(0.25, start=0.0, stop=1.0))
+    >>> for step in range(10):
+    ...     masked.advance(step, 10)
+    ...     encoder(torch.tensor([[1, 2]])).last_hidden_state.square().sum().backward()
+    ...     masked.backward()  # then an optimiser steps, masked.trained_scores among its parameters
+    >>> masked.advance(10, 10)
+    >>> masked.remaining().density
+    0.25
+    """
+
+    def __init__(self, encoder: Any, method: Method, generator: torch.Generator | None = None):
+        self.encoder, self.method = encoder, method
+        self.generator = generator or torch.Generator().manual_seed(0)
+        self.architecture = architecture_of(encoder)
+        matrices = dict(self.architecture.matrices(encoder))
+        self.sizes = {name: linear.weight.numel() for name, linear in matrices.items()}
+        where = {n: self.architecture.parameter(n) for n, _ in encoder.named_parameters()}
+        inside = [p.numel() for n, p in encoder.named_parameters() if where[n].part == "layers"]
+        self.others = sum(inside) - sum(self.sizes.values())
+        self.layers: dict[str, MaskedLinear] = {}
+        self.level: float | None = None
+        self.penalty_weight = 0.0
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad_(method.trains(where[name]))
+        if method.score is not None:
+            for name, linear in matrices.items():
+                self._mask(name, linear)
+
+    def _mask(self, name: str, linear: nn.Linear) -> None:
+        """Put a masked layer in the place of a linear one."""
+        score = self.method.score
+        assert score is not None
+        layer = MaskedLinear(linear)
+        if score.init is not None:
+            layer.score = score.init(layer.weight.detach(), self.generator)
+            layer.score.requires_grad_(self.method.learns_scores)
+        self._replace(name, layer)
+        self.layers[name] = layer
+
+    def _replace(self, name: str, module: nn.Module) -> None:
+        parent, _, child = name.rpartition(".")
+        setattr(self.encoder.get_submodule(parent), child, module)
+
+    @property
+    def scores(self) -> dict[str, Tensor]:
+        """The current score of each matrix."""
+        assert self.method.score is not None
+        return {name: self.method.score.read(layer) for name, layer in self.layers.items()}
+
+    @property
+    def trained_scores(self) -> list[Tensor]:
+        """Score tensors for the optimiser to update; empty if scores do not train."""
+        if not self.method.learns_scores:
+            return []
+        return [layer.score for layer in self.layers.values()]
+
+    @property
+    def constant_scores(self) -> bool:
+        """Whether scores never change, so that masks depend on the level alone."""
+        score = self.method.score
+        as_stored = score is not None and score.read is stored and score.observe is None
+        return as_stored and not self.method.learns_scores
+
+    def advance(self, step: int, total: int) -> None:
+        """Make masks, W' and lambda for optimiser step `step` (from 0) of `total`; call it again
+        with step = total when training ends. Where a schedule returns None, the last value stays.
+        """
+        penalty = self.method.penalty
+        weight = None if penalty is None else penalty.weight(step, total)
+        if weight is not None:
+            self.penalty_weight = weight
+        self.refresh(self.method.level(step, total))
+
+    @torch.no_grad()
+    def refresh(self, level: float | None) -> None:
+        """Make masks at `level` (None keeps the current ones), gates, and W' in place.
+
+        Raises TrialError if the method's masks are not 0 and 1 in the shape of W.
+        """
+        same = self.constant_scores and level == self.level
+        if level is not None:
+            self.level = level
+        if not self.layers:
+            return
+        scores = self.scores
+        if level is not None and not same:
+            self._set_masks(self.method.mask(scores, level))
+        gate = self.method.gate
+        for name, layer in self.layers.items():
+            if gate.draw is not None:
+                layer.noise = gate.draw(scores[name], self.generator)
+            layer.gate = gate.value(scores[name], layer.mask, layer.noise)
+            torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
+
+    def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
+        if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
+            missing = (
+                sorted(set(self.layers) - set(masks)) if isinstance(masks, Mapping) else ["all"]
+            )
+            raise TrialError(
+                f"the mask function must return a mask per matrix; missing: {missing[:1]}"
+            )
+        for name, layer in self.layers.items():
+            layer.mask = _checked(name, masks[name], layer.weight)
+
+    @torch.no_grad()
+    def backward(self) -> None:
+        """Write the gradients of W and S from G = dL/dW', as the table at the top says. Call it
+        after the loss's `backward()`; G's memory is used again."""
+        score, gate, penalty = self.method.score, self.method.gate, self.method.penalty
+        for layer in self.layers.values():
+            assert score is not None
+            upstream = layer.working.grad
+            assert upstream is not None
+            if score.observe is not None:
+                score.observe(layer, upstream)
+            trained = layer.weight.requires_grad
+            if gate.slope is not None:
+                gradient = upstream * layer.weight if trained else upstream.mul_(layer.weight)
+                slope = gate.slope(layer.score, layer.mask, layer.noise, layer.gate)
+                if slope is not None:
+                    gradient.mul_(slope)
+                if penalty is not None and self.penalty_weight:
+                    of_penalty = penalty.gradient(layer.score, len(self.layers))
+                    gradient.add_(of_penalty, alpha=self.penalty_weight)
+                layer.score.grad = gradient
+            if trained:
+                layer.weight.grad = upstream.mul_(factor(layer.gate))
+            layer.working.grad = None
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Inside, W' is made with the evaluation gate, if that is another one."""
+        if self.method.gate.test is None or not self.layers:
+            yield
+            return
+        self._work_with(self.test_gates())
+        yield
+        self._work_with({name: layer.gate for name, layer in self.layers.items()})
+
+    @torch.no_grad()
+    def _work_with(self, gates: Mapping[str, Tensor]) -> None:
+        for name, layer in self.layers.items():
+            torch.mul(layer.weight, factor(gates[name]), out=layer.working.detach())
+
+    @torch.no_grad()
+    def test_gates(self) -> dict[str, Tensor]:
+        """The evaluation gate of each matrix, as it multiplies W."""
+        test = self.method.gate.test
+        if test is None:
+            return {name: layer.gate for name, layer in self.layers.items()}
+        scores = self.scores
+        return {name: test(scores[name], layer.mask, None) for name, layer in self.layers.items()}
+
+    def remaining(self) -> Counts:
+        """The one count of remaining weights: nonzero entries of the evaluation gates."""
+        if not self.layers:
+            return Counts(self.sizes, self.sizes, self.others)
+        counts = {name: gate.count_nonzero() for name, gate in self.test_gates().items()}
+        kept = {name: int(n) for name, n in counts.items()}
+        return Counts(kept, self.sizes, self.others)
+
+    def check_budget(self, level: float | None) -> None:
+        """Raise TrialError if the masks keep more weights than the method's budget allows."""
+        if level is None or not self.layers or self.method.budget is None:
+            return
+        count, total = self.remaining(), sum(self.sizes.values())
+        kept, allowed = sum(count.kept.values()), self.method.budget(self.sizes, level)
+        if kept > allowed:
+            raise TrialError(
+                f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * level:.2f} %"
+                f" ({kept:,} of {total:,} weights)"
+            )
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """End masking: put stock linear modules back, with the evaluation gate multiplied into W.
+        The encoder is then an ordinary Hugging Face model whose pruned weights are 0."""
+        for name, gate in self.test_gates().items():
+            layer = self.layers[name]
+            outputs, inputs = layer.weight.shape
+            linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
+            linear.weight, linear.bias = nn.Parameter(layer.weight * gate), layer.bias
+            self._replace(name, linear)
+        self.layers = {}
+
+
+def _checked(name: str, mask: Any, weight: Tensor) -> Tensor:
+    """The mask as bool, or TrialError unless it has W's shape and device and only 0 and 1."""
+    if not isinstance(mask, Tensor) or mask.shape != weight.shape or mask.is_sparse:
+        got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise TrialError(
+            f"mask of {name} must be a tensor of shape {tuple(weight.shape)}, got {got}"
+        )
+    if mask.device != weight.device:
+        raise TrialError(f"mask of {name} is on {mask.device}, its weight on {weight.device}")
+    if mask.dtype != torch.bool:
+        other = mask[(mask != 0) & (mask != 1)]
+        if other.numel():
+            raise TrialError(f"mask of {name} must hold only 0 and 1, got {other[0].item():g}")
+        mask = mask.bool()
+    return mask.detach().contiguous()

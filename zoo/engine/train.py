@@ -1,0 +1,283 @@
+"""Train a trial and evaluate it: the one loop. No method's name appears here."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.engine import measure
+from zoo.engine.build import Resources, Run, build, stream
+from zoo.engine.frozen import Frozen, load_frozen, predict, store_outputs, teacher_logits
+from zoo.errors import Diverged, TrialError
+from zoo.inputs.batches import collate, random_batches
+from zoo.parts.losses import Step
+from zoo.parts.optimisers import Group
+from zoo.records.result import (
+    Best,
+    Cost,
+    Divergence,
+    HeadFacts,
+    Metrics,
+    Point,
+    Result,
+    Steps,
+)
+from zoo.records.trial import Trial
+from zoo.registry import methods
+
+LOOK_EVERY = 50
+"""Steps on a GPU between two readings of the losses, each of which waits for it. On a CPU it is
+1."""
+
+
+def run_trial(trial: Trial, resources: Resources) -> Result:
+    """Train and evaluate one trial. Raises for faults; a loss that is not finite is a result."""
+    watch = measure.Watch()
+    run = build(trial, resources)
+    frozen = load_frozen(run, Path(resources.cache))
+    curve: list[Point] = []
+    correct: dict[str, np.ndarray] = {}
+    diverged = None
+    try:
+        for step, level, loss in fit(run, frozen):
+            with watch.evaluating():
+                metrics, correct = evaluate(run, level)
+            density = run.masked.remaining().density
+            curve.append(Point(step, level, loss, density, metrics))
+        if resources.keep_outputs:
+            with run.masked.evaluating():
+                cache = Path(resources.cache)
+                store_outputs(cache, trial.id, run.network, run.task, run.data.train)
+    except Diverged as stop:
+        diverged = Divergence(stop.step, repr(stop.loss))
+    return result_of(run, curve, correct, diverged, watch.cost(run.device), resources)
+
+
+def result_of(
+    run: Run,
+    curve: Sequence[Point],
+    correct: Mapping[str, np.ndarray],
+    diverged: Divergence | None,
+    cost: Cost,
+    resources: Resources,
+) -> Result:
+    """The record of a run that ended."""
+    names = run.task.metrics
+    last = curve[-1].metrics if curve and diverged is None else {}
+    taken = diverged.step if diverged else run.steps
+    about = measure.environment(run.device, resources.threads)
+    return Result(
+        trial=run.trial,
+        facts=methods[run.trial.method].facts,
+        status="diverged" if diverged else "ok",
+        metrics={name: last.get(name) for name in names},
+        best=best_of(run, curve, diverged),
+        majority=majority(run),
+        curve=tuple(curve),
+        remaining=measure.remaining(run.masked),
+        parameters=measure.parameters(run.network, run.masked),
+        steps=Steps(taken, run.steps, run.recipe_steps),
+        head=HeadFacts(run.method.head.name, run.task.words, run.task.labels),
+        notes=tuple(run.notes),
+        digests=measure.digests(run.network, run.masked),
+        correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
+        sketch=measure.sketch(run.masked),
+        distribution=measure.distribution(run.masked),
+        diverged=diverged,
+        cost=cost,
+        environment=replace(about, **resources.environment),
+    )
+
+
+def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Best:
+    """The best evaluation by the first metric among those with the final masks' density."""
+    names, level = run.task.metrics, run.masked.level
+    density = run.masked.remaining().density
+    final = [p for p in curve if p.level == level and abs(p.density - density) < 0.01]
+    defined = {p.step: (value, p) for p in final if (value := p.metrics.get(names[0])) is not None}
+    if diverged or not defined:
+        return Best(len(defined), None, dict.fromkeys(names))
+    _, best = max(defined.values(), key=lambda pair: pair[0])
+    return Best(len(defined), best.step, {name: best.metrics.get(name) for name in names})
+
+
+def majority(run: Run) -> Metrics:
+    """The metrics of always answering the most frequent class of the training set; {} without
+    classes."""
+    if not run.task.labels:
+        return {}
+    counts = np.bincount(run.data.train.labels, minlength=len(run.task.labels))
+    found: dict[str, float | None] = {}
+    for split, data in run.data.evaluation.items():
+        constant = np.tile(counts == counts.max(), (len(data), 1)).astype(np.float32)
+        found.update(run.task.evaluate(split, constant, data).metrics)
+    return found
+
+
+def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
+    """Train; yield (steps taken, level, loss) where an evaluation is due and at the end. Raises
+    Diverged."""
+    trainer = Trainer(run, frozen)
+    every = run.trial.train.evaluate_every or run.steps
+    for step in range(1, run.steps + 1):
+        trainer.step()
+        if step % every == 0 or step == run.steps:
+            trainer.look()
+            yield step, run.masked.level, trainer.loss
+
+
+class Trainer:
+    """A run between two steps: its optimiser, the order of its examples, the number of steps
+    taken."""
+
+    def __init__(self, run: Run, frozen: Frozen):
+        trial = run.trial
+        self.run, self.frozen = run, frozen
+        self.optimizer, self.parameters = make_optimizer(run)
+        order = stream(trial.task, trial.seed, "order")
+        self.rows = random_batches(len(run.data.train), trial.train.batch, order)
+        self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
+        self.taken, self.loss = 0, math.nan
+        self.unread: list[Tensor] = []
+        self.look_every = 1 if run.device.type == "cpu" else LOOK_EVERY
+        run.masked.advance(0, run.steps)
+        run.network.train()
+
+    def step(self) -> None:
+        """Take one optimiser step. Raises Diverged, at the latest at the next `look`.
+
+        Forward and backward with the current W', gradients of W and S from G, clipping, the
+        optimiser, then masks and W' for the next step.
+        """
+        run, now = self.run, self.taken
+        trial, masked = run.trial, run.masked
+        set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
+        torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
+        loss = _loss(run, self.frozen, next(self.rows), self.draws)
+        loss.backward()
+        masked.backward()
+        norm = clip(self.parameters, trial.train.clip)
+        self.unread.append(torch.stack([loss.detach().to(norm.dtype), norm]))
+        self.taken = now + 1
+        if len(self.unread) == self.look_every:
+            self.look()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        try:
+            masked.advance(self.taken, run.steps)
+        except Exception:  # scores that diverged may break a mask before their loss is read
+            self.look()
+            raise
+
+    def look(self) -> None:
+        """Read the losses and norms since the last look. Raises Diverged if one is not finite."""
+        seen = torch.stack(self.unread).tolist() if self.unread else []
+        self.unread.clear()
+        for step, (loss, norm) in enumerate(seen, self.taken - len(seen)):
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise Diverged(step, norm if math.isfinite(loss) else loss)
+            self.loss = loss
+
+
+def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
+    """Scale all gradients down if their norm is over `most`; return the norm before.
+
+    On a CPU gradients that are small enough are not touched. A GPU multiplies them by 1, as torch
+    does, so that the host need not wait for the norm.
+    """
+    norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if norm.device.type != "cpu" or most / (norm + 1e-6) < 1:
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)
+    return norm
+
+
+def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
+    data = run.data.train
+    batch = collate(data, rows, run.network.pad, run.device)
+    lower = run.precision != torch.float32
+    with torch.autocast(run.device.type, run.precision, enabled=lower):
+        logits, representation = run.network(batch)
+    if lower:
+        logits, representation = logits.float(), representation.float()
+    teacher = None if frozen.logits is None else teacher_logits(frozen.logits, data, batch)
+    step = Step(
+        task=run.task,
+        logits=logits,
+        labels=batch.labels,
+        representation=representation,
+        rows=batch.rows,
+        generator=draws,
+        classes=frozen.classes,
+        teacher=teacher,
+        banks=frozen.banks,
+    )
+    return torch.stack([term.weight * term.value(step) for term in run.method.losses]).sum()
+
+
+def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
+    """The method's optimiser over pre-trained weights, fresh parameters and scores, one group each;
+    scores never decay. Returns it and all its parameters.
+
+    Raises TrialError if nothing trains, or if the recipe has no learning rate for a group.
+    """
+    train, network = run.trial.train, run.network
+    named = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    kinds = {
+        "weights": [p for n, p in named if n not in network.fresh],
+        "head": [p for n, p in named if n in network.fresh],
+        "scores": run.masked.trained_scores,
+    }
+    groups: list[Group] = []
+    for kind, parameters in kinds.items():
+        peak = getattr(train, f"lr_{kind}")
+        decay = 0.0 if kind == "scores" else train.weight_decay
+        if parameters and not peak:
+            raise TrialError(
+                f"method {run.trial.method} trains what its recipe has no learning rate for:"
+                f" lr_{kind} is 0; register it with another recipe, or set the rate in a suite"
+            )
+        if parameters:
+            own = {"kind": kind, "lr": peak, "peak": peak, "weight_decay": decay}
+            groups.append({"params": parameters, **own})
+    if not groups:
+        raise TrialError(f"method {run.trial.method} trains nothing: no weights, head or scores")
+    optimizer = run.method.optimiser(groups, train)
+    return optimizer, [p for group in groups for p in group["params"]]
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """Factor of all learning rates: linear from 0 to 1 over the fraction `warmup`, then linear to
+    0."""
+    rising = round(warmup * total)
+    if step < rising:
+        return step / rising
+    return (total - step) / (total - rising)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to its peak times the factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * factor
+
+
+def evaluate(
+    run: Run, level: float | None
+) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
+    """Metrics by name and correctness by split with the current masks, which were made at `level`.
+
+    Raises TrialError if the masks keep more weights than the method may.
+    """
+    run.masked.check_budget(level)
+    metrics: dict[str, float | None] = {}
+    correct: dict[str, np.ndarray] = {}
+    with run.masked.evaluating():
+        for split, data in run.data.evaluation.items():
+            found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
+            metrics.update(found.metrics)
+            if found.correct is not None:
+                correct[split] = found.correct
+    return metrics, correct

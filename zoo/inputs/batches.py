@@ -1,0 +1,106 @@
+"""Tokenised examples and the batches made of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.inputs.packing import Packing, pack
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A tokenised split of n examples; arrays may be memory-mapped.
+
+    `tokens` and `types` (sum of lengths,) hold all examples one after another, `bounds` (n + 1,)
+    says where each begins; `labels` (n,), or (n, 2) for spans. `arrays` and `texts` (a value that
+    fits JSON) are whatever else the task's `evaluate` reads.
+
+    >>> import numpy as np
+    >>> from zoo import Encoded
+    >>> tokens, labels = np.array([101, 7, 102, 101, 8, 9, 102]), np.array([0, 1])
+    >>> data = Encoded(tokens, np.zeros(7), bounds=np.array([0, 3, 7]), labels=labels)
+    >>> len(data), data.lengths.tolist()
+    (2, [3, 4])
+    """
+
+    tokens: np.ndarray
+    types: np.ndarray
+    bounds: np.ndarray
+    labels: np.ndarray
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    texts: Any = None
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each example, (n,)."""
+        return np.diff(self.bounds)
+
+    def flat_indices(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Where the tokens of the examples `rows` are in the flat arrays, example by example."""
+        starts, ends = self.bounds[rows], self.bounds[np.asarray(rows) + 1]
+        return np.concatenate([np.arange(a, b) for a, b in zip(starts, ends, strict=True)])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded examples on the device: `rows` (B,), tokens, types and attention (B, longest), labels;
+    and how they are packed, None where packing saves too little."""
+
+    rows: Tensor
+    tokens: Tensor
+    types: Tensor
+    attention: Tensor
+    labels: Tensor
+    packing: Packing | None = None
+
+
+def collate(
+    data: Encoded, rows: Sequence[int] | np.ndarray, pad: int, device: torch.device
+) -> Batch:
+    """The examples `rows`, padded with the token `pad` to the longest of them, and packed."""
+    lengths = data.bounds[np.asarray(rows) + 1] - data.bounds[rows]
+    longest = int(lengths.max())
+    inside = np.arange(longest)[None, :] < lengths[:, None]
+    indices = data.flat_indices(rows)
+    tokens = np.full((len(rows), longest), pad, dtype=np.int64)
+    types = np.zeros((len(rows), longest), dtype=np.int64)
+    tokens[inside] = data.tokens[indices]
+    types[inside] = data.types[indices]
+
+    def to(array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if device.type == "cuda":  # the host need not wait for a copy from pinned memory
+            tensor = tensor.pin_memory()
+        return tensor.to(device, non_blocking=True)
+
+    packed = pack(lengths)
+    return Batch(
+        to(np.asarray(rows, dtype=np.int64)),
+        to(tokens),
+        to(types),
+        to(inside),
+        to(data.labels[rows]),
+        None if packed is None else Packing(*map(to, packed)),
+    )
+
+
+def random_batches(examples: int, batch: int, seed: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch, without end; every epoch is in a new random order, and its last
+    batch may be smaller."""
+    generator = np.random.default_rng(seed)
+    while True:
+        order = generator.permutation(examples)
+        yield from (order[i : i + batch] for i in range(0, examples, batch))
+
+
+def by_length(data: Encoded, batch: int) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch in the order of their lengths, which needs little padding."""
+    order = np.argsort(data.lengths, kind="stable")
+    yield from (order[i : i + batch] for i in range(0, len(order), batch))

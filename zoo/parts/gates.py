@@ -1,0 +1,152 @@
+"""Gates: what multiplies W to give the working weight W', and how scores learn through it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GAMMA, ZETA, BETA = -0.1, 1.1, 2 / 3
+"""Stretch and temperature of the hard concrete distribution (Louizos et al. 2018)."""
+
+CLOSED = -math.log(-ZETA / GAMMA)
+"""Largest S with an evaluation gate of 0: sigmoid(S) = -gamma / (zeta - gamma) = 1/12."""
+
+SHIFT = BETA * math.log(-GAMMA / ZETA)
+"""P(gate > 0) = sigmoid(S - SHIFT); SHIFT is about -1.5986."""
+
+GateFn = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(score, mask, noise) -> gate."""
+SlopeFn = Callable[[Tensor, Tensor, Tensor | None, Tensor], Tensor | None]
+"""(score, mask, noise, gate) -> d gate / d score, None for 1."""
+
+
+def mask_itself(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """The binary mask: W' = M * W, so dL/dW = G * M with G = dL/dW'.
+
+    >>> from zoo import mask_itself
+    >>> mask_itself("S", "M", None)
+    'M'
+    """
+    return mask
+
+
+def identity_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor) -> None:
+    """Straight through: d gate / dS = 1, so dL/dS = G * W, masked entries included (Sanh et al.
+    2020, Eq. 2; SMP, Eq. 3). None means the factor 1, which saves a product.
+
+    >>> from zoo import identity_slope
+    >>> identity_slope("S", "M", None, "M") is None
+    True
+    """
+    return None
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The gate of one layer as functions of (score, mask, noise), each (out, in).
+
+    `value` is the gate in training. `slope` is d value / dS; its fourth argument is the gate's
+    current value. Without a slope scores get no gradient. `test` is the gate in evaluation, None if
+    it is the same. `draw` makes the noise anew at every step; without it noise is None.
+
+    >>> import torch
+    >>> from zoo import Gate
+    >>> half = Gate(value=lambda score, mask, noise: 0.5 * mask)
+    >>> half.value(None, torch.tensor([True, False]), None)
+    tensor([0.5000, 0.0000])
+    """
+
+    value: GateFn = mask_itself
+    slope: SlopeFn | None = None
+    test: GateFn | None = None
+    draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+hard = Gate()
+"""The mask; scores are not trained."""
+
+straight_through = Gate(slope=identity_slope)
+"""The mask; scores learn as if they were the gate."""
+
+
+def permuted(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """The mask with its entries permuted: as many weights are kept, the choice of them is lost.
+
+    The permutation is drawn from the mask itself, so that every matrix and every trial has another
+    one, and an evaluation repeats bit for bit.
+
+    >>> import torch
+    >>> from zoo import permuted
+    >>> int(permuted(None, torch.tensor([[True, True, False, False]]), None).sum())
+    2
+    """
+    seed = int(mask.flatten().nonzero().sum())
+    order = torch.randperm(mask.numel(), generator=torch.Generator().manual_seed(seed))
+    return mask.flatten()[order.to(mask.device)].view_as(mask)
+
+
+permuted_in_evaluation = Gate(slope=identity_slope, test=permuted)
+"""Learns like `straight_through` and is evaluated with permuted masks."""
+
+
+def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
+    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn on the CPU so that all devices get the same.
+
+    >>> import torch
+    >>> from zoo import draw_uniform
+    >>> draw_uniform(torch.zeros(2, 3), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3])
+    """
+    u = torch.rand(score.shape, generator=generator, dtype=torch.float32)
+    return u.clamp_(1e-4, 1 - 1e-4).to(device=score.device, dtype=score.dtype)
+
+
+def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
+    """The gate of L0 in training, clip(sigmoid((logit(u) + S) / beta) (zeta - gamma) + gamma, 0, 1)
+    with u the noise (Louizos et al. 2018, Eq. 10).
+
+    >>> import torch
+    >>> from zoo import hard_concrete_sample
+    >>> hard_concrete_sample(torch.zeros(2), None, torch.tensor([0.5, 0.999]))
+    tensor([0.5000, 1.0000])
+    """
+    assert noise is not None
+    s = torch.logit(noise).add_(score).div_(BETA).sigmoid_()
+    return s.mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
+
+
+def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor) -> Tensor:
+    """The derivative of the sample with respect to S: s (1 - s) (zeta - gamma) / beta where the
+    gate is not clipped, else 0.
+
+    >>> import torch
+    >>> from zoo import hard_concrete_slope
+    >>> hard_concrete_slope(None, None, None, torch.tensor([0.5, 1.0]))
+    tensor([0.4500, 0.0000])
+    """
+    s = (value - GAMMA).div_(ZETA - GAMMA)
+    slope = torch.addcmul(s, s, s, value=-1).mul_((ZETA - GAMMA) / BETA)
+    return torch.ops.aten.hardtanh_backward.grad_input(slope, value, 0, 1, grad_input=slope)
+
+
+def hard_concrete_mean(
+    score: Tensor, mask: Tensor | None = None, noise: Tensor | None = None
+) -> Tensor:
+    """The gate of L0 in evaluation, clip(sigmoid(S) (zeta - gamma) + gamma, 0, 1); there is no
+    division by beta (Louizos et al. 2018, Eq. 13).
+
+    >>> import torch
+    >>> from zoo import hard_concrete_mean
+    >>> hard_concrete_mean(torch.tensor([-2.4, 0.0]))
+    tensor([0.0000, 0.5000])
+    """
+    return torch.sigmoid(score).mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
+
+
+hard_concrete = Gate(
+    hard_concrete_sample, slope=hard_concrete_slope, test=hard_concrete_mean, draw=draw_uniform
+)
+"""The gate of L0 (Louizos et al. 2018; Sanh et al. 2020, section 4). Noise is drawn once per
+optimiser step; the released code draws it in every forward pass."""

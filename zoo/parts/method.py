@@ -1,0 +1,158 @@
+"""What a pruning method is: a frozen dataclass of parts, each a plain function or a small value.
+
+The defaults are plain fine-tuning. A registered factory `(density, **hyper) -> Method` composes
+the parts; most methods are one `dataclasses.replace` of another. A masked matrix W, its score S,
+mask M, gate and working weight W' = W * gate all have the shape (out, in) of torch.nn.Linear.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from zoo.errors import ConfigError
+from zoo.inputs.architecture import Parameter
+from zoo.parts.gates import Gate, hard
+from zoo.parts.heads import Head, trained
+from zoo.parts.losses import Distillation, LossTerm, task_loss
+from zoo.parts.masks import MaskFn, topk_local
+from zoo.parts.optimisers import Optimiser, adamw
+from zoo.parts.penalties import Penalty
+from zoo.parts.schedules import Schedule, never
+from zoo.parts.scores import Score
+
+
+def everything(parameter: Parameter) -> bool:
+    """All pre-trained parameters train.
+
+    >>> from zoo import Parameter, everything
+    >>> everything(Parameter("embeddings.word_embeddings.weight", "embeddings"))
+    True
+    """
+    return True
+
+
+def all_but_embeddings(parameter: Parameter) -> bool:
+    """Embeddings and their LayerNorm do not train (released code of Sanh et al. 2020).
+
+    >>> from zoo import Parameter, all_but_embeddings
+    >>> all_but_embeddings(Parameter("embeddings.word_embeddings.weight", "embeddings"))
+    False
+    """
+    return parameter.part != "embeddings"
+
+
+def nothing(parameter: Parameter) -> bool:
+    """No pre-trained parameter trains.
+
+    >>> from zoo import Parameter, nothing
+    >>> nothing(Parameter("encoder.layer.0.output.dense.bias", "layers", 0))
+    False
+    """
+    return False
+
+
+def at_density(sizes: Mapping[str, int], level: float) -> float:
+    """Most weights that may be kept in all: the fraction `level` of them, and at least one in each
+    matrix.
+
+    >>> from zoo import at_density
+    >>> at_density({"a": 600, "b": 400}, 0.1)
+    100.0
+    """
+    return max(level * sum(sizes.values()), len(sizes))
+
+
+def pretrained(encoder: nn.Module) -> None:
+    """Training starts from the checkpoint's weights.
+
+    >>> from torch import nn
+    >>> from zoo import pretrained
+    >>> pretrained(nn.Linear(2, 2))
+    """
+
+
+def from_random_weights(encoder: Any) -> None:
+    """Draw all weights anew, like those of a new encoder of the same configuration.
+
+    `_init_weights` of transformers is of no use here: it skips loaded parameters.
+
+    >>> from transformers import BertConfig, BertModel
+    >>> from zoo import from_random_weights
+    >>> encoder = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=8))
+    >>> before = encoder.embeddings.word_embeddings.weight.clone()
+    >>> from_random_weights(encoder)
+    >>> bool((encoder.embeddings.word_embeddings.weight == before)[1:].any())
+    False
+    """
+    new = type(encoder)(encoder.config).state_dict()
+    encoder.load_state_dict({name: new[name] for name in encoder.state_dict()})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A pruning method as orthogonal parts; the defaults are plain fine-tuning.
+
+    `score`, `mask`, `level` and `gate` say what multiplies W; without a score nothing is masked.
+    `budget` returns the most weights that may be kept at a level; it is None for methods that
+    drive a threshold or a penalty, which are shown at their measured remaining weights. `trains`
+    says which pre-trained parameters train; new ones (a fresh head) always do. `start` prepares the
+    encoder's weights before the first step. `optimiser` makes the optimiser.
+
+    >>> from dataclasses import replace
+    >>> from zoo import Method, Ramp, learned, straight_through, topk_local
+    >>> movement = Method(score=learned, mask=topk_local, gate=straight_through,
+    ...     level=Ramp(1.0, 0.1, 0.2, 0.8, 3))
+    >>> replace(movement, level=Ramp(1.0, 0.5, 0.2, 0.8, 3)).level(90, 100)
+    0.5
+    """
+
+    losses: tuple[LossTerm, ...] = (LossTerm(task_loss),)
+    score: Score | None = None
+    mask: MaskFn = topk_local
+    level: Schedule = never
+    gate: Gate = hard
+    budget: Callable[[Mapping[str, int], float], float] | None = at_density
+    penalty: Penalty | None = None
+    trains: Callable[[Parameter], bool] = everything
+    head: Head = trained
+    start: Callable[[Any], None] = pretrained
+    optimiser: Optimiser = adamw
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Frozen outputs over the training set that the losses read."""
+        return frozenset().union(*(term.needs for term in self.losses))
+
+    @property
+    def learns_scores(self) -> bool:
+        """Whether the optimiser updates scores: they are stored, and the gate has a slope."""
+        stored = self.score is not None and self.score.init is not None
+        return stored and self.gate.slope is not None
+
+
+def with_distillation(
+    method: Method, *, task_weight: float, teacher_weight: float, temperature: float
+) -> Method:
+    """The method with its task loss mixed with distillation from a teacher's logits.
+
+    Raises ConfigError if none of its losses is `task_loss`, the one whose weight changes.
+
+    >>> from zoo import Method, with_distillation
+    >>> taught = with_distillation(Method(), task_weight=0.1, teacher_weight=0.9, temperature=2.0)
+    >>> [term.weight for term in taught.losses]
+    [0.1, 0.9]
+    """
+    if all(term.value is not task_loss for term in method.losses):
+        raise ConfigError(
+            "distillation changes the weight of the task's loss, and none of the method's losses is"
+            " zoo.task_loss: keep it among them, or run the method without distillation"
+        )
+    mixed = tuple(
+        replace(term, weight=task_weight) if term.value is task_loss else term
+        for term in method.losses
+    )
+    teacher = LossTerm(Distillation(temperature), teacher_weight, frozenset({"teacher"}))
+    return replace(method, losses=(*mixed, teacher))

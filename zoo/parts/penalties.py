@@ -1,0 +1,78 @@
+"""Penalties on scores, in closed form."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from zoo.parts.gates import SHIFT
+from zoo.parts.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """A regulariser R of the scores in closed form, added to the loss with weight lambda(step).
+
+    `value` takes all scores by name. `gradient(S, n)` is dR/dS for one of n score tensors. Where
+    the schedule `weight` returns None, the last lambda stays.
+
+    >>> from zoo import Penalty, cubic, mean_sigmoid, mean_sigmoid_gradient
+    >>> Penalty(mean_sigmoid, mean_sigmoid_gradient, cubic(0.0, 400.0)).weight(50, 100)
+    350.0
+    """
+
+    value: Callable[[Mapping[str, Tensor]], Tensor]
+    gradient: Callable[[Tensor, int], Tensor]
+    weight: Schedule
+
+
+def mean_sigmoid(scores: Mapping[str, Tensor]) -> Tensor:
+    """The mean over matrices of the mean of sigmoid(S), in (0, 1).
+
+    Differs from the papers (Sanh et al. 2020, section 4; SMP, Eq. 6), which write a sum: the
+    released code computes this mean, and the published lambda = 400 is meant for it.
+
+    >>> import torch
+    >>> from zoo import mean_sigmoid
+    >>> mean_sigmoid({"a": torch.zeros(2, 2), "b": torch.zeros(9)})
+    tensor(0.5000)
+    """
+    return torch.stack([torch.sigmoid(s).mean() for s in scores.values()]).mean()
+
+
+def mean_sigmoid_gradient(score: Tensor, matrices: int) -> Tensor:
+    """The derivative of `mean_sigmoid`, sigmoid'(S) / (matrices * numel), for one matrix.
+
+    >>> import torch
+    >>> from zoo import mean_sigmoid_gradient
+    >>> mean_sigmoid_gradient(torch.zeros(1, 5), 1)
+    tensor([[0.0500, 0.0500, 0.0500, 0.0500, 0.0500]])
+    """
+    p = torch.sigmoid(score.detach())
+    each = p.new_full((), 1 / (matrices * score.numel())).expand_as(p)
+    torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
+    return p
+
+
+def expected_l0(scores: Mapping[str, Tensor]) -> Tensor:
+    """The mean over matrices of the mean probability that a hard-concrete gate is not zero
+    (Louizos et al. 2018, Eq. 12; the mean as in the released code of Sanh et al. 2020).
+
+    >>> import torch
+    >>> from zoo import expected_l0
+    >>> expected_l0({"a": torch.full((4, 4), 2.197)})
+    tensor(0.9780)
+    """
+    return mean_sigmoid({name: s - SHIFT for name, s in scores.items()})
+
+
+def expected_l0_gradient(score: Tensor, matrices: int) -> Tensor:
+    """The derivative of `expected_l0` for one matrix.
+
+    >>> import torch
+    >>> from zoo import expected_l0_gradient
+    >>> expected_l0_gradient(torch.zeros(1, 2), 1)
+    tensor([[0.0699, 0.0699]])
+    """
+    return mean_sigmoid_gradient(score - SHIFT, matrices)

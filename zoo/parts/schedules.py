@@ -1,0 +1,162 @@
+"""Schedules: (step, total) -> level. Steps are optimiser steps, counted from 0.
+
+A level is what a mask function takes (a density or a threshold tau) or the weight of a penalty;
+None means that the current masks stay. Times are fractions of the run, rounded to whole steps, so a
+run as long as a published one has exactly the published steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from zoo.errors import ConfigError
+
+Schedule = Callable[[int, int], float | None]
+"""(step, total steps) -> level."""
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """`first` until the fraction `start` of the run, `last` from the fraction `stop` on, between
+    them last + (first - last) (1 - progress)^power (Sanh et al. 2020, Eq. 5; SMP, Eq. 5).
+
+    Raises ConfigError unless 0 <= start < stop <= 1.
+
+    >>> from zoo import Ramp
+    >>> Ramp(1.0, 0.0, 0.25, 0.75, power=3)(50, 100)  # half-way: (1 - 1/2)^3
+    0.125
+    """
+
+    first: float
+    last: float
+    start: float
+    stop: float
+    power: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop <= 1:
+            raise ConfigError(
+                f"a ramp needs 0 <= start < stop <= 1 as fractions of the run, got start"
+                f" {self.start:g} and stop {self.stop:g}; shorten the warm-up or the cool-down"
+            )
+
+    def __call__(self, step: int, total: int) -> float:
+        begin, end = round(self.start * total), round(self.stop * total)
+        if step >= end:
+            return self.last
+        if step <= begin:
+            return self.first
+        left = 1 - (step - begin) / (end - begin)
+        return self.last + (self.first - self.last) * left**self.power
+
+
+def cubic(first: float, last: float, start: float = 0.0, stop: float = 1.0) -> Schedule:
+    """The cubic ramp of gradual pruning (Zhu and Gupta 2018; Sanh et al. 2020, Eq. 5).
+
+    >>> from zoo import cubic
+    >>> [cubic(1.0, 0.2)(step, 100) for step in (0, 50, 100)]
+    [1.0, 0.30000000000000004, 0.2]
+    """
+    return Ramp(first, last, start, stop, 3)
+
+
+def linear(first: float, last: float, start: float = 0.0, stop: float = 1.0) -> Schedule:
+    """A straight ramp (the RoBERTa runs of SMP).
+
+    >>> from zoo import linear
+    >>> linear(1.0, 0.0)(25, 100)
+    0.75
+    """
+    return Ramp(first, last, start, stop, 1)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same level at every step.
+
+    >>> from zoo import constant
+    >>> constant(0.3)(7, 100)
+    0.3
+    """
+
+    level: float
+
+    def __call__(self, step: int, total: int) -> float:
+        return self.level
+
+
+constant = Constant
+
+
+@dataclass(frozen=True)
+class Once:
+    """`level` at the fraction `at` of the run and None at all other steps: prune once.
+
+    >>> from zoo import once
+    >>> [once(0.1, at=0.5)(step, 10) for step in (4, 5, 6)]
+    [None, 0.1, None]
+    """
+
+    level: float
+    at: float = 0.0
+
+    def __call__(self, step: int, total: int) -> float | None:
+        return self.level if step == round(self.at * total) else None
+
+
+once = Once
+
+
+@dataclass(frozen=True)
+class Every:
+    """Another schedule's level every `period` steps and at the end of the run, else None.
+
+    >>> from zoo import cubic, every
+    >>> [every(cubic(1.0, 0.2), 25)(step, 100) is None for step in (0, 24, 25)]
+    [False, True, False]
+    """
+
+    schedule: Schedule
+    period: int
+
+    def __call__(self, step: int, total: int) -> float | None:
+        return self.schedule(step, total) if step % self.period == 0 or step == total else None
+
+
+every = Every
+
+
+def never(step: int, total: int) -> None:
+    """None at every step: nothing is masked.
+
+    >>> from zoo import never
+    >>> never(3, 10) is None
+    True
+    """
+    return None
+
+
+def check_fits(schedule: Schedule, total: int) -> None:
+    """Raise ConfigError unless the last training step of a run of `total` steps has the level at
+    which the schedule ends, which is read from a run so long that every schedule fits."""
+    last, wanted = settled(schedule, total), settled(schedule, 100_000)
+    if last == wanted:
+        return
+    enough = next((n for n in range(total, 10_000) if settled(schedule, n) == wanted), None)
+    mend = f"give at least {enough} steps" if enough else "let it end before the run does"
+    raise ConfigError(
+        f"the schedule cannot fit {total} steps: it is at {_text(last)} instead of"
+        f" {_text(wanted)} in the last one; {mend}"
+    )
+
+
+def _text(level: float | None) -> str:
+    return "no level" if level is None else f"{level:.4g}"
+
+
+def settled(schedule: Schedule, total: int) -> float | None:
+    """The level of the last training step of a run of `total` steps."""
+    for step in range(total - 1, -1, -1):
+        level = schedule(step, total)
+        if level is not None:
+            return level
+    return None

@@ -1,0 +1,104 @@
+"""Where the importance of a weight comes from. Weights with higher scores are kept longer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Layer(Protocol):
+    """What a score may read of one masked matrix: W and the stored S, both (out, in)."""
+
+    weight: Tensor
+    score: Tensor
+
+
+@dataclass(frozen=True)
+class Score:
+    """Where scores come from.
+
+    `read` returns the current S of a layer, in the shape of its W. `init` makes the stored score
+    from W and a generator of random numbers; the stored score is trained if the gate has a slope.
+    `observe` is called with (layer, G = dL/dW') after each backward pass and may update the stored
+    score in place, for methods that keep a running statistic.
+
+    >>> from zoo import Score, stored, zeros
+    >>> def saliency(layer, upstream):
+    ...     layer.score.add_((layer.weight.detach() * upstream).abs())
+    >>> score = Score(read=stored, init=zeros, observe=saliency)
+    """
+
+    read: Callable[[Layer], Tensor]
+    init: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    observe: Callable[[Layer, Tensor], None] | None = None
+
+
+def stored(layer: Layer) -> Tensor:
+    """The score tensor that the layer holds.
+
+    >>> from types import SimpleNamespace
+    >>> from zoo import stored
+    >>> stored(SimpleNamespace(score="S"))
+    'S'
+    """
+    return layer.score
+
+
+def magnitude_of(layer: Layer) -> Tensor:
+    """abs(W) of the current weight, masked entries included (Sanh et al. 2020, section 3).
+
+    >>> from types import SimpleNamespace
+    >>> import torch
+    >>> from zoo import magnitude_of
+    >>> magnitude_of(SimpleNamespace(weight=torch.tensor([-2.0, 1.0])))
+    tensor([2., 1.])
+    """
+    return layer.weight.detach().abs()
+
+
+def zeros(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Zeros: the start of learned scores in movement pruning and SMP, where the first masks are
+    decided by ties.
+
+    >>> import torch
+    >>> from zoo import zeros
+    >>> zeros(torch.ones(1, 2), torch.Generator())
+    tensor([[0., 0.]])
+    """
+    return torch.zeros_like(weight)
+
+
+def log_odds_of_nine_tenths(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """log alpha = 2.197, a gate that is open with odds 9 : 1 (the released L0 runs of Sanh et al.
+    2020).
+
+    >>> import torch
+    >>> from zoo import log_odds_of_nine_tenths
+    >>> log_odds_of_nine_tenths(torch.ones(1), torch.Generator()).sigmoid()
+    tensor([0.9000])
+    """
+    return torch.full_like(weight, 2.197)
+
+
+def uniform_noise(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Independent uniform noise in [0, 1), drawn on the CPU so that all devices get the same.
+
+    >>> import torch
+    >>> from zoo import uniform_noise
+    >>> uniform_noise(torch.ones(2, 3), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3])
+    """
+    noise = torch.rand(weight.shape, generator=generator, dtype=torch.float32)
+    return noise.to(device=weight.device, dtype=weight.dtype)
+
+
+magnitude = Score(read=magnitude_of)
+"""The magnitude of the current weight."""
+learned = Score(read=stored, init=zeros)
+"""A trained score that starts at 0."""
+learned_log_odds = Score(read=stored, init=log_odds_of_nine_tenths)
+"""A trained score that starts at the log odds of 0.9."""
+noise = Score(read=stored, init=uniform_noise)
+"""Random scores, fixed from the start."""

@@ -1,0 +1,105 @@
+"""Plugins: modules and files whose import registers methods, tasks, suites or scales.
+
+Built-ins and plugins are loaded the same way: a plugin is a module (`methods`, `tasks`) or a user's
+file (`my_method.py`). Workers import the same plugins as the driver.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import ConfigError, one_line
+from zoo.registry import REGISTRIES, Entry
+
+BUILT_IN = ("methods", "tasks")
+"""Modules that register what the project itself provides."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A module to import before a trial; `path` and `sha256` are "" for importable modules."""
+
+    name: str
+    path: str = ""
+    sha256: str = ""
+
+
+def load_modules(package: str, path: Iterable[str]) -> None:
+    """Import all modules directly in a package, in the order of their names."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+def find_plugin(given: str) -> Plugin:
+    """The plugin that the user named: a file ending in .py, which is hashed, or a module."""
+    if not given.endswith(".py"):
+        return Plugin(given)
+    path = Path(given).expanduser().resolve()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"plugin {given}: {error.strerror}; give the path of a .py file"
+        ) from None
+    return Plugin(path.name, str(path), hashlib.sha256(content).hexdigest())
+
+
+def load_plugin(plugin: Plugin) -> None:
+    """Import a plugin once per process; raises ConfigError with file and line if it cannot be."""
+    with _all_or_nothing():
+        if not plugin.path:
+            _run(plugin, lambda: importlib.import_module(plugin.name))
+            return
+        if find_plugin(plugin.path).sha256 != plugin.sha256:
+            raise ConfigError(f"plugin {plugin.path} changed since the run was planned; run again")
+        name = f"plugin_{plugin.sha256[:16]}"
+        if name in sys.modules:
+            return
+        spec = importlib.util.spec_from_file_location(name, plugin.path)
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"plugin {plugin.path} is not a Python file")
+        sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        try:
+            _run(plugin, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+        except ConfigError:
+            del sys.modules[name]
+            raise
+
+
+def plugin_of(entry: Entry[Any], plugins: Iterable[Plugin]) -> Plugin | None:
+    """The user's plugin file that registered `entry`; None if an importable module did."""
+    return next((p for p in plugins if p.path and p.path == os.path.realpath(entry.file)), None)
+
+
+def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
+    try:
+        load()
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's file may raise anything at import
+        where = plugin.path or plugin.name
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
+        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        at = f"{where}:{line}" if line else where
+        raise ConfigError(f"plugin {at}: {type(error).__name__}: {one_line(error)}") from error
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[None]:
+    """Remove what a plugin registered before it raised."""
+    before = [(registry, dict(registry._entries)) for registry in REGISTRIES]
+    try:
+        yield
+    except ConfigError:
+        for registry, entries in before:
+            registry._entries = entries
+        raise

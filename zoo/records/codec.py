@@ -1,0 +1,148 @@
+"""Dataclasses to JSON and back, checked field by field, so that records can grow.
+
+A field with a default may be missing in a file. A field that this program does not know is kept in
+`extra` and written again. A value of another type raises ValueError, which names the field.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
+from typing import Any, TypeVar
+
+from zoo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Record:
+    """A dataclass that `to_json` writes and `from_json` reads; `extra` holds unknown fields."""
+
+    extra: Mapping[str, Any] = field(default_factory=dict, kw_only=True, repr=False, hash=False)
+
+
+R = TypeVar("R", bound=Record)
+
+
+def omitted(default: Any, **metadata: Any) -> Any:
+    """A field that is not written while it has its default, so that ids made before it existed
+    stay the same."""
+    return field(default=default, metadata={"omitted": True, **metadata})
+
+
+def to_json(record: Record) -> dict[str, Any]:
+    """The record as dicts, lists, strings, numbers, booleans and None."""
+    content: dict[str, Any] = dict(record.extra)
+    for f in fields_of(type(record)):
+        value = getattr(record, f.name)
+        if not (f.metadata.get("omitted") and value == f.default):
+            content[f.name] = _plain(value)
+    return content
+
+
+def from_json(kind: type[R], content: Any, where: str = "") -> R:
+    """The record of type `kind` that `to_json` wrote.
+
+    Raises ValueError for a missing field without a default, a value of the wrong type and a value
+    that the record itself refuses; the message begins with the field's path, e.g. "cost.seconds".
+    """
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{where or 'it'} is {_article(content)}, not an object")
+    hints = _hints(kind)
+    values: dict[str, Any] = {}
+    for f in fields_of(kind):
+        path = f"{where}.{f.name}" if where else f.name
+        if f.name in content:
+            values[f.name] = _typed(hints[f.name], content[f.name], path)
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise ValueError(f"{path} is missing")
+    extra = {name: value for name, value in content.items() if name not in hints}
+    try:
+        return kind(**values, extra=extra)
+    except ConfigError as error:
+        raise ValueError(f"{where + ': ' if where else ''}{error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _typed(hint: Any, value: Any, path: str) -> Any:
+    """The value as its annotation says, or ValueError."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _one_of(arguments, value, path)
+    if isinstance(hint, type) and issubclass(hint, Record):
+        return from_json(hint, value, path)
+    if origin is not None and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {name: _typed(arguments[1], one, f"{path}.{name}") for name, one in value.items()}
+    if origin is not None and issubclass(origin, Sequence) and isinstance(value, list | tuple):
+        inner = arguments[0]
+        return tuple(_typed(inner, one, f"{path}[{i}]") for i, one in enumerate(value))
+    if isinstance(hint, type) and _is(value, hint):
+        return value
+    raise ValueError(f"{path} is {_article(value)}, not {_name(hint)}")
+
+
+def _one_of(hints: Sequence[Any], value: Any, path: str) -> Any:
+    """The value as the first annotation of a union that fits."""
+    if value is None and types.NoneType in hints:
+        return None
+    others = [hint for hint in hints if hint is not types.NoneType]
+    for hint in others[:-1]:
+        try:
+            return _typed(hint, value, path)
+        except ValueError:
+            continue
+    return _typed(others[-1], value, path)
+
+
+def _is(value: Any, kind: type) -> bool:
+    """Whether a plain value is of a plain type: a whole number is a float too, a bool no number."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (float, int) if kind is float else kind)
+
+
+def fields_of(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a record, `extra` excluded."""
+    return tuple(f for f in dataclasses.fields(kind) if f.name != "extra")
+
+
+_HINTS: dict[Any, dict[str, Any]] = {}
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The annotations of a record's fields, evaluated once per class."""
+    if kind not in _HINTS:
+        hints = typing.get_type_hints(kind)
+        _HINTS[kind] = {f.name: hints[f.name] for f in fields_of(kind)}
+    return _HINTS[kind]
+
+
+NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _name(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is not None:
+        return "an object" if issubclass(origin, Mapping) else "a list"
+    return NAMES.get(hint, str(hint))
+
+
+def _article(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return f"{value!r:.40}"

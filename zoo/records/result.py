@@ -1,0 +1,245 @@
+"""Results: what a trial gave, in typed parts, and why a trial has none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zoo.records.codec import Record
+from zoo.records.trial import Trial
+
+SCHEMA = 4
+"""Version of the result files. Raise it with an incompatible change, and add a converter to
+zoo/records/earlier.py; a new field with a default needs neither."""
+
+Metrics = Mapping[str, float | None]
+"""Percent by name of metric; None where the metric is undefined."""
+
+
+@dataclass(frozen=True)
+class MethodFacts(Record):
+    """What the registration of a method says about it, for listings, plans and tables.
+
+    `label` is its name for people, "" for the registered name. `family` groups methods, `order`
+    sorts them, smaller first. `prunes` is False for methods that keep every weight. `control`
+    marks methods that are no competitors. `teaches` marks the method whose trials teach in
+    distillation and are the upper reference of every table. `drives` is "density", or "penalty"
+    for methods that reach a density only through the weight of their penalty.
+    """
+
+    label: str = ""
+    family: str = "others"
+    order: float = 1000.0
+    prunes: bool = True
+    control: bool = False
+    teaches: bool = False
+    drives: str = "density"
+
+
+@dataclass(frozen=True)
+class Best(Record):
+    """The best evaluation at the final density, by the task's first metric.
+
+    `candidates` counts the evaluations that it was chosen from, `step` is when it was made.
+    """
+
+    candidates: int
+    step: int | None = None
+    metrics: Metrics = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Point(Record):
+    """One evaluation during training, after `step` optimiser steps.
+
+    `level` is what the schedule asked for, `loss` the last training loss, `density` the measured
+    remaining weights in [0, 1].
+    """
+
+    step: int
+    level: float | None
+    loss: float
+    density: float
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Matrix(Record):
+    """Remaining weights of one prunable matrix.
+
+    `kept` and `total` count entries; `layer` counts from 0; `role` is Q, K, V, O, U or D;
+    `attention_heads` holds the density of each attention head, empty for U and D and without masks.
+    """
+
+    kept: int
+    total: int
+    layer: int
+    role: str
+    attention_heads: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Remaining(Record):
+    """Remaining weights, measured from what multiplies W in evaluation.
+
+    `density` is kept over all entries of the prunable matrices; `encoder_density` counts biases
+    and LayerNorm of the layers as kept weights too (Sanh 2020); `matrices` by name in the encoder.
+    """
+
+    density: float
+    encoder_density: float
+    matrices: Mapping[str, Matrix]
+
+
+@dataclass(frozen=True)
+class Parameters(Record):
+    """Counts of parameters.
+
+    `trainable`: all that the optimiser updates, scores included. `values`: remaining weights of
+    matrices that were trained. `other`: everything else that was trained (biases, LayerNorm,
+    embeddings, head). `mask_bits`: one per prunable weight where there is a mask. `new`: what the
+    task adds to the shared pre-trained model, values + other + mask_bits / 32. `artifact_bytes`:
+    the same in bytes, float32 values and packed bits.
+    """
+
+    trainable: int
+    values: int
+    other: int
+    mask_bits: int
+    new: int
+    artifact_bytes: int
+
+
+@dataclass(frozen=True)
+class Steps(Record):
+    """Optimiser steps: `taken`, `planned` for this trial, and those of the whole `recipe`."""
+
+    taken: int
+    planned: int
+    recipe: int
+
+
+@dataclass(frozen=True)
+class HeadFacts(Record):
+    """The output head: its name, its label words and the task's class names, in output order."""
+
+    name: str
+    words: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Distribution(Record):
+    """Histograms of the prunable weights (Sanh 2020, Figure 4).
+
+    `all` and `kept` count all weights and remaining weights in equal bins over `range`, which is
+    four standard deviations on each side of the mean; what lies outside is in the outer bins.
+    `scores` is the plane of weights and learned scores, scores over `score_range`, as base64 of
+    bytes round(8 log2(1 + count)) with one row per bin of weights; "" without learned scores.
+    """
+
+    range: tuple[float, ...]
+    all: tuple[int, ...]
+    kept: tuple[int, ...]
+    score_range: tuple[float, ...] = ()
+    scores: str = ""
+
+
+@dataclass(frozen=True)
+class Divergence(Record):
+    """Where a loss or a gradient was not finite: the step, counted from 0, and the value's text."""
+
+    step: int
+    value: str
+
+
+@dataclass(frozen=True)
+class Cost(Record):
+    """Time and memory; two runs of the same trial may differ.
+
+    `seconds` in all, `evaluation_seconds` of them in evaluation; `peak_bytes` allocated on the GPU,
+    or resident in this process on a CPU.
+    """
+
+    seconds: float
+    evaluation_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """Versions, hardware kind and command; no names of machines, users or folders.
+
+    `options` are what a reader adds to the command to run the trial again; `sources` say where each
+    value of the trial comes from; `git` is the commit, with "+" if files differed from it.
+    """
+
+    packages: Mapping[str, str]
+    device: str
+    threads: int = 1
+    python: str = ""
+    git: str = ""
+    options: tuple[str, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    visible_gpus: str = ""
+
+
+@dataclass(frozen=True)
+class Result(Record):
+    """What one trial gave. Everything but `cost` and `environment` is reproduced bit for bit on
+    one kind of device with the same number of threads.
+
+    `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` is what the
+    most frequent class would score. `correct` holds one bit per example and split, as
+    "<number>:<base64>". `digests` are sha256 of masks, scores and weights. `sketch` lets masks of
+    one model be compared without keeping them, "" without a mask.
+    """
+
+    trial: Trial
+    status: str
+    metrics: Metrics
+    best: Best
+    majority: Metrics
+    curve: tuple[Point, ...]
+    remaining: Remaining
+    parameters: Parameters
+    steps: Steps
+    head: HeadFacts
+    notes: tuple[str, ...]
+    digests: Mapping[str, str]
+    correct: Mapping[str, str]
+    cost: Cost
+    environment: Environment
+    facts: MethodFacts = field(default_factory=MethodFacts)
+    sketch: str = ""
+    distribution: Distribution | None = None
+    diverged: Divergence | None = None
+    schema: int = SCHEMA
+
+    @property
+    def ok(self) -> bool:
+        """Whether the trial trained to its end."""
+        return self.status == "ok"
+
+
+@dataclass(frozen=True)
+class Failure(Record):
+    """Why a trial has no result yet."""
+
+    trial: Trial
+    reason: str
+    facts: MethodFacts = field(default_factory=MethodFacts)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Plan(Record):
+    """The trials that a command asks for, the facts of their methods by name, and by name of scale
+    what a reader must know about results there."""
+
+    trials: tuple[Trial, ...]
+    facts: Mapping[str, MethodFacts] = field(default_factory=dict)
+    caveats: Mapping[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+Outcome = Result | Failure

@@ -1,0 +1,194 @@
+"""The files that hold records: each is written whole or not at all.
+
+One JSON file per finished trial, `<results>/<suite>/<trial_id>.json`. A trial that raised leaves
+`<trial_id>.failed.json`, which counts until there is a result. Plans are `plan-<hash>.json`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from zoo.errors import StorageError
+from zoo.records.codec import from_json, to_json
+from zoo.records.earlier import CONVERTERS, plan_of_schema_3
+from zoo.records.result import SCHEMA, Failure, MethodFacts, Outcome, Plan, Result
+from zoo.records.trial import Trial, canonical
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading a damaged or foreign file may raise."""
+
+PLAN = "plan-"
+"""How the names of plan files begin."""
+FAILED = ".failed"
+"""What the name of a failure has before `.json`."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file among the results that cannot be read; it is named and left as it is."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The records of a suite's folder: results, failures without a result, the trials of all plans,
+    what is known about methods and scales by name, and files that cannot be read. All sorted by
+    trial id."""
+
+    results: list[Result] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    planned: list[Trial] = field(default_factory=list)
+    facts: Mapping[str, MethodFacts] = field(default_factory=dict)
+    caveats: Mapping[str, str] = field(default_factory=dict)
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+
+def result_path(trial: Trial, folder: Path) -> Path:
+    """The file for the result of a trial in a suite's folder."""
+    return folder / f"{trial.id}.json"
+
+
+def save(record: Outcome, folder: Path) -> Path:
+    """Write a record and return its path; a result removes the failure of its trial.
+
+    Raises StorageError, and ValueError for numbers that JSON does not have.
+    """
+    failed = folder / f"{record.trial.id}{FAILED}.json"
+    path = result_path(record.trial, folder) if isinstance(record, Result) else failed
+    text = json.dumps(to_json(record), indent=1, sort_keys=True, allow_nan=False)
+    write_whole(path, text.encode())
+    if isinstance(record, Result):
+        with contextlib.suppress(OSError):
+            failed.unlink(missing_ok=True)
+    return path
+
+
+def load_result(path: Path) -> Result:
+    """Read one result; raises one of UNREADABLE if the file does not hold one."""
+    record = load(path)
+    if not isinstance(record, Result):
+        raise ValueError("it is not a result")
+    return record
+
+
+def load(path: Path) -> Outcome:
+    """Read a result or a failure of this or an earlier schema; raises one of UNREADABLE."""
+    content = _in_this_schema(_read(path))
+    failed = path.name.endswith(f"{FAILED}.json")
+    record = from_json(Failure, content) if failed else from_json(Result, content)
+    if path.name != f"{record.trial.id}{FAILED * failed}.json":
+        raise ValueError(f"its name is not its trial's id, {record.trial.id}")
+    return record
+
+
+def load_folder(folder: Path) -> Folder:
+    """Read a suite's folder; a folder that does not exist counts as empty."""
+    results: list[Result] = []
+    failures: list[Failure] = []
+    plans: list[Plan] = []
+    unreadable: list[Unreadable] = []
+    for path in sorted(folder.glob("[!.]*.json")):
+        try:
+            if path.name.startswith(PLAN):
+                plans.append(_load_plan(path))
+                continue
+            record = load(path)
+        except UNREADABLE as error:
+            reason = f"{type(error).__name__}: {error}".strip()[:200]
+            unreadable.append(Unreadable(path, reason))
+            continue
+        if isinstance(record, Result):
+            results.append(record)
+        else:
+            failures.append(record)
+    done = {result.trial.id for result in results}
+    planned = {trial.id: trial for plan in plans for trial in plan.trials}
+    facts = {name: known for plan in plans for name, known in plan.facts.items()}
+    outcomes: list[Outcome] = [*failures, *results]
+    facts |= {record.trial.method: record.facts for record in outcomes}
+    return Folder(
+        results=results,
+        failures=[failure for failure in failures if failure.trial.id not in done],
+        planned=[planned[id] for id in sorted(planned)],
+        facts=facts,
+        caveats={name: text for plan in plans for name, text in plan.caveats.items()},
+        unreadable=unreadable,
+    )
+
+
+def save_plan(plan: Plan, folder: Path) -> Path:
+    """Write down which trials a command asks for, in a file named by its content.
+
+    Plans add up: the leaderboard shows a trial as missing if any plan has it and no result exists.
+    """
+    trials = tuple(sorted(plan.trials, key=lambda trial: trial.id))
+    text = canonical(to_json(replace(plan, trials=trials)))
+    path = folder / f"{PLAN}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+    if not path.exists():
+        write_whole(path, text.encode())
+    return path
+
+
+def _load_plan(path: Path) -> Plan:
+    content = _read(path)
+    if isinstance(content, list):
+        content = plan_of_schema_3(content)
+    return from_json(Plan, content)
+
+
+def _read(path: Path) -> Any:
+    def refuse(name: str) -> None:
+        raise ValueError(f"it holds {name}, which is no number of JSON")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def _in_this_schema(content: Any) -> Mapping[str, Any]:
+    if not isinstance(content, Mapping):
+        raise ValueError("it is not an object")
+    while content["schema"] != SCHEMA:
+        if content["schema"] not in CONVERTERS:
+            raise ValueError(
+                f"its schema is {content['schema']!r:.40}, this program reads {SCHEMA}"
+            )
+        content = CONVERTERS[content["schema"]](content)
+    return content
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it exists completely or not at all: a temporary file, fsync, rename,
+    fsync of the folder.
+
+    Raises StorageError, which names the folder; the temporary file is removed.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        raise StorageError(
+            f"cannot write {path.name} in {path.parent}: {error.strerror or error};"
+            " finished trials are safe, run the same command again to continue"
+        ) from error

@@ -1,0 +1,218 @@
+"""Trials: what is run, as values that fit JSON, and the id that names the outcome."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+from zoo.errors import ConfigError
+from zoo.records.codec import Record, fields_of, omitted, to_json
+
+OUTCOMES = 2
+"""Version of what trials give; part of every id. Raise it with a change that alters outcomes."""
+
+
+def condition(default: Any, words: str, help: str, **limits: Any) -> Any:
+    """A field of Conditions: `words` describe a table of such trials ({} is the value), `help` is
+    for the command line, `limits` are `choices` or `least`."""
+    return omitted(default, words=words, help=help, **limits)
+
+
+@dataclass(frozen=True)
+class Conditions(Record):
+    """How trials deviate from their recipe. Trials under different conditions never share a table,
+    and only trials under the default conditions are compared with published numbers.
+
+    Each field is an option of run_benchmark.py and is not written while it has its default.
+    """
+
+    max_steps: int | None = condition(
+        None,
+        "SHORTENED to at most {} steps",
+        "stop trainings early; results are marked as shortened",
+        least=1,
+    )
+    """Optimiser steps at which training is cut; None for all steps of the recipe."""
+    precision: str = condition(
+        "float32",
+        "trained in {}",
+        "of matrix products in training: float32 (default) or bfloat16",
+        choices=("float32", "bfloat16"),
+    )
+    """Of matrix products in training; scores, weights and evaluation are always float32."""
+    compile: bool = condition(False, "compiled", "train with torch.compile, for GPUs")
+    """Whether the layers of the encoder are compiled by torch.compile for training."""
+
+    def __post_init__(self) -> None:
+        for f in fields(Conditions):
+            value, choices = getattr(self, f.name), f.metadata.get("choices")
+            if choices and value not in choices:
+                raise ConfigError(f"{f.name} must be {' or '.join(choices)}, got {value!r}")
+            least = f.metadata.get("least")
+            if least is not None and value is not None and value < least:
+                raise ConfigError(f"{f.name} must be at least {least}, got {value!r}")
+
+    @property
+    def conditions(self) -> "Conditions":
+        """These conditions alone."""
+        return Conditions(**{f.name: getattr(self, f.name) for f in condition_fields()})
+
+    @property
+    def words(self) -> list[str]:
+        """A phrase per condition that is not the default, for titles and verdicts."""
+        own = [(f, getattr(self, f.name)) for f in condition_fields()]
+        return [f.metadata["words"].format(value) for f, value in own if value != f.default]
+
+    @property
+    def options(self) -> list[str]:
+        """The words of a command line that asks for these conditions."""
+        words: list[str] = []
+        for f in condition_fields():
+            value = getattr(self, f.name)
+            if value != f.default:
+                words += [option_of(f)] if value is True else [option_of(f), str(value)]
+        return words
+
+
+def condition_fields() -> list[Field[Any]]:
+    """The fields of Conditions, in order."""
+    return list(fields_of(Conditions))
+
+
+def option_of(f: Field[Any]) -> str:
+    """The command-line option of a condition: '--max-steps'."""
+    return "--" + f.name.replace("_", "-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(Conditions):
+    """The values that a trial trains with. Raises ConfigError for a value outside its range.
+
+    Steps are optimiser steps. Learning rates are peaks: they rise linearly from 0 during the
+    warm-up and fall linearly to 0 at the end.
+    """
+
+    batch: int
+    """Examples per step, at least 1."""
+    warmup: float
+    """Fraction of the run during which learning rates rise, in [0, 1)."""
+    lr_weights: float
+    """Peak learning rate of pre-trained parameters, at least 0."""
+    lr_head: float
+    """Peak learning rate of parameters that no checkpoint gave, at least 0."""
+    lr_scores: float
+    """Peak learning rate of scores, at least 0."""
+    max_length: int
+    """Tokens of the longest input, at least 1; longer inputs are cut or read in windows."""
+    clip: float
+    """Largest L2 norm of all gradients together, greater than 0."""
+    betas: tuple[float, ...]
+    """Decay rates of AdamW's two moments, each in [0, 1)."""
+    epsilon: float
+    """AdamW's epsilon, greater than 0."""
+    weight_decay: float
+    """AdamW's decoupled weight decay per step at learning rate 1, at least 0; never for scores."""
+    evaluate_every: int
+    """Steps between evaluations; 0 evaluates at the end only."""
+    epochs: int | None = omitted(None)
+    """Passes over the training set, at least 1; not used where `steps` is given."""
+    steps: int | None = omitted(None)
+    """Steps of the whole run, at least 1; takes precedence over `epochs`."""
+    task_weight: float | None = omitted(None)
+    """Weight of the task's own loss beside distillation, at least 0; None without distillation."""
+    teacher_weight: float | None = omitted(None)
+    """Weight of the distillation loss, at least 0; None without distillation."""
+    temperature: float | None = omitted(None)
+    """Temperature of distillation, greater than 0; None without distillation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, (least, open_end) in LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not (value > least or (value == least and not open_end)):
+                bound = "greater than" if open_end else "at least"
+                raise ConfigError(f"{name} must be {bound} {least}, got {value!r}")
+        for name, values in (("warmup", [self.warmup]), ("betas", self.betas)):
+            if not all(0 <= value < 1 for value in values):
+                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
+        if self.steps is None and self.epochs is None:
+            raise ConfigError("training needs epochs or steps, and has neither")
+
+    def recipe_steps(self, examples: int) -> int:
+        """Optimiser steps of the whole recipe on a training set of `examples`."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return self.epochs * math.ceil(examples / self.batch)
+
+    def planned_steps(self, examples: int) -> int:
+        """Optimiser steps that are taken: the recipe's, or `max_steps` if that is fewer."""
+        steps = self.recipe_steps(examples)
+        return min(steps, self.max_steps or steps)
+
+
+LEAST = {
+    **dict.fromkeys(("batch", "max_length", "epochs", "steps"), (1, False)),
+    **dict.fromkeys(("lr_weights", "lr_head", "lr_scores", "weight_decay"), (0, False)),
+    **dict.fromkeys(("evaluate_every", "task_weight", "teacher_weight"), (0, False)),
+    **dict.fromkeys(("clip", "epsilon", "temperature"), (0, True)),
+}
+"""Least value of each field, and whether the value must be greater."""
+
+
+def training_names() -> frozenset[str]:
+    """The names of all training values, conditions excluded."""
+    own = {f.name for f in fields(Training)} - {f.name for f in fields(Conditions)}
+    return frozenset(own)
+
+
+@dataclass(frozen=True)
+class Trial(Record):
+    """One run. Every field that changes the outcome is in the id.
+
+    `model` and `data` are names for people, `model_sha` and `data_sha` identify the content;
+    `density` is the fraction of weights to keep, in (0, 1]; `train` and `hyper` are the resolved
+    values for training and for the method; `teacher` is the id of the dense trial whose outputs
+    this one learns from, if any; `plugin_sha` is the hash of the user's file that defines the
+    method or the task, if there is one.
+    """
+
+    scale: str
+    model: str
+    model_sha: str
+    task: str
+    data: str
+    data_sha: str
+    method: str
+    density: float
+    distill: bool
+    seed: int
+    recipe: str
+    train: Training
+    hyper: Mapping[str, Any]
+    teacher: str = ""
+    plugin_sha: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Training values and hyper-parameters by name, as they are written."""
+        return {**to_json(self.train), **self.hyper}
+
+    @cached_property
+    def id(self) -> str:
+        """A readable prefix and 12 hex digits of the sha256 of all fields but the names: trials of
+        equal outcome have equal ids, in every suite and folder."""
+        content = to_json(self)
+        del content["model"], content["data"]
+        text = canonical({**content, "outcomes": OUTCOMES})
+        taught = "-distill" if self.distill else ""
+        readable = f"{self.task}-{self.method}-{self.density:g}{taught}-seed{self.seed}"
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and without spaces; raises ValueError for NaN and infinities."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

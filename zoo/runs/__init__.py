@@ -1,0 +1,1 @@
+"""Many trials: suites, planning, executors and progress."""

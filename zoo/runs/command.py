@@ -1,0 +1,201 @@
+"""The command line of run_benchmark.py: its options, and the settings that they ask for."""
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from zoo.errors import ConfigError, unknown
+from zoo.parts.recipes import SIDES
+from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
+from zoo.records.trial import Conditions, condition_fields, option_of
+from zoo.registry import methods, scales, suites, tasks
+from zoo.runs.suites import Scale
+
+DISTILL = {"off": (False,), "on": (True,), "both": (False, True)}
+EXECUTORS = ("ray", "inline")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors on one line, the nearest known option, and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        if "unrecognized arguments" in message:
+            given = message.split(":", 1)[1].split()[0]
+            message = unknown("option", given, [o for a in self._actions for o in a.option_strings])
+        raise ConfigError(message)
+
+
+def number(kind: Callable[[str], Any], least: float, what: str) -> Callable[[str], Any]:
+    """An argparse type: a finite number of at least `least`."""
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be {what} of at least {least:g}, got {text!r}")
+        return value
+
+    return parse
+
+
+def several(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any, ...]]:
+    """An argparse type: values separated by commas, without repetition."""
+
+    def parse(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(dict.fromkeys(kind(part.strip()) for part in text.split(",")))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}") from None
+
+    return parse
+
+
+def not_empty(text: str) -> str:
+    """An argparse type: a text that is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty; give a folder, or leave it out")
+    return text
+
+
+WHOLE = number(int, 1, "a whole number")
+NAMES = several(str, "names")
+DENSITIES = several(float, "fractions such as 0.5,0.1")
+SEEDS = several(int, "whole numbers such as 0,1,2")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line; a test holds its options."""
+    p = Parser(prog="run_benchmark.py", description="Run a benchmark suite.", allow_abbrev=False)
+    p.add_argument("--suite", help="what to run; see --list")
+    p.add_argument("--scale", help="on what: tiny (embedded, the default) or base (the papers')")
+    p.add_argument(
+        "--model", type=not_empty, help="a checkpoint: folder or hub name (then --scale is base)"
+    )
+    p.add_argument(
+        "--data-dir", type=not_empty, help="a folder with glue/ and squad/ (then --scale is base)"
+    )
+    p.add_argument("--tasks", type=NAMES, help="names separated by commas, not the suite's")
+    p.add_argument("--methods", type=NAMES, help="names separated by commas, not the suite's")
+    p.add_argument("--densities", type=DENSITIES, help="fractions that remain, e.g. 0.5,0.1")
+    p.add_argument("--seeds", type=SEEDS, help="whole numbers separated by commas, e.g. 0,1,2")
+    p.add_argument("--distill", choices=DISTILL, help="for all methods, not the suite's")
+    p.add_argument("--recipe", choices=SIDES, default=SIDES[0], help=f"default: {SIDES[0]}")
+    p.add_argument(
+        "--plugin", action="append", default=[], help="a .py file of your own; repeatable"
+    )
+    p.add_argument("--results", default="results", help="folder of the results (default: results)")
+    p.add_argument(
+        "--executor", choices=EXECUTORS, default="ray", help="ray (default), or in this process"
+    )
+    gpus = number(float, 0, "a number")
+    p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
+    p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
+    for f in condition_fields():
+        if f.default is False:
+            p.add_argument(option_of(f), action="store_true", help=f.metadata["help"])
+        else:
+            how: dict[str, Any] = {"choices": f.metadata.get("choices")}
+            if "least" in f.metadata:
+                how["type"] = number(int, f.metadata["least"], "a whole number")
+            p.add_argument(option_of(f), default=f.default, help=f.metadata["help"], **how)
+    p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
+    p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
+    return p
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The command line after checking; axes that were not given are not in `given`."""
+
+    suite: str
+    scale: Scale
+    side: str
+    model: str
+    data_dir: str | None
+    given: Mapping[str, tuple[Any, ...]]
+    plugins: tuple[Plugin, ...]
+    results: Path
+    executor: str
+    cpus: int
+    gpus: float | None
+    conditions: Conditions
+    dry_run: bool
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the suite's results."""
+        return self.results / self.suite
+
+    @property
+    def cache(self) -> Path:
+        """The folder for tokenised data and outputs of frozen models."""
+        return self.results / ".cache"
+
+    @property
+    def options(self) -> list[str]:
+        """What a reader must add to the command of a row to run its trials again."""
+        words = []
+        if self.model != self.scale.model:
+            words += ["--model", self.model]
+        if self.data_dir:
+            words += ["--data-dir", self.data_dir]
+        for plugin in self.plugins:
+            words += ["--plugin", plugin.name] if plugin.path else []
+        return words
+
+
+def load_plugins(given: Iterable[str]) -> tuple[Plugin, ...]:
+    """Import the built-in methods, tasks, suites and scales, then the user's files."""
+    plugins = tuple(find_plugin(name) for name in (*BUILT_IN, *given))
+    for plugin in plugins:
+        load_plugin(plugin)
+    return plugins
+
+
+def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
+    """Check every option before anything is loaded. Raises ConfigError."""
+    from zoo.runs.plan import check_density
+
+    if not options.suite:
+        raise ConfigError("give --suite NAME; --list shows the suites")
+    suites[options.suite]
+    local = options.model is not None or options.data_dir is not None
+    scale: Scale = scales[options.scale or ("base" if local else "tiny")].make()
+    axes = ("tasks", "methods", "densities", "seeds")
+    given = {axis: getattr(options, axis) for axis in axes if getattr(options, axis) is not None}
+    for axis, check_one in (
+        ("tasks", tasks.__getitem__),
+        ("methods", methods.__getitem__),
+        ("densities", check_density),
+        ("seeds", _check_seed),
+    ):
+        for value in given.get(axis, ()):
+            check_one(value)
+    if options.distill is not None:
+        given["distill"] = DISTILL[options.distill]
+    if options.executor == "inline" and options.gpus_per_trial is not None:
+        raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
+    return Settings(
+        suite=options.suite,
+        scale=scale,
+        side=options.recipe,
+        model=options.model or scale.model,
+        data_dir=options.data_dir,
+        given=given,
+        plugins=tuple(plugins),
+        results=Path(options.results).expanduser().resolve(),
+        executor=options.executor,
+        cpus=options.cpus_per_trial,
+        gpus=options.gpus_per_trial,
+        conditions=Conditions(**{f.name: getattr(options, f.name) for f in condition_fields()}),
+        dry_run=options.dry_run,
+    )
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise ConfigError(f"--seeds must be 0 or more, got {seed}")

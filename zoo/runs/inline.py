@@ -1,0 +1,55 @@
+"""Run one job and write its record; and the executor that runs jobs in this process."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from zoo.engine.build import Resources
+from zoo.engine.frozen import has_outputs
+from zoo.engine.train import run_trial
+from zoo.errors import StorageError, one_line
+from zoo.records.result import Failure, Outcome, Result
+from zoo.records.storage import UNREADABLE, load_result, result_path, save
+from zoo.runs.pending import in_phases
+from zoo.runs.plan import Job
+
+Report = Callable[[Outcome], None]
+"""Called with every record that was written."""
+Executor = Callable[[Sequence[Job], Resources, Path, Report], None]
+"""(jobs, resources, folder of the suite, report): runs all jobs."""
+
+
+def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
+    """Run one trial and write its record. Faults of the trial become a Failure; StorageError is
+    raised, since no other trial could be written either."""
+    environment = {**resources.environment, "sources": job.sources}
+    resources = replace(resources, keep_outputs=job.teaches, environment=environment)
+    found = written_meanwhile(job, resources, folder)
+    if found:
+        return found
+    try:
+        record: Outcome = run_trial(job.trial, resources)
+    except StorageError:
+        raise
+    except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        record = Failure(job.trial, reason, job.facts)
+    save(record, folder)
+    return record
+
+
+def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | None:
+    """The result that another driver of the same folder wrote since this run was planned."""
+    if job.teaches and not has_outputs(Path(resources.cache), job.trial.id):
+        return None
+    try:
+        return load_result(result_path(job.trial, folder))
+    except UNREADABLE:
+        return None
+
+
+def inline(jobs: Sequence[Job], resources: Resources, folder: Path, report: Report) -> None:
+    """Run jobs one after another in this process."""
+    for phase in in_phases(jobs):
+        for job in phase:
+            report(attempt(job, resources, folder))

@@ -1,0 +1,221 @@
+"""From cells to jobs: find values, data, checkpoint and teachers, and check all of it first."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from zoo.engine.build import make_method
+from zoo.errors import ConfigError
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
+from zoo.inputs.task import Source, Task, label_notes
+from zoo.inputs.tokenised import tokenise
+from zoo.parts.method import Method
+from zoo.parts.schedules import check_fits
+from zoo.plugins import Plugin, plugin_of
+from zoo.records.codec import Record, from_json, to_json
+from zoo.records.result import MethodFacts
+from zoo.records.trial import Conditions, Training, Trial
+from zoo.registry import methods, tasks
+from zoo.runs.suites import Cell, Scale
+from zoo.runs.values import Resolved, check_side, resolve
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job(Record):
+    """A trial to run. `teaches` says that others need its outputs over the training set; `sources`
+    say where each of its values comes from; `facts` are those of its method."""
+
+    trial: Trial
+    teaches: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+    facts: MethodFacts = field(default_factory=MethodFacts)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell with everything that follows from it: its trial, its values, and its method, which is
+    None if the method's own code raises."""
+
+    trial: Trial
+    values: Resolved
+    method: Method | None
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes jobs for one scale, side of the recipes, model and data. Each cell, task and checkpoint
+    is looked up once."""
+
+    scale: Scale
+    side: str
+    model: str
+    data_dir: str | None = None
+    plugins: tuple[Plugin, ...] = ()
+    conditions: Conditions = field(default_factory=Conditions)
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The pre-trained model."""
+        return find_checkpoint(self.model)
+
+    @cached_property
+    def _tasks(self) -> dict[str, tuple[Task, Source]]:
+        return {}
+
+    @cached_property
+    def _planned(self) -> dict[Cell, Planned]:
+        return {}
+
+    def task(self, name: str) -> tuple[Task, Source]:
+        """A task and where its rows are."""
+        if name not in self._tasks:
+            task = tasks[name].make()
+            self._tasks[name] = task, task.locate(self.data_dir)
+        return self._tasks[name]
+
+    def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:
+        """Tokenise what the jobs need and the cache lacks, once for all of them."""
+        wanted = {(job.trial.task, job.trial.train.max_length) for job in jobs}
+        for name, max_length in sorted(wanted):
+            task, source = self.task(name)
+            tokenise(task, source, self.checkpoint, max_length, cache)
+
+    def jobs(self, cells: Iterable[Cell]) -> list[Job]:
+        """The jobs of the cells, teachers first where they are needed. Raises ConfigError, one line
+        for all cells that cannot be planned."""
+        check_side(self.side)
+        cells = list(cells)
+        for cell in cells:
+            methods[cell.method], tasks[cell.task]
+            check_density(cell.density)
+        jobs: dict[str, Job] = {}
+        problems: dict[str, None] = {}
+        for cell in cells:
+            try:
+                for job in self._jobs_of(cell):
+                    known = jobs.get(job.trial.id, job)
+                    teaches = job.teaches or known.teaches
+                    jobs[job.trial.id] = replace(known, teaches=teaches)
+            except ConfigError as error:
+                problems[str(error)] = None
+        if problems:
+            raise ConfigError("; ".join(list(problems)[:3]) + more(len(problems) - 3))
+        return list(jobs.values())
+
+    def _jobs_of(self, cell: Cell) -> list[Job]:
+        """The job of a cell, after its teacher's if it needs a teacher."""
+        planned = self.plan(cell)
+        needs = planned.method.needs if planned.method else frozenset()
+        if not cell.distill and "finetuned" not in needs:
+            return [_job(planned.trial, planned)]
+        teacher = self.plan(teacher_of(cell))
+        trial = replace(planned.trial, teacher=teacher.trial.id)
+        return [_job(teacher.trial, teacher, teaches=True), _job(trial, planned)]
+
+    def trial(self, cell: Cell) -> Trial:
+        """The trial of a cell, without its teacher."""
+        return self.plan(cell).trial
+
+    def plan(self, cell: Cell) -> Planned:
+        """Resolve and check a cell: values, factory, schedule against steps, head. Raises
+        ConfigError."""
+        if cell not in self._planned:
+            self._planned[cell] = self._plan(cell)
+        return self._planned[cell]
+
+    def _plan(self, cell: Cell) -> Planned:
+        values = resolve(cell, self.scale, self.side, self.checkpoint)
+        task, source = self.task(cell.task)
+        trial = Trial(
+            scale=self.scale.name,
+            model=self.checkpoint.name,
+            model_sha=self.checkpoint.sha,
+            task=cell.task,
+            data=source.name,
+            data_sha=source.fingerprint,
+            method=cell.method,
+            density=float(cell.density),
+            distill=cell.distill,
+            seed=cell.seed,
+            recipe=self.side,
+            train=self._training(cell, values, task, source),
+            hyper={name: v.value for name, v in values.hyper.items()},
+            plugin_sha=self._plugin_sha(cell),
+        )
+        method = attempted(make_method, trial)
+        if method is not None:
+            attempted(check_fits, method.level, trial.train.planned_steps(source.rows[task.train]))
+            attempted(method.head.check, self.checkpoint, task)
+        return Planned(trial, values, method)
+
+    def _training(self, cell: Cell, values: Resolved, task: Task, source: Source) -> Training:
+        """The training values with the conditions; `max_steps` only where it cuts something."""
+        try:
+            train = from_json(Training, {name: v.value for name, v in values.train.items()})
+        except ValueError as error:
+            raise ConfigError(f"method {cell.method} on {cell.task}: {error}") from None
+        most, windows = self.conditions.max_steps, task.output.per_token
+        conditions = self.conditions
+        if most and not windows and most >= train.recipe_steps(source.rows[task.train]):
+            conditions = replace(conditions, max_steps=None)  # a window may make several examples
+        return replace(train, **to_json(conditions))
+
+    def _plugin_sha(self, cell: Cell) -> str:
+        entries: tuple[Any, ...] = (methods[cell.method], tasks[cell.task])
+        own = [plugin_of(entry, self.plugins) for entry in entries]
+        return "+".join(sorted({plugin.sha256 for plugin in own if plugin}))
+
+    def notes(self) -> list[str]:
+        """What a reader should know about the data of the planned tasks, and about values that
+        differ from the recipe for this checkpoint."""
+        notes = []
+        for task, source in self._tasks.values():
+            notes += task.notes(source) + label_notes(task, self.checkpoint)
+        by_note: dict[str, dict[str, None]] = {}
+        for cell, planned in self._planned.items():
+            for note in planned.values.notes:
+                by_note.setdefault(note, {})[cell.method] = None
+        for note, names in by_note.items():
+            notes.append(f"{self.checkpoint.name} {note} ({', '.join(names)})")
+        return notes
+
+
+def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
+    return Job(trial, teaches, planned.values.sources, methods[trial.method].facts)
+
+
+def attempted(call: Callable[..., T], *arguments: object) -> T | None:
+    """Call, or None if the method's own code raises; its trials will be recorded as failed. A
+    ConfigError is raised."""
+    try:
+        return call(*arguments)
+    except ConfigError:
+        raise
+    except Exception:
+        return None
+
+
+def teacher_of(cell: Cell) -> Cell:
+    """The cell of a student's teacher. Of what the suite gives it shares how text is cut."""
+    shared = tuple((name, value) for name, value in cell.given if name == "max_length")
+    return replace(cell, method=methods.teacher, density=1.0, distill=False, given=shared)
+
+
+def check_density(density: Any) -> None:
+    """Raise ConfigError unless density is a number in (0, 1]."""
+    if isinstance(density, float | int) and 0 < density <= 1:
+        return
+    percent = isinstance(density, float | int) and 1 < density <= 100
+    hint = f"; did you mean {density / 100:g}?" if percent else ""
+    raise ConfigError(
+        f"density is the fraction of weights that remain and must be in (0, 1], got {density}{hint}"
+    )
+
+
+def more(number: int) -> str:
+    """' (and 3 more)', or nothing."""
+    return f" (and {number} more)" if number > 0 else ""

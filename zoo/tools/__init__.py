@@ -1,0 +1,1 @@
+"""Commands beside the benchmark: python -m zoo.tools.<name>."""

@@ -1,0 +1,157 @@
+"""python -m zoo.tools.released: evaluate a task with a mask file of the SMP authors.
+
+A mask file is a one-dimensional uint8 array in NumPy's format: one bit per prunable weight, the
+first in the highest bit, matrices in lexicographic order of their names ("layer.10" before
+"layer.2"), each row by row. The MNLI masks were learned with label words in another order than the
+paper's; that order is used here and nowhere else.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from tokenize import TokenError
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.engine.compact import compact, without_thin_rows
+from zoo.engine.export import export
+from zoo.engine.frozen import predict
+from zoo.engine.masked import MaskedModel
+from zoo.errors import BenchmarkError, ConfigError, one_line
+from zoo.inputs.architecture import prunable
+from zoo.inputs.batches import Encoded
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
+from zoo.inputs.task import Source, Task
+from zoo.parts.heads import mlm_label_words
+from zoo.parts.method import Method, nothing
+from zoo.parts.schedules import constant
+from zoo.parts.scores import magnitude
+from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.records.storage import write_whole
+from zoo.registry import tasks
+
+WORDS = {"mnli": ("Maybe", "No", "Yes")}
+"""Label words of the released runs where they differ from the task's, in the task's order of
+classes. The authors' code sorts MNLI as contradiction, entailment, neutral and leaves the words at
+Yes, Maybe, No; the released masks were learned with it."""
+
+UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError)
+"""What NumPy may raise for a file that is not an array in its format."""
+
+
+def read_masks(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The masks of a file by matrix name, in the order of `shapes`. Raises ConfigError."""
+    try:
+        packed = np.lib.format.open_memmap(path, mode="r")
+    except UNREADABLE as error:
+        raise ConfigError(
+            f"masks {path}: not a NumPy array (.npy): {one_line(error, 80)}"
+        ) from None
+    entries = sum(shape.numel() for shape in shapes.values())
+    if packed.dtype != np.uint8 or packed.shape != (-(-entries // 8),):
+        raise ConfigError(
+            f"masks {path}: expected {-(-entries // 8):,} bytes (uint8) for the {entries:,} weights"
+            f" of this model, got {packed.dtype} of shape {packed.shape}"
+        )
+    bits = torch.from_numpy(np.unpackbits(packed, count=entries)).bool()
+    names = sorted(shapes)
+    parts = bits.split([shapes[name].numel() for name in names])
+    masks = {n: part.view(shapes[n]) for n, part in zip(names, parts, strict=True)}
+    return {name: masks[name] for name in shapes}
+
+
+def write_masks(masks: Mapping[str, Tensor], path: Path) -> None:
+    """Write masks by matrix name in the format of the authors. Raises StorageError."""
+    bits = [masks[name].flatten().cpu().numpy().astype(bool) for name in sorted(masks)]
+    with tempfile.TemporaryFile() as stream:
+        np.save(stream, np.packbits(np.concatenate(bits)), allow_pickle=False)
+        stream.seek(0)
+        write_whole(path, stream.read())
+
+
+THIN = 10
+"""SMP's lossy compaction drops rows with fewer remaining weights than this."""
+
+
+def as_released(task: Task) -> Task:
+    """The task with the label words that the released masks were learned with."""
+    return replace(task, words=WORDS.get(task.name, task.words))
+
+
+def method_of(masks: Mapping[str, Tensor]) -> Method:
+    """Frozen weights under fixed masks, with the head of the released code."""
+    return Method(
+        score=magnitude,
+        mask=lambda scores, level: {n: masks[n].to(s.device) for n, s in scores.items()},
+        level=constant(1.0),
+        budget=None,
+        trains=nothing,
+        head=mlm_label_words,
+    )
+
+
+def evaluate_masks(path: Path, checkpoint: Checkpoint, task: Task, source: Source) -> Iterator[str]:
+    """Lines for the user: how much the masks keep, and the masked model's metrics."""
+    network = mlm_label_words.build(checkpoint, task)
+    linears = prunable(network.encoder)
+    masks = read_masks(path, {name: linear.weight.shape for name, linear in linears.items()})
+    masked = MaskedModel(network.encoder, method_of(masks), torch.Generator())
+    masked.refresh(1.0)
+    yield f"remaining weights {masked.remaining().density:.4%}"
+    stock = mlm_label_words.build(checkpoint, task).encoder
+    state, entries = export(network.encoder, masked), sum(masked.sizes.values())
+    exact, lossy = (
+        compact(stock, weights).matrix_entries / entries
+        for weights in (state, without_thin_rows(state, checkpoint.architecture, THIN))
+    )
+    yield (
+        f"entries of the matrices without dead rows and columns {exact:.2%}, without rows of fewer"
+        f" than {THIN} weights either {lossy:.2%} (a layer's heads padded to its widest)"
+    )
+    words = task.words
+    if task.labels:
+        words = tuple(f"{name} = {word}" for name, word in zip(task.labels, words, strict=True))
+    yield f"label words {', '.join(words)}"
+    yield from task.notes(source)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
+    masked.refresh(1.0)
+    for split in filter(source.rows.__contains__, task.evaluation):
+        encoded = encode(task, source, checkpoint, split)
+        found = task.evaluate(split, predict(network, encoded)["logits"], encoded).metrics
+        yield from (f"{name} {value:.2f}" for name, value in found.items() if value is not None)
+
+
+def encode(task: Task, source: Source, checkpoint: Checkpoint, split: str) -> Encoded:
+    """An evaluation split, cut to the length of the released runs."""
+    length = min(384 if task.output.per_token else 128, checkpoint.positions)
+    return task.encode(source.read(split), load_tokenizer(checkpoint), length, False)
+
+
+def main() -> int:
+    """Run the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m zoo.tools.released", description=__doc__)
+    parser.add_argument("masks", type=Path, help="a .npy file of packed bits")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--model", default="bert-base-uncased", help="folder or hub name")
+    parser.add_argument("--data-dir", help="a folder with glue/ and squad/")
+    options = parser.parse_args()
+    try:
+        for name in BUILT_IN:
+            load_plugin(find_plugin(name))
+        task = as_released(tasks[options.task].make())
+        checkpoint = find_checkpoint(options.model)
+        for line in evaluate_masks(options.masks, checkpoint, task, task.locate(options.data_dir)):
+            print(line, flush=True)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
