@@ -1,0 +1,84 @@
+"""docs/own_loop.md: its code, run on stock models for every method and architecture."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from tests.helpers import KINDS, save_checkpoint
+from zoo.inputs.architecture import architecture_of
+from zoo.registry import methods
+from zoo.runs.suites import Cell
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "own_loop.md"
+YOURS, CHOICE, LOOP = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("own")
+    return {kind: save_checkpoint(folder / kind, kind=kind) for kind in KINDS}
+
+
+def make_batches() -> list[dict[str, torch.Tensor]]:
+    draw = torch.Generator().manual_seed(1)
+    tokens = [torch.randint(5, 20, (4, 8), generator=draw) for _ in range(STEPS)]
+    return [
+        {"input_ids": t, "attention_mask": torch.ones_like(t), "labels": t[:, 0] % 2}
+        for t in tokens
+    ]
+
+
+def run_page(checkpoint: Path, folder: Path, monkeypatch: Any, method: Any = None) -> Any:
+    """Run the page's code with this checkpoint; returns the model."""
+    monkeypatch.chdir(folder)
+    own = YOURS.replace('"bert-base-uncased"', f"{str(checkpoint)!r}").replace(" ...", " None")
+    scope: dict[str, Any] = {}
+    torch.manual_seed(0)
+    exec(own, scope)
+    scope["batches"] = make_batches()
+    exec(CHOICE, scope)
+    if method is not None:
+        scope["method"] = method
+    exec(LOOP, scope)
+    return scope["model"]
+
+
+def kept(model: Any) -> float:
+    """Nonzero entries of the prunable matrices, counted in the model."""
+    matrices = dict(architecture_of(model.base_model).matrices(model.base_model)).values()
+    sizes = sum(m.weight.numel() for m in matrices)
+    return sum(int(m.weight.count_nonzero()) for m in matrices) / sizes
+
+
+def test_the_loop_has_ten_lines_for_pruning():
+    """Lines that a loop without pruning would not have, and the imports."""
+    own = [line for line in LOOP.splitlines() if re.search(r"masked|method|zoo|scores", line)]
+    assert len(own) <= 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_prunes_a_stock_model(kind, checkpoints, tmp_path, monkeypatch, capsys):
+    model = run_page(checkpoints[kind], tmp_path, monkeypatch)
+    assert kept(model) == pytest.approx(0.1, abs=2e-3)
+    assert f"{100 * kept(model):.2f} % of the weights remain" in capsys.readouterr().out
+    assert not [type(m).__name__ for m in model.modules() if "Masked" in type(m).__name__]
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "pruned").eval()
+    batch = make_batches()[0]
+    assert torch.equal(again(**batch).logits, model.eval()(**batch).logits)
+
+
+def test_every_method_works_in_it(checkpoints, planner, tmp_path, monkeypatch):
+    for entry in methods:
+        given = (("penalty", 100.0),) if entry.facts.drives == "penalty" else ()
+        density = 0.5 if entry.facts.prunes else 1.0
+        method = planner.plan(Cell(entry.name, "sst2", density, False, 0, given)).method
+        model = run_page(checkpoints["bert"], tmp_path, monkeypatch, method)
+        if entry.facts.prunes and method.budget is None:  # the density is measured, not set
+            assert 0 < kept(model) <= 1, entry.name
+        else:
+            assert kept(model) == pytest.approx(density, abs=2e-3), entry.name
