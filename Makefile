@@ -27,8 +27,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		|| $(RUN)/python -m pip install -q -c constraints.txt -e '.[test]'
 	touch $@
 
-# The exact versions, for every platform; edit a pin, then run this. Torch stands without a local version, so that the
-# CUDA build where there is a GPU.
+# The exact versions, for every platform; edit a version, then run this. Torch is written without a local version, which
+# fits the CPU build and the CUDA build.
 constraints: $(VENV)/ready
 	UV_FIND_LINKS="$${UV_FIND_LINKS:-$$PIP_FIND_LINKS}" $(RUN)/python -m uv pip compile -q \
 		--universal --python-version 3.11 --no-header --no-annotate --extra test \
