@@ -23,6 +23,21 @@ for name in BUILT_IN:
     load_plugin(find_plugin(name))
 
 
+FIRST = ("test_launch.py", "test_second_implementation.py", "test_cluster.py")
+"""The files that take longest, so that two processes end at nearly the same time."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order below where pytest-xdist would start with the files of most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    last = len(FIRST)
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else last)
+
+
 @pytest.fixture(autouse=True)
 def registries() -> Iterator[None]:
     """Remove what a test registers; use one thread, as trials do."""

@@ -239,7 +239,7 @@ def start_command(
 
 def finished(process: subprocess.Popen[str], code: int = 0) -> str:
     """Wait for a process with this exit code; returns what it printed."""
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=480)
     assert process.returncode == code, out + err
     return out
 

@@ -61,16 +61,15 @@ class Ready:
 
 
 @pytest.fixture
-def ready(name, example, laboratory) -> Ready:
-    """A trial of 12 steps at 10 % in the laboratory; if it needs a teacher, that one has run."""
+def ready(name, example, planner, resources) -> Ready:
+    """A trial of 12 steps at 10 % on SST-2; if it needs a teacher, that one has run."""
     plugins = (example,) if name == "my_method" else ()
     prunes, drives = methods[name].facts.prunes, methods[name].facts.drives
     given = (("penalty", 100.0),) if drives == "penalty" else ()
-    short = Conditions(max_steps=STEPS)
-    planner = Planner(TINY, "released", TINY.model, plugins=plugins, conditions=short)
-    cell = Cell(name, "tiny_inference", 0.1 if prunes else 1.0, False, 1, given)
+    planner = replace(planner, plugins=plugins, conditions=Conditions(max_steps=STEPS))
+    cell = Cell(name, "sst2", 0.1 if prunes else 1.0, False, 1, (*given, ("steps", 250)))
     *teachers, last = planner.jobs([cell])
-    resources = replace(laboratory, plugins=plugins)
+    resources = replace(resources, plugins=plugins)
     for job in teachers:
         run_trial(job.trial, replace(resources, keep_outputs=True))
     return Ready(last.trial, resources)
@@ -99,7 +98,7 @@ def test_a_method_trains_what_it_says(ready):
     before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
     scores = [s.detach().clone() for s in run.masked.trained_scores]
     list(fit(run, load_frozen(run, Path(ready.resources.cache))))
-    stored = load_file(Path(TINY.model) / "model.safetensors")
+    stored = load_file(Path(ready.resources.model) / "model.safetensors")
     for n, parameter in run.network.named_parameters():
         inner = n.removeprefix("encoder.")
         if parameter.requires_grad:

@@ -121,6 +121,8 @@ def test_the_fingerprint_changes_with_a_single_weight(checkpoint, tmp_path):
         ({"auto_map": {"AutoModel": "x.py"}}, "auto_map"),
         ({"hidden_size": None}, "config.json says hidden_size None; expected a whole number"),
         ({"num_hidden_layers": True}, "num_hidden_layers True; expected a whole number"),
+        ({"embedding_size": "x"}, "embedding_size 'x'; expected a whole number"),
+        ({"model_type": "roberta", "pad_token_id": None}, "pad_token_id None; expected a whole"),
     ],
 )
 def test_unsupported_checkpoints_are_rejected(checkpoint, tmp_path, change, message):

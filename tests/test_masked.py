@@ -121,6 +121,9 @@ def test_l0_is_evaluated_without_noise_and_trains_with_it_afterwards(bert):
         layer = next(iter(model.layers.values()))
         assert torch.allclose(layer.working, layer.weight * 0.97998, rtol=1e-4)
     assert loss_of(encoder).item() == training != first
+    with pytest.raises(KeyboardInterrupt), model.evaluating():
+        raise KeyboardInterrupt
+    assert loss_of(encoder).item() == training
 
 
 def test_random_masks_are_fixed_and_nested(bert):

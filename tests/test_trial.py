@@ -67,6 +67,7 @@ def test_the_id_does_not_depend_on_names_or_on_the_order_of_hyper_parameters():
         ({"temperature": 0.0}, "temperature must be greater than 0, got 0.0"),
         ({"warmup": 1.0}, r"warmup must be in \[0, 1\), got 1.0"),
         ({"betas": (0.9, 1.0)}, r"betas must be in \[0, 1\), got \(0.9, 1.0\)"),
+        ({"betas": (0.9,)}, r"betas must be two numbers, got \(0.9,\)"),
         ({"steps": None}, "training needs epochs or steps, and has neither"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
         ({"max_steps": 0}, "max_steps must be at least 1, got 0"),

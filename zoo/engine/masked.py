@@ -231,8 +231,10 @@ class MaskedModel:
             yield
             return
         self._work_with(self.test_gates())
-        yield
-        self._work_with({name: layer.gate for name, layer in self.layers.items()})
+        try:
+            yield
+        finally:
+            self._work_with({name: layer.gate for name, layer in self.layers.items()})
 
     @torch.no_grad()
     def _work_with(self, gates: Mapping[str, Tensor]) -> None:

@@ -139,13 +139,18 @@ class Architecture:
 
     def read_sizes(self, config: Mapping[str, Any]) -> Sizes:
         """The sizes in the content of a config.json; raises ConfigError for one that is missing."""
-        found = {}
-        for size, name in vars(self.sizes).items():
-            value = config.get(name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"config.json says {name} {value!r}; expected a whole number")
-            found[size] = value
-        return Sizes(**found)
+        names = vars(self.sizes).items()
+        return Sizes(**{size: whole_number(config, name) for size, name in names})
+
+
+def whole_number(
+    config: Mapping[str, Any], name: str, default: int | None = None, least: int = 1
+) -> int:
+    """An entry of config.json; raises ConfigError unless it is whole and at least `least`."""
+    value = config.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"config.json says {name} {value!r}; expected a whole number")
+    return value
 
 
 def prunable_weights(sizes: Sizes) -> int:

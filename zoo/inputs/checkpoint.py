@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.inputs.architecture import ARCHITECTURES, Architecture, prunable_weights
+from zoo.inputs.architecture import ARCHITECTURES, Architecture, prunable_weights, whole_number
 from zoo.inputs.hub import from_hub
 
 TOKENIZER_FILES = (
@@ -85,7 +85,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
         )
     architecture = ARCHITECTURES[config["model_type"]]
     sizes = architecture.read_sizes(config)
-    pad = config.get("pad_token_id", 1)
+    pad = whole_number(config, "pad_token_id", 1, 0) if architecture.offset_positions else 0
     names = {name for file in weights for name in _tensor_names(file)}
     tokenizer = _sha([folder / file for file in TOKENIZER_FILES])
     whole = _sha([folder / "config.json", *weights])
@@ -98,7 +98,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
         has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in names),
         prunable_weights=prunable_weights(sizes),
         hidden=sizes.hidden,
-        embedding=config.get("embedding_size", sizes.hidden),
+        embedding=whole_number(config, "embedding_size", sizes.hidden),
         positions=sizes.positions - architecture.first_position(pad),
         labels=_labels(config.get("id2label")),
     )
@@ -111,7 +111,7 @@ def _config(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read config.json: {error}") from None
     if not isinstance(config, dict):
-        raise ConfigError("config.json is no object")
+        raise ConfigError("config.json is not a JSON object")
     if config.get("model_type") not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {config.get('model_type')!r:.80};"

@@ -138,6 +138,8 @@ class Training(Conditions):
         for name, values in (("warmup", [self.warmup]), ("betas", self.betas)):
             if not all(0 <= value < 1 for value in values):
                 raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)!r}")
+        if len(self.betas) != 2:
+            raise ConfigError(f"betas must be two numbers, got {self.betas!r}")
         if self.steps is None and self.epochs is None:
             raise ConfigError("training needs epochs or steps, and has neither")
 

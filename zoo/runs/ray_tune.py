@@ -91,17 +91,16 @@ def _quiet_ray() -> None:
 
 
 def _ray_options() -> dict[str, Any]:
+    """Arguments of ray.init: join the cluster of RAY_ADDRESS, or start one of our own even if
+    another runs on this machine."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
-    if not os.environ.get("RAY_ADDRESS"):
-        os.environ.update(environment)  # the workers of a local Ray inherit it
-        environment = {}
-    return {
-        "runtime_env": {"env_vars": environment} if environment else None,
-        "include_dashboard": None if os.environ.get("RAY_ADDRESS") else False,
-        "log_to_driver": False,
-        "logging_level": "ERROR",
-    }
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return {"address": address, "runtime_env": {"env_vars": environment}, **quiet}
+    os.environ.update(environment)  # the workers of a local Ray inherit it
+    return {"address": "local", "include_dashboard": False, **quiet}
 
 
 def _tune(
