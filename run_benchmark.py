@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.errors import BenchmarkError, ConfigError, TrialError, one_line
+from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.records.result import Plan
 from zoo.records.storage import save_plan
 from zoo.registry import suites
@@ -67,7 +67,7 @@ def run_suite(settings: Settings) -> int:
     """Plan, show or run, and rebuild the leaderboard; returns the exit code."""
     planner = Planner(
         scale=settings.scale,
-        side=settings.side,
+        version=settings.version,
         model=settings.model,
         data_dir=settings.data_dir,
         plugins=settings.plugins,
@@ -104,7 +104,7 @@ def cells_of(settings: Settings) -> list[Cell]:
     except ConfigError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = cause_of(error)
         raise ConfigError(f"suite {entry.name} ({entry.origin}): {reason}") from error
 
 

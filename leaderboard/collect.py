@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from zoo.records.codec import to_json
-from zoo.records.result import Failure, MethodFacts, Result
+from zoo.records.result import Failure, MethodFacts, Result, in_order
 from zoo.records.storage import Unreadable, load_folder
 from zoo.records.trial import Conditions, Trial, canonical
 
@@ -90,17 +90,10 @@ class Table:
     def rows(self) -> list[RowKey]:
         """The rows in the order of pages: most remaining weights first, then by family and method.
         Read it once the table is complete."""
-        families: dict[str, float] = {}
-        for facts in self.facts.values():
-            families[facts.family] = min(families.get(facts.family, facts.order), facts.order)
-
-        def place(row: RowKey) -> tuple[float, float, str, float, str, str]:
-            facts = self.facts_of(row)
-            family = families.get(facts.family, facts.order)
-            name = row.method, row.variant
-            return (-row.density, family, facts.family, facts.order, *name)
-
-        return sorted({row for row, _ in self.groups}, key=place)
+        rows = {row for row, _ in self.groups}
+        names = in_order({row.method: self.facts_of(row) for row in rows})
+        rank = {name: index for index, name in enumerate(names)}
+        return sorted(rows, key=lambda row: (-row.density, rank[row.method], row.variant))
 
     def facts_of(self, row: RowKey) -> MethodFacts:
         """What is known about the method of a row."""
@@ -108,7 +101,7 @@ class Table:
 
     @property
     def teacher(self) -> RowKey | None:
-        """The row of the method that teaches, the upper reference: plain fine-tuning."""
+        """The row of the method that teaches: plain fine-tuning."""
         names = [name for name, facts in self.facts.items() if facts.teaches]
         return RowKey(1.0, names[0]) if names else None
 

@@ -1,9 +1,7 @@
 """Who is better, by how much, and is it more than noise: comparisons within a table."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from leaderboard.statistics import (
     welch,
 )
 from leaderboard.tables import at_target, label, values
+from zoo.records.packed import EMPTY, unpack_bits, unpack_sketch
 from zoo.records.result import Result
 
 RANKED = 3
@@ -86,14 +85,15 @@ def _compare(
     difference = None if why_not else welch(mine, theirs)
     spreads = [s for s in (sample_std(mine), sample_std(theirs)) if s is not None]
     pooled = float(np.sqrt(np.mean(np.square(spreads)))) if spreads else 0.0
-    a, b = _paired_bits(ours, rival)
+    a, b = _paired_bits(ours, rival, metric)
+    bits = _bits(ours, metric)
     return Comparison(
         row=row,
         task=task,
         results=ours,
         metric=metric,
         over_seeds=interval(mine),
-        over_examples=evaluation_error(_bits(ours)) if len(_bits(ours)) else None,
+        over_examples=evaluation_error(bits) if len(bits) else None,
         dense=None if row == plain.teacher else welch(mine, top),
         reference=difference,
         p=None if why_not else permutation_p(mine, theirs),
@@ -124,51 +124,42 @@ def _why_not(row: RowKey, ours: list[Result], rival: list[Result], reference: st
     return ""
 
 
-def _bits(results: Sequence[Result]) -> np.ndarray:
-    """Whether each example of the first evaluation set was answered correctly, (seeds,
-    examples)."""
-    rows = [unpack(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
-    if not rows or len({len(row) for row in rows}) > 1:
-        return np.zeros((0, 0), bool)
-    return np.stack(rows)
+def _bits(results: Sequence[Result], metric: str) -> np.ndarray:
+    """Whether each example of the first evaluation set was answered correctly, (seeds, examples);
+    empty unless the metric is the fraction of correct answers (accuracy, exact match)."""
+    rows = [unpack_bits(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
+    shown = values(results, metric)
+    if len(rows) != len(shown) or not rows or len({len(row) for row in rows}) > 1:
+        return NO_BITS
+    found = np.stack(rows)
+    return found if np.allclose(100 * found.mean(1), shown, atol=1e-6, rtol=0) else NO_BITS
 
 
-def unpack(text: str) -> np.ndarray:
-    """Booleans from "<number>:<base64 of packed bits>"."""
-    number, _, packed = text.partition(":")
-    bits = np.frombuffer(base64.b64decode(packed), np.uint8)
-    return np.unpackbits(bits, count=int(number)).astype(bool)
+NO_BITS = np.zeros((0, 0), bool)
 
 
-def _paired_bits(ours: Sequence[Result], rival: Sequence[Result]) -> tuple[np.ndarray, np.ndarray]:
+def _paired_bits(
+    ours: Sequence[Result], rival: Sequence[Result], metric: str
+) -> tuple[np.ndarray, np.ndarray]:
     """The correctness of both methods on their common seeds; empty where the examples differ."""
     mine = {r.trial.seed: r for r in ours}
     theirs = {r.trial.seed: r for r in rival}
     both = sorted(set(mine) & set(theirs))
-    a, b = _bits([mine[s] for s in both]), _bits([theirs[s] for s in both])
-    return (a, b) if a.shape == b.shape else (np.zeros((0, 0), bool), np.zeros((0, 0), bool))
+    a, b = _bits([mine[s] for s in both], metric), _bits([theirs[s] for s in both], metric)
+    return (a, b) if a.shape == b.shape else (NO_BITS, NO_BITS)
 
 
 def agreement(one: Result, other: Result) -> float | None:
     """The Jaccard index of two trials' masks, kept by both over kept by either, estimated from
     their sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
-    a, b = _sketch(one.sketch), _sketch(other.sketch)
+    a, b = unpack_sketch(one.sketch), unpack_sketch(other.sketch)
     if not len(a) or len(a) != len(b):
         return None
     filled = (a != EMPTY) | (b != EMPTY)
     return float((a == b)[filled].mean()) if filled.any() else None
 
 
-@lru_cache(maxsize=4096)
-def _sketch(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), "<u4")
-
-
-EMPTY = 2**32 - 1
-"""The value of a sketch's bin without any kept weight."""
-
-
-def best_cells(table: Table) -> set[tuple[RowKey, str, str]]:
+def best_entries(table: Table) -> set[tuple[RowKey, str, str]]:
     """(row, task, metric) of rows that are better than every other row of their target beyond the
     95 % interval of the difference, with all planned seeds. Methods that do not prune take no
     part."""

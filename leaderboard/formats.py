@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from tabulate import tabulate
 
+from zoo.errors import one_line
+
 
 @dataclass(frozen=True)
 class Quantity:
@@ -103,11 +105,6 @@ def comma_separated(grid: Grid) -> str:
     for row in (grid.header, *grid.rows):
         writer.writerow([csv_text(str(entry)) for entry in row])
     return stream.getvalue()
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, control and direction characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})

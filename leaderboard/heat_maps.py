@@ -2,26 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from leaderboard.statistics import mean
 from zoo.records.result import Matrix, Result
-
-ROLES = ("Q", "K", "V", "O", "U", "D")
-"""The matrices of a layer, in the order of figures."""
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Remaining weights in percent: `cells[layer][column]`."""
+    """Remaining weights in percent: `values[layer][column]`."""
 
     name: str
     columns: Sequence[str]
-    cells: Sequence[Sequence[float]]
+    values: Sequence[Sequence[float]]
 
     @property
     def range(self) -> float:
         """The largest minus the smallest entry."""
-        flat = [value for row in self.cells for value in row]
+        flat = [value for row in self.values for value in row]
         return max(flat) - min(flat)
 
 
@@ -45,7 +42,7 @@ def by_head(result: Result) -> Grid:
     for matrix in result.remaining.matrices.values():
         for number, density in enumerate(matrix.attention_heads, 1):
             found.setdefault((matrix.layer, str(number)), []).append(100 * density)
-    return {key: mean(parts) for key, parts in found.items()}
+    return {key: fmean(parts) for key, parts in found.items()}
 
 
 def uneven(result: Result) -> bool:
@@ -58,5 +55,5 @@ def uneven(result: Result) -> bool:
 def heat_map(name: str, grids: Sequence[Grid], columns: Sequence[str]) -> HeatMap:
     """Means over results, by layer and column."""
     layers = sorted({layer for layer, _ in grids[0]})
-    cells = [[mean([g[layer, column] for g in grids]) for column in columns] for layer in layers]
-    return HeatMap(name, columns, cells)
+    values = [[fmean([g[layer, column] for g in grids]) for column in columns] for layer in layers]
+    return HeatMap(name, columns, values)

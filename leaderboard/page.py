@@ -10,6 +10,7 @@ from leaderboard.formats import comma_separated, latex, markdown, plain_text
 from leaderboard.html import html_page
 from leaderboard.tables import cost_grid
 from leaderboard.view import HEADINGS, View
+from zoo.errors import cause_of
 from zoo.records.storage import write_whole
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
@@ -46,7 +47,7 @@ def write(
         try:
             drawn = draw([view.series for view in views], out / FIGURES)
         except Exception as error:  # the page is written without them
-            trouble = f"The figures could not be drawn: {type(error).__name__}: {error}"
+            trouble = f"The figures could not be drawn: {cause_of(error)}"
     found = {PAGE: markdown_page(board, views, drawn, trouble, ALONE if page_only else BESIDE)}
     if not page_only:
         found |= other_files(board, views)

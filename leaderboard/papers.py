@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, amount, quantity, ranged
 from leaderboard.published import Published, published
-from leaderboard.statistics import mean
 from leaderboard.tables import at_target, label, off_target, summary, values
 
 SMP, SANH = "SMP paper (ACL 2023)", "Movement paper (arXiv v1)"
@@ -16,7 +16,7 @@ PRINTED = ", as printed"
 @dataclass(frozen=True)
 class Layout:
     """A printed table: its methods in order, the densities from `least` to `most`, its halves
-    (`taught`: without and with distillation), and its columns.
+    (`distilled`: without and with distillation), and its columns.
 
     `every_metric` shows all of a task's metrics instead of the printed one; `average` adds the mean
     over tasks; `sizes` adds new and trainable parameters. The table is made if all of `needs` have
@@ -30,7 +30,7 @@ class Layout:
     needs: Sequence[str]
     least: float = 0.0
     most: float = 1.0
-    taught: Sequence[bool] = (False,)
+    distilled: Sequence[bool] = (False,)
     every_metric: bool = False
     average: bool = False
     sizes: bool = False
@@ -55,7 +55,7 @@ LAYOUTS = (
         methods=("dense", *PRUNED, "cap_lite", *L_AND_S),
         needs=("movement", "smp_l"),
         most=0.5,
-        taught=(False, True),
+        distilled=(False, True),
         every_metric=True,
         sizes=True,
     ),
@@ -87,7 +87,7 @@ LAYOUTS = (
         methods=L_AND_S,
         needs=L_AND_S,
         most=0.5,
-        taught=(True, False),
+        distilled=(True, False),
     ),
     Layout(
         *(SMP, "7", "mean and spread at low sparsity"),
@@ -107,7 +107,7 @@ LAYOUTS = (
         methods=("dense", *PRUNED),
         needs=("magnitude", "movement"),
         most=0.1,
-        taught=(True,),
+        distilled=(True,),
         every_metric=True,
     ),
 )
@@ -119,13 +119,13 @@ def paper_grids(board: Board, table: Table) -> dict[str, Grid]:
     it."""
     if table.key.distill:
         return {}
-    taught = board.with_distillation(table)
-    made = {layout.name: _grid(layout, table, taught) for layout in LAYOUTS}
+    distilled = board.with_distillation(table)
+    made = {layout.name: _grid(layout, table, distilled) for layout in LAYOUTS}
     return {name: grid for name, grid in made.items() if grid is not None}
 
 
-def _grid(layout: Layout, plain: Table, taught: Table | None) -> Grid | None:
-    sides = [(flag, taught if flag else plain) for flag in layout.taught]
+def _grid(layout: Layout, plain: Table, distilled: Table | None) -> Grid | None:
+    sides = [(flag, distilled if flag else plain) for flag in layout.distilled]
     there = [(flag, table) for flag, table in sides if table and _has(layout, table)]
     if not there:
         return None
@@ -191,7 +191,7 @@ def _row(
     new = ranged([r.parameters.new for r in there], amount)
     trainable = ranged([r.parameters.trainable for r in there], amount)
     means = [values(at_target(group), metric) for (_, metric), group in groups.items()]
-    average = mean([mean(found) for found in means]) if means and all(means) else None
+    average = fmean([fmean(found) for found in means]) if means and all(means) else None
     return [
         label(row, table.of_row(row)),
         distilled,

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
 from leaderboard.formats import Entry, Grid
-from leaderboard.statistics import mean, sample_std
+from leaderboard.statistics import sample_std
 from leaderboard.tables import at_target, label, spread_text, values
 from zoo.records.result import Result
 
@@ -94,10 +95,7 @@ def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
         return ", ".join(key.conditions.words)
     if key.recipe != "released":
         return f"recipe {key.recipe}"
-    task = results[0].trial.task
-    if any(note.startswith(f"{task}:") and " of " in note for note in results[0].notes):
-        return "part of the data"
-    return ""
+    return "" if all(result.whole_data for result in results) else "part of the data"
 
 
 def verdict(ours: Sequence[float], printed: Published) -> str:
@@ -108,7 +106,7 @@ def verdict(ours: Sequence[float], printed: Published) -> str:
         return "one seed"
     theirs = spread if printed.std is None else printed.std
     error = math.sqrt(spread**2 / len(ours) + theirs**2 / (printed.seeds or 1))
-    difference = mean(ours) - printed.mean
+    difference = fmean(ours) - printed.mean
     if abs(difference) <= 1.96 * error + 0.05:  # printed to one decimal
         return "within noise"
     return "above" if difference > 0 else "below"

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, SeedGroup, Table
 from leaderboard.compare import agreement
-from leaderboard.heat_maps import ROLES, HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
-from leaderboard.statistics import mean, sample_std
+from leaderboard.heat_maps import HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
+from leaderboard.statistics import sample_std
 from leaderboard.tables import at_target, label, off_target, values
 from zoo.records.result import Distribution, Point, Result
 
@@ -33,8 +34,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Level:
-    """A horizontal reference: a method that keeps every weight, or the majority class."""
+class Baseline:
+    """A horizontal line: a method that keeps every weight, or the majority class."""
 
     name: str
     y: float
@@ -47,21 +48,21 @@ class Quality:
     task: str
     metric: str
     lines: Sequence[Line]
-    levels: Sequence[Level]
+    baselines: Sequence[Baseline]
     majority: float | None
     targets: Sequence[float]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's first metric during training and its density, means over seeds: steps, metric,
-    density in [0, 1]."""
+    """A method's first metric and remaining weights during training, means over seeds; `remaining`
+    in [0, 1]."""
 
-    name: str
-    index: int
-    steps: Sequence[int]
-    metric: Sequence[float]
-    density: Sequence[float]
+    name: str = ""
+    index: int = 0
+    steps: Sequence[int] = ()
+    metric: Sequence[float] = ()
+    remaining: Sequence[float] = ()
 
 
 Chosen = Sequence[tuple[RowKey, Sequence[Result]]]
@@ -114,8 +115,8 @@ class Series:
         lines: dict[str, list[Dot]] = {}
         for row in self.pruned:
             lines.setdefault(name_of(row), []).extend(dots(self.table.group(row, task), metric))
-        levels = [
-            Level(row.method, mean(found))
+        baselines = [
+            Baseline(row.method, fmean(found))
             for row in source.rows
             if row.density == 1 and (found := values(source.group(row, task).ok, metric))
         ]
@@ -128,7 +129,7 @@ class Series:
                 Line(name, self.names.index(name), sorted(found, key=lambda dot: dot.x))
                 for name, found in lines.items()
             ],
-            levels=levels,
+            baselines=baselines,
             majority=known[0] if known else None,
             targets=self.targets,
         )
@@ -151,23 +152,34 @@ class Series:
         found = [100 * row.density for chosen in self.lowest.values() for row, _ in chosen]
         return min(found, default=0.0)
 
+    @cached_property
+    def every_curve(self) -> dict[tuple[RowKey, str], Curve]:
+        """The training of each row on each task."""
+        found = {}
+        for row, task, group in self.table.entries():
+            index = self.index(row) if row in self.pruned else 0
+            metric = next(iter(self.table.metrics_of(task)), "")
+            found[row, task] = curve(name_of(row), index, at_target(group), metric)
+        return found
+
     def curves(self, task: str) -> list[Curve]:
         """The training of the rows at the lowest target."""
-        metric = self.table.metrics_of(task)[0]
-        return [
-            curve(name_of(row), self.index(row), results, metric)
-            for row, results in self.lowest[task]
-        ]
+        return [self.every_curve[row, task] for row, _ in self.lowest[task]]
 
-    def matrices(self, task: str) -> list[HeatMap]:
-        """Remaining weights by layer and matrix at the lowest target, of rows where they differ."""
-        return [
-            heat_map(name_of(row), [by_matrix(r) for r in results], ROLES)
-            for row, results in self.lowest[task]
-            if any(map(uneven, results))
-        ]
+    @cached_property
+    def matrices(self) -> dict[str, list[HeatMap]]:
+        """By task, remaining weights by layer and matrix at the lowest target, of rows where they
+        differ."""
+        return {
+            task: [
+                heat_map(name_of(row), grids, list(dict.fromkeys(role for _, role in grids[0])))
+                for row, results in chosen
+                if any(map(uneven, results)) and (grids := [by_matrix(r) for r in results])
+            ]
+            for task, chosen in self.lowest.items()
+        }
 
-    def heads(self, task: str) -> list[HeatMap]:
+    def attention_heads(self, task: str) -> list[HeatMap]:
         """Remaining weights by layer and attention head (Q, K, V and O together)."""
         maps = []
         for row, results in self.lowest[task]:
@@ -210,9 +222,9 @@ class Series:
         for row in (row for row in self.pruned if row in own):
             metrics = [values(own[row].get(t, ()), self.table.metrics_of(t)[0]) for t in tasks]
             if all(metrics):
-                level = mean([mean(numbers) for numbers in metrics])
+                metric = fmean([fmean(numbers) for numbers in metrics])
                 costs = {k: _mean_cost(own[row].values(), of) for k, of in COSTS.items()}
-                found.append((name_of(row), self.index(row), level, costs))
+                found.append((name_of(row), self.index(row), metric, costs))
         return found
 
 
@@ -228,8 +240,8 @@ def dots(group: SeedGroup, metric: str) -> list[Dot]:
     for results in (at_target(group), *alone):
         numbers = values(results, metric)
         if numbers:
-            x = mean([100 * result.remaining.density for result in results])
-            found.append(Dot(x, mean(numbers), sample_std(numbers) or 0.0))
+            x = fmean([100 * result.remaining.density for result in results])
+            found.append(Dot(x, fmean(numbers), sample_std(numbers) or 0.0))
     return found
 
 
@@ -241,8 +253,8 @@ def curve(name: str, index: int, results: Sequence[Result], metric: str) -> Curv
             if point.metrics.get(metric) is not None:
                 points.setdefault(point.step, []).append(point)
     steps = sorted(points)
-    shown = [mean([v for p in points[s] if (v := p.metrics[metric]) is not None]) for s in steps]
-    kept = [mean([p.density for p in points[step]]) for step in steps]
+    shown = [fmean([v for p in points[s] if (v := p.metrics[metric]) is not None]) for s in steps]
+    kept = [fmean([p.remaining for p in points[step]]) for step in steps]
     return Curve(name, index, steps, shown, kept)
 
 
@@ -257,7 +269,7 @@ def jaccard(ours: Sequence[Result], theirs: Sequence[Result], same: bool) -> flo
         and (a.trial.seed < b.trial.seed if same else a.trial.seed == b.trial.seed)
     ]
     found = [value for a, b in pairs if (value := agreement(a, b)) is not None]
-    return 100 * mean(found) if found else float("nan")
+    return 100 * fmean(found) if found else float("nan")
 
 
 COSTS: Mapping[str, Callable[[Result], float]] = {
@@ -269,4 +281,4 @@ COSTS: Mapping[str, Callable[[Result], float]] = {
 
 
 def _mean_cost(by_task: Iterable[Sequence[Result]], of: Callable[[Result], float]) -> float:
-    return mean([mean([of(result) for result in results]) for results in by_task])
+    return fmean([fmean([of(result) for result in results]) for results in by_task])

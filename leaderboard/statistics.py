@@ -1,18 +1,19 @@
 """Statistics over seeds, over evaluation examples and over tasks. numpy and scipy.
 
 Two uncertainties are kept apart: that of the seeds (how a method varies when it is run again) and
-that of the finite evaluation set (how the score would vary on other examples).
+that of the finite evaluation set (how the metric would vary on other examples).
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 from scipy import special
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 """Coverage of every interval."""
 POWER = 0.8
 MOST_SPLITS = 20_000
@@ -28,18 +29,11 @@ class Estimate:
     high: float
 
 
-def mean(values: Sequence[float]) -> float:
-    """The arithmetic mean; exact to the last bit whatever the order. Raises ValueError if empty."""
-    if not values:
-        raise ValueError("the mean of nothing")
-    return math.fsum(values) / len(values)
-
-
 def sample_std(values: Sequence[float]) -> float | None:
     """The sample standard deviation (ddof = 1); None for fewer than two values."""
     if len(values) < 2:
         return None
-    centre = mean(values)
+    centre = fmean(values)
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
@@ -50,7 +44,7 @@ def interval(values: Sequence[float]) -> Estimate | None:
         return None
     number = len(values)
     half = _t_quantile(number - 1) * spread / math.sqrt(number)
-    return Estimate(mean(values), mean(values) - half, mean(values) + half)
+    return Estimate(fmean(values), fmean(values) - half, fmean(values) + half)
 
 
 def welch(ours: Sequence[float], others: Sequence[float]) -> Estimate | None:
@@ -59,7 +53,7 @@ def welch(ours: Sequence[float], others: Sequence[float]) -> Estimate | None:
     a, b = sample_std(ours), sample_std(others)
     if a is None or b is None:
         return None
-    return welch_of(mean(ours), a, len(ours), mean(others), b, len(others))
+    return welch_of(fmean(ours), a, len(ours), fmean(others), b, len(others))
 
 
 def welch_of(m1: float, s1: float, n1: int, m2: float, s2: float, n2: int) -> Estimate:
@@ -85,7 +79,7 @@ def permutation_p(ours: Sequence[float], others: Sequence[float]) -> float | Non
     ).reshape(-1, size)
     sums = values[chosen].sum(1)
     differences = np.abs(sums / size - (values.sum() - sums) / (len(values) - size))
-    observed = abs(mean(ours) - mean(others))
+    observed = abs(fmean(ours) - fmean(others))
     return float((differences >= observed * (1 - 1e-9) - 1e-12).mean())
 
 
@@ -108,7 +102,7 @@ def seeds_needed(difference: float, spread: float) -> int | None:
     if spread == 0:
         return 2
     effect = abs(difference) / spread
-    guess = 2 * ((special.ndtri((1 + LEVEL) / 2) + special.ndtri(POWER)) / effect) ** 2
+    guess = 2 * ((special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER)) / effect) ** 2
     if guess > 10_000:
         return None
     number = max(2, int(guess) - 3)
@@ -127,7 +121,7 @@ def _power(effect: float, number: int) -> float:
 
 def _t_quantile(freedom: float) -> float:
     """Where the two-sided interval of Student's t ends."""
-    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
+    return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def evaluation_error(correct: np.ndarray) -> float:
@@ -155,7 +149,7 @@ def paired_examples(ours: np.ndarray, others: np.ndarray) -> Paired:
     each = ours.astype(np.float64).mean(0) - others.astype(np.float64).mean(0)
     value = float(each.mean())
     error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else 0.0
-    half = float(special.ndtri((1 + LEVEL) / 2)) * error
+    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
     estimate = Estimate(100 * value, 100 * (value - half), 100 * (value + half))
     if len(ours) == 1:
         won, lost = int((each > 0).sum()), int((each < 0).sum())
@@ -200,7 +194,7 @@ def across_tasks(
         improvement = _percentiles(float(np.mean(own)), np.stack(wins).mean(0))
     everything = np.concatenate([np.asarray(ours[task], float) for task in tasks])[None]
     return Across(
-        _percentiles(mean([mean(list(ours[task])) for task in tasks]), means),
+        _percentiles(fmean([fmean(list(ours[task])) for task in tasks]), means),
         _percentiles(float(interquartile_mean(everything)[0]), quartiles),
         improvement,
     )
@@ -226,5 +220,5 @@ def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def _percentiles(value: float, drawn: np.ndarray) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Estimate(value, float(low), float(high))

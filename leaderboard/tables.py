@@ -3,10 +3,11 @@ them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, SeedGroup, Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, percent, quantity, ranged
-from leaderboard.statistics import mean, sample_std
+from leaderboard.statistics import sample_std
 from zoo.records.result import Result
 
 OFF_TARGET = 0.5
@@ -64,7 +65,7 @@ class Summary:
         lost = [f"{number} {word}" for word, number in counts.items() if number]
         if not self.values:
             return ", ".join(lost) if lost else NOTHING
-        centre = mean(self.values)
+        centre = fmean(self.values)
         shown = ", ".join([f"{len(self.values)}/{self.planned}", *lost])
         shown += "" if self.strict is None else f", strict {self.strict:.1f}"
         low = self.majority is not None and centre <= self.majority + ROUNDING
@@ -81,7 +82,7 @@ def summary(group: SeedGroup, metric: str) -> Summary:
     strict = None
     if lost and shown:
         known = [v for r in group.results if (v := r.majority.get(metric)) is not None]
-        strict = mean(shown + [mean(known) if known else 0.0] * lost)
+        strict = fmean(shown + [fmean(known) if known else 0.0] * lost)
     return Summary(
         values=shown,
         planned=len(group.seeds),
@@ -89,7 +90,7 @@ def summary(group: SeedGroup, metric: str) -> Summary:
         failed=len(group.failures),
         off_target=len(group.ok) - len(there),
         undefined=len(there) - len(shown),
-        majority=mean(chance) if chance else None,
+        majority=fmean(chance) if chance else None,
         strict=strict,
     )
 
@@ -97,7 +98,7 @@ def summary(group: SeedGroup, metric: str) -> Summary:
 def spread_text(numbers: Sequence[float]) -> str:
     """'83.2 ± 0.4', or the only number."""
     spread = sample_std(numbers)
-    return f"{mean(numbers):.1f}" + ("" if spread is None else f" ± {spread:.1f}")
+    return f"{fmean(numbers):.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
 def remaining(results: Sequence[Result]) -> Entry:
@@ -108,7 +109,7 @@ def remaining(results: Sequence[Result]) -> Entry:
 def difference(group: SeedGroup, dense: SeedGroup, metric: str) -> float | None:
     """The difference of the mean from dense, in points."""
     own, other = values(at_target(group), metric), values(at_target(dense), metric)
-    return mean(own) - mean(other) if own and other else None
+    return fmean(own) - fmean(other) if own and other else None
 
 
 def label(row: RowKey, results: Sequence[Result]) -> str:
@@ -243,8 +244,8 @@ def cost_grid(table: Table) -> Grid:
             peak = max(r.cost.peak_bytes for r in group.ok) / 2**20
             devices = sorted({r.environment.device for r in group.ok})
             numbers = [
-                quantity(mean(seconds), ".1f"),
-                quantity(mean(steps), ".1f"),
+                quantity(fmean(seconds), ".1f"),
+                quantity(fmean(steps), ".1f"),
                 quantity(peak, ".0f"),
             ]
             name, target = label(row, group.ok), f"{100 * row.density:g}"

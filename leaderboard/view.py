@@ -7,7 +7,7 @@ from functools import cached_property
 from leaderboard import prose
 from leaderboard.collect import Board, Table
 from leaderboard.compare import (
-    best_cells,
+    best_entries,
     compare,
     comparison_grid,
     overall,
@@ -53,7 +53,7 @@ class View:
     @cached_property
     def main(self) -> MainTable:
         """The table of methods."""
-        return main_table(self.board, self.table, best_cells(self.table))
+        return main_table(self.board, self.table, best_entries(self.table))
 
     @cached_property
     def series(self) -> Series:

@@ -1,4 +1,4 @@
-"""Controls: what is reached without pruning, without a choice of weights, without pre-training."""
+"""Controls: no pruning, random masks, no training of the encoder, no pre-training."""
 
 from dataclasses import replace
 
@@ -76,7 +76,7 @@ def random_recipe(request: Request) -> tuple[Values, Values]:
     teaches=True,
 )
 def dense(density: float) -> Method:
-    """Plain fine-tuning of all weights: the upper reference, and the teacher of distillation."""
+    """Plain fine-tuning of all weights: the baseline, and the teacher of distillation."""
     return Method()
 
 
@@ -92,7 +92,7 @@ def scratch(density: float) -> Method:
     "head_only", recipe=head_only_recipe, family="controls", order=12, prunes=False, control=True
 )
 def head_only(density: float) -> Method:
-    """A trained head on the frozen encoder: what the task needs no encoder training for."""
+    """A trained head on the frozen encoder: how far the task gets without training the encoder."""
     return Method(trains=nothing)
 
 

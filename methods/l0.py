@@ -6,12 +6,12 @@ from methods.magnitude import sanh_recipe, sanh_source
 from methods.movement import movement
 from methods.published import PublishedRun, rates
 from zoo import (
+    Constant,
     Method,
     Penalty,
     Request,
     Value,
     Values,
-    constant,
     expected_l0,
     expected_l0_gradient,
     hard_concrete,
@@ -53,8 +53,8 @@ def l0(density: float, *, penalty: float) -> Method:
         movement(density, start=0.0, stop=1.0),
         score=learned_log_odds,
         mask=open_gates,
-        level=constant(1.0),
+        level=Constant(1.0),
         gate=hard_concrete,
         budget=None,
-        penalty=Penalty(expected_l0, expected_l0_gradient, constant(penalty)),
+        penalty=Penalty(expected_l0, expected_l0_gradient, Constant(penalty)),
     )

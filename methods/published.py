@@ -46,7 +46,7 @@ def check_task(request: Request) -> None:
     if request.task not in SMP_STEPS:
         raise ConfigError(
             f"{unknown('recipe for task', request.task, SMP_STEPS)}; name one of them in"
-            " register_task(..., recipe=...)"
+            " register_task(..., recipes_of=NAME)"
         )
 
 
@@ -60,7 +60,7 @@ def common(
 ) -> Values:
     """Values that all methods share; `code` and `evaluation` are their sources for the method."""
     check_task(request)
-    squad, paper = request.task == "squad", request.side == "paper"
+    squad, paper = request.task == "squad", request.version == "paper"
     small = (PAPER_STEPS[request.task] // 60) if paper else SMP_STEPS[request.task]
     small = small if paper else small // smp_epochs(request.task)
     every = Value(1000, f"{evaluation}: 1000 steps on large tasks")

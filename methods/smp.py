@@ -55,7 +55,7 @@ FALLBACK = "has no MLM head; the head is the paper's label_words, not the releas
 
 def smp_recipe(request: Request) -> tuple[Values, Values]:
     """SMP's released code, or the text of its section 5.2."""
-    paper, squad = request.side == "paper", request.task == "squad"
+    paper, squad = request.version == "paper", request.task == "squad"
     shared = common(request, evaluation=SMP_CODE)
     large, sparse_squad = request.task in LARGE, squad and request.density <= 0.03
     epochs, batch = smp_epochs(request.task), 64 if large and not squad else 32
@@ -97,7 +97,7 @@ def _stop(request: Request, epochs: int) -> Value:
     end where few do. `paper` follows the sentence, `released` the code.
     """
     squad, many = request.task == "squad", request.density >= 0.7
-    if request.side == "paper":
+    if request.version == "paper":
         if many:
             return Value(7 / epochs, f"{SMP_PAPER}: N = 7 epochs at low sparsity")
         source, steps = f"{SMP_PAPER}: N at high sparsity", PAPER_STEPS[request.task]
@@ -125,7 +125,7 @@ def _power(request: Request) -> Value:
 
 
 def _head(request: Request) -> Value:
-    if request.side == "paper":
+    if request.version == "paper":
         return Value("label_words", "SMP, section 4.2")
     if request.has_mlm_head:
         return Value("mlm_label_words", f"{SMP_CODE}: modeling_bert_smp.py")
@@ -133,7 +133,7 @@ def _head(request: Request) -> Value:
 
 
 def _distillation(request: Request) -> Values:
-    if request.side == "paper":
+    if request.version == "paper":
         return distillation(request, 1.0, 1.0, "SMP, Eq. 6 and 7: added to the loss")
     return distillation(request, 0.5, 0.5, f"{SMP_CODE}: argparse defaults")
 
@@ -210,7 +210,7 @@ def smp_l_no_penalty(
 def smp_s_recipe(request: Request) -> tuple[Values, Values]:
     """SMP-L's recipe, and the temperature of Eq. 4 that the released scripts pass."""
     train, hyper = smp_recipe(request)
-    if request.side == "paper":
+    if request.version == "paper":
         return train, hyper | {"score_temperature": Value(1.0, "SMP, Eq. 4")}
     half = request.density == 0.5 and not request.distill
     temperature = 4.0 if request.density >= 0.7 else 1.0
@@ -266,10 +266,13 @@ def smp_g(density: float, **hyper: Any) -> Method:
 
 
 def smp_t_recipe(request: Request) -> tuple[Values, Values]:
-    """SMP gives neither a threshold nor a schedule: as soft movement, tau and lambda together."""
+    """SMP gives neither a threshold nor a schedule: as in soft movement, tau and lambda rise
+    together."""
     train, hyper = smp_recipe(request)
     source = f"{OURS}: SMP gives none; tau and lambda rise together, as in soft movement,"
-    hyper["stop"] = Value(hyper["stop"].value, f"{source} until SMP-L's density would stand")
+    hyper["stop"] = Value(
+        hyper["stop"].value, f"{source} until SMP-L's density would reach its target"
+    )
     hyper["penalty_stop"] = Value(hyper["stop"].value, f"{source} on one ramp")
     hyper["penalty_power"] = Value(hyper["power"].value, f"{source} on one ramp")
     hyper["penalty"] = Value(400.0, f"{OURS}: SMP-L's, SMP gives none for this")

@@ -34,20 +34,20 @@ def high_sparsity(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
         "high_sparsity",
         scale,
         plain=("dense", "head_only", "random", *SANH, "smp_l", "smp_s"),
-        taught=(*SANH, "smp_l", "smp_s", "cap_lite"),
+        distilled=(*SANH, "smp_l", "smp_s", "cap_lite"),
         densities=(0.5, 0.1, 0.03),
     )
-    return taught_beside_plain(scale, given, **axes)
+    return distilled_beside_plain(scale, given, **axes)
 
 
-def taught_beside_plain(
+def distilled_beside_plain(
     scale: Scale,
     given: Given,
     plain: Sequence[str],
-    taught: Sequence[str],
+    distilled: Sequence[str],
     **axes: Sequence[Any],
 ) -> list[Cell]:
-    """The methods `plain` without distillation and `taught` with it; cells of one seed are
+    """The methods `plain` without distillation and `distilled` with it; cells of one seed are
     together.
 
     `--methods` picks from both lists, and a name in neither runs without distillation; `--distill`
@@ -55,11 +55,11 @@ def taught_beside_plain(
     """
     wanted, flags = given.get("methods"), given.get("distill")
     cells: list[Cell] = []
-    for flag, names in ((False, plain), (True, taught)):
+    for flag, names in ((False, plain), (True, distilled)):
         if flags is not None:
-            names = (wanted or tuple(dict.fromkeys((*plain, *taught)))) if flag in flags else ()
+            names = (wanted or tuple(dict.fromkeys((*plain, *distilled)))) if flag in flags else ()
         elif wanted is not None:
-            names = [m for m in wanted if m in names or (not flag and m not in taught)]
+            names = [m for m in wanted if m in names or (not flag and m not in distilled)]
         cells += grid(scale, {**given, "methods": names, "distill": (flag,)}, **axes)
     return sorted(dict.fromkeys(cells), key=lambda cell: cell.seed)
 

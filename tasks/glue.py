@@ -11,8 +11,6 @@ from tasks.reading import locate
 from tasks.text import encode_text
 from zoo import CLASSES, REGRESSION, Encoded, Evaluation, Output, Task, register_task
 
-VALIDATION = ("validation",)
-
 
 def evaluate_classes(
     names: Mapping[str, Mapping[str, str]], split: str, logits: Any, encoded: Encoded

@@ -83,7 +83,8 @@ def _from_hub(
 
         offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
         revision = None if offline else HfApi().dataset_info(repo, timeout=TIMEOUT).sha
-        info = load_dataset_builder(repo, config, revision=revision).info
+        builder = load_dataset_builder(repo, config, revision=revision)
+        info = builder.info
         rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
     missing = [column for column in columns if column not in (info.features or {})]
     if missing or splits[0] not in rows or len(rows) < 2:
@@ -92,7 +93,7 @@ def _from_hub(
         )
     read = partial(_read_hub, repo, config, revision, columns, what)
     locations = {split: f"{what}, {split}" for split in rows}
-    return Source(f"{repo} on the hub", f"{repo}@{revision or 'cached'}", rows, locations, read)
+    return Source(f"{repo} on the hub", f"{repo}@{revision or builder.hash}", rows, locations, read)
 
 
 def _read_hub(

@@ -33,7 +33,7 @@ def tiny() -> Scale:
                     *("magnitude", "movement", "soft_movement", "l0"),
                     *("smp_l", "smp_s", "smp_g", "smp_t"),
                 ),
-                "taught": ("movement", "smp_s", "cap_lite"),
+                "distilled": ("movement", "smp_s", "cap_lite"),
                 "densities": (0.1, 0.03),
                 "seeds": range(3),
             },

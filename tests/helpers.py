@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from zoo.parts.schedules import Schedule
 from zoo.records.result import (
     Best,
     Cost,
@@ -192,7 +193,7 @@ def a_result(trial: Trial | None = None, **changes: Any) -> Result:
         metrics={"acc": 80.0 + trial.seed},
         best=Best(candidates=1, step=300, metrics={"acc": 81.0}),
         majority={"acc": 50.0},
-        curve=(Point(300, level=0.1, loss=0.5, density=0.1, metrics={"acc": 80.0}),),
+        curve=(Point(300, level=0.1, loss=0.5, remaining=0.1, metrics={"acc": 80.0}),),
         remaining=a_remaining(trial.density),
         parameters=Parameters(
             trainable=200, values=10, other=5, mask_bits=100, new=19, artifact_bytes=73
@@ -251,3 +252,10 @@ def results_of(folder: Path) -> dict[str, dict[str, Any]]:
         for path in folder.glob("sst2-*.json")
         if not path.name.endswith(".failed.json")
     }
+
+
+def now_and_then(schedule: Schedule, period: int) -> Schedule:
+    """A schedule that gives another one's level every `period` steps and at the end, else None."""
+    return lambda step, total: (
+        schedule(step, total) if step % period == 0 or step == total else None
+    )

@@ -443,8 +443,8 @@ def _loss(
     loss = cross_entropy(logits, labels)
     if s.teacher is not None:
         teacher = s.teacher[rows, : logits.shape[1]]
-        taught = divergence(logits, teacher, s.train["temperature"])
-        loss = s.train["task_weight"] * loss + s.train["teacher_weight"] * taught
+        distilled = divergence(logits, teacher, s.train["temperature"])
+        loss = s.train["task_weight"] * loss + s.train["teacher_weight"] * distilled
     if method.contrast:
         loss = loss + s.hyper["unsupervised"] * contrast(s, rows, pooled[0], False)
         loss = loss + s.hyper["supervised"] * contrast(s, rows, pooled[0], True)

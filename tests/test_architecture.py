@@ -414,7 +414,7 @@ def test_methods_whose_head_does_not_fit_are_rejected_and_others_train(folder):
     with pytest.raises(ConfigError, match="narrow has embeddings of width 12"):
         planner.jobs([cell_of("smp_l")])
     for name in ("movement", "smp_l_new_head"):
-        assert run_trial(planner.trial(cell_of(name)), resources).ok
+        assert run_trial(planner.plan(cell_of(name)).trial, resources).ok
 
 
 # Compact and folded -----------------------------------------------------------------------------
@@ -477,5 +477,5 @@ def test_a_method_made_for_one_architecture_fits_all(folder):
     made = []
     for name in KINDS:
         planner, _ = planner_of(folder, name)
-        made.append(make_method(planner.trial(cell_of("movement"))))
+        made.append(make_method(planner.plan(cell_of("movement")).trial))
     assert all(method == made[0] for method in made)

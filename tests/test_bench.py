@@ -15,7 +15,7 @@ from zoo.tools.synthetic import Geometry
 
 def test_ratios_beside_the_dense_step(tmp_path, capsys):
     path = tmp_path / "timings.json"
-    names = "random,smp_l,smp_l:taught,smp_l:as_written_taught"
+    names = "random,smp_l,smp_l:distilled,smp_l:as_written_distilled"
     size = ["--model-size", "tiny", "--batch", "4", "--tokens", "12"]
     asked = ["--methods", names, "--pairs", "2", "--steps", "1", "--json", str(path)]
     assert main([*size, *asked]) == 0
@@ -39,11 +39,11 @@ def test_the_timed_step_is_the_one_that_was_asked_for(tmp_path):
 
 
 def test_arms_are_all_methods_and_variants_of_those_that_can_be_written_out(tmp_path):
-    """Variants: taught, as written, both. Only frozen weights with top-k of each matrix qualify."""
+    """Variants: distilled, as written, both. Only frozen weights with top-k of each matrix qualify."""
     bench = Bench(Geometry("tiny", 4, 12, 0.1), tmp_path, 1)
     assert bench.written() == ["smp_l"]
     plain = [entry.name for entry in methods]
-    variants = ["smp_l:taught", "smp_l:as_written", "smp_l:as_written_taught"]
+    variants = ["smp_l:distilled", "smp_l:as_written", "smp_l:as_written_distilled"]
     assert bench.arms() == plain + variants
 
 
@@ -67,7 +67,7 @@ def test_two_different_steps_are_not_timed(tmp_path, monkeypatch):
     ("asked", "message"),
     [
         ("movment", "unknown arm 'movment'; did you mean 'movement'?"),
-        ("smp_l:tought", "unknown arm 'smp_l:tought'; did you mean 'smp_l:taught'?"),
+        ("smp_l:distiled", "unknown arm 'smp_l:distiled'; did you mean 'smp_l:distilled'?"),
         ("movement:as_written", "unknown arm 'movement:as_written'"),
     ],
 )

@@ -106,7 +106,7 @@ def test_the_page_sorts_filters_and_opens(page, browser):
     assert sorted(shown(browser)) == ["movement 10", "movement 3"]
     browser.find_element(By.CSS_SELECTOR, "option[value='3']").click()
     assert shown(browser) == ["movement 3"]
-    assert browser.find_element(By.TAG_NAME, "output").text == "1 rows"
+    assert browser.find_element(By.TAG_NAME, "output").text == "1 row"
     search.send_keys(Keys.BACKSPACE * 4)
     assert sorted(shown(browser)) == ["magnitude 3", "movement 3", "smp_s 3"]
 

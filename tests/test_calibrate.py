@@ -46,13 +46,13 @@ def test_no_suite_uses_the_seeds_of_the_calibration():
 
 
 def test_metrics_at_ten_percent_are_interpolated_in_a_ladder():
-    assert calibrate.at_density([(0.01, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
-    assert calibrate.at_density([(0.02, 40.0), (0.05, 50.0)]) == 50.0
+    assert calibrate.metric_at_target([(0.01, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
+    assert calibrate.metric_at_target([(0.02, 40.0), (0.05, 50.0)]) == 50.0
     for out_of_reach in ([(0.2, 70.0), (0.9, 80.0)], [(0.0, 33.0), (0.2, 60.0)], [(0.0, 33.0)], []):
-        assert calibrate.at_density(out_of_reach) == 0.0
+        assert calibrate.metric_at_target(out_of_reach) == 0.0
     points = [(0.9, 90.0), (0.05, 30.0), (0.2, 50.0)]
     by_hand = 30 + 20 * (math.log(0.1) - math.log(0.05)) / (math.log(0.2) - math.log(0.05))
-    assert calibrate.at_density(points) == pytest.approx(by_hand)
+    assert calibrate.metric_at_target(points) == pytest.approx(by_hand)
 
 
 def test_the_chosen_candidate_is_the_best_of_all_that_were_tried(laboratory):

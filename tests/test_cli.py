@@ -335,6 +335,36 @@ def test_a_method_without_recipe_is_rejected_with_the_choices(run, local, tmp_pa
     assert "NAME one of dense," in line and "smp_l" in line
 
 
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("return {}['x'], {}", "KeyError: 'x'"),
+        ("return {'batch': 8}, {}", "must return zoo.Value(value, source) for batch"),
+        ("return None", "TypeError: "),
+    ],
+)
+def test_a_recipe_that_fails_is_one_line(run, local, tmp_path, recipe, message):
+    (tmp_path / "mine.py").write_text(
+        f"from zoo import Method, register_method\ndef recipe(request):\n    {recipe}\n"
+        "@register_method('mine', recipe=recipe)\ndef f(density):\n    return Method()\n"
+    )
+    line = fails(run, *local, "--plugin", str(tmp_path / "mine.py"), "--methods", "mine")
+    assert "the recipe of method mine (" in line and message in line
+
+
+def test_a_plugin_is_a_file(run, local):
+    assert "give the path of a .py file" in fails(run, *local, "--plugin", "my_module")
+
+
+def test_results_name_no_folders_of_this_machine(run, local, tmp_path):
+    """Absolute paths are shortened to their last name, in results and on pages."""
+    code, *_ = run(*local, "--methods", "dense", "--seeds", "0", "--max-steps", "1")
+    assert code == 0
+    for path in (tmp_path / "results").rglob("*"):
+        if path.suffix in (".json", ".md", ".html") and ".cache" not in path.parts:
+            assert str(tmp_path) not in path.read_text(), path.name
+
+
 SUITES = """
 from zoo import register_suite
 @register_suite("raises")

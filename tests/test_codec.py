@@ -138,8 +138,8 @@ def test_an_omitted_default_is_not_written():
     absent = {"max_steps", "precision", "compile", "epochs"}
     absent |= {"task_weight", "teacher_weight", "temperature"}
     assert not absent & set(written)
-    taught = a_training(max_steps=5, compile=True, task_weight=0.5)
-    assert to_json(taught) == written | {"max_steps": 5, "compile": True, "task_weight": 0.5}
+    distilled = a_training(max_steps=5, compile=True, task_weight=0.5)
+    assert to_json(distilled) == written | {"max_steps": 5, "compile": True, "task_weight": 0.5}
 
 
 def test_unknown_fields_are_kept_at_every_depth_and_written_again():

@@ -9,12 +9,12 @@ from scipy import stats
 
 from leaderboard import write
 from leaderboard.collect import collect
-from leaderboard.compare import best_cells, compare, reference_of, unpack
+from leaderboard.compare import best_entries, compare, reference_of
 from leaderboard.formats import comma_separated, csv_text, latex, latex_text, markdown
 from leaderboard.view import View
 from tests.helpers import a_result, a_trial
 from tests.test_leaderboard import rows
-from zoo.engine.measure import pack_bits
+from zoo.records.packed import pack_bits, unpack_bits
 from zoo.records.result import Failure, MethodFacts
 from zoo.records.storage import save
 
@@ -30,7 +30,7 @@ def fill(folder: Path, scores=SCORES, **changes) -> Path:
     for method, found in scores.items():
         for seed, score in enumerate(found):
             trial = a_trial(method=method, seed=seed, **changes)
-            bits = np.random.default_rng(seed).random(500) < score / 100
+            bits = np.random.default_rng(seed).permutation(1000) < round(10 * score)
             correct = {"validation": pack_bits(bits)}
             save(a_result(trial, metrics={"acc": score}, correct=correct), folder)
     return folder
@@ -77,8 +77,8 @@ def test_examples_are_compared_on_the_seeds_that_both_have(tmp_path):
 
 def test_bits_come_back():
     bits = np.random.default_rng(0).random(77) < 0.5
-    assert np.array_equal(unpack(pack_bits(bits)), bits)
-    assert unpack("3:" + base64.b64encode(bytes([0b10100000])).decode()).tolist() == [
+    assert np.array_equal(unpack_bits(pack_bits(bits)), bits)
+    assert unpack_bits("3:" + base64.b64encode(bytes([0b10100000])).decode()).tolist() == [
         True,
         False,
         True,
@@ -88,11 +88,11 @@ def test_bits_come_back():
 def test_only_what_is_better_than_all_others_beyond_noise_is_bold(tmp_path):
     close = {name: SCORES[name] for name in ("magnitude", "movement", "smp_s")}
     (table,) = collect(fill(tmp_path / "close", close)).tables
-    assert best_cells(table) == set()
+    assert best_entries(table) == set()
     clear = {name: SCORES[name] for name in ("magnitude", "movement")}
     folder = fill(tmp_path / "clear", clear)
     (table,) = collect(folder).tables
-    assert [(row.method, task, metric) for row, task, metric in best_cells(table)] == [
+    assert [(row.method, task, metric) for row, task, metric in best_entries(table)] == [
         ("movement", "t", "acc")
     ]
     page = write(folder, figures=False).read_text()
@@ -105,13 +105,13 @@ def test_what_lost_a_seed_is_not_the_best(tmp_path):
     folder = fill(tmp_path / "s", clear)
     save(Failure(a_trial(method="movement", seed=7), "lost"), folder)
     (table,) = collect(folder).tables
-    assert best_cells(table) == set()
+    assert best_entries(table) == set()
 
 
 def test_nothing_is_ranked_while_a_rival_has_too_few_seeds(tmp_path):
     scores = {"magnitude": SCORES["magnitude"], "movement": SCORES["movement"][:2]}
     (table,) = collect(fill(tmp_path / "s", scores)).tables
-    assert best_cells(table) == set()
+    assert best_entries(table) == set()
 
 
 def test_the_reference_is_the_wanted_one_or_the_first_that_prunes(tmp_path):

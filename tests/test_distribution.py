@@ -1,6 +1,5 @@
 """Histograms of weights and scores, against numpy's own."""
 
-import base64
 import math
 
 import numpy as np
@@ -13,6 +12,7 @@ from methods.magnitude import magnitude
 from methods.movement import movement
 from zoo import MaskedModel
 from zoo.engine.measure import BINS, SCORE_BINS, distribution
+from zoo.records.packed import unpack_heights
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_histograms_of_weights_and_scores_equal_numpy(model):
     assert list(found.all) == np.histogram(across, edges)[0].tolist()
     assert list(found.kept) == np.histogram(across[kept], edges)[0].tolist()
     plane = np.histogram2d(across, up, [edges, steps])[0]
-    heights = np.frombuffer(base64.b64decode(found.scores), np.uint8).reshape(BINS, SCORE_BINS)
+    heights = unpack_heights(found.scores).reshape(BINS, SCORE_BINS)
     assert np.array_equal(heights, np.round(8 * np.log2(1 + plane)))
 
 

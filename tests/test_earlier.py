@@ -76,7 +76,7 @@ def test_a_converted_result_holds_what_the_file_says():
     (folder,) = [folder for folder in FOLDERS if folder.name == "high_sparsity"]
     path = next(p for p in results_of(folder) if p.name.startswith("tiny_span-smp_s-0.1-distill"))
     old, new = raw(path), load_result(path)
-    assert old["schema"] == 3 and new.schema == 4
+    assert old["schema"] == 3 and new.schema == 4 and new.whole_data
 
     best = {name: old["best"][name] for name in ("em", "f1")}
     assert (new.best.candidates, new.best.step) == (old["best"]["candidates"], old["best"]["step"])
@@ -88,7 +88,7 @@ def test_a_converted_result_holds_what_the_file_says():
             "step": before["step"],
             "level": before["level"],
             "loss": before["loss"],
-            "density": before["density"],
+            "remaining": before["density"],
             "metrics": {"em": before["em"], "f1": before["f1"]},
         }
 

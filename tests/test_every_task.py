@@ -2,13 +2,14 @@
 
 import runpy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from methods.published import SMP_STEPS
 from tests.helpers import save_checkpoint, write_parquet
-from zoo import ConfigError, Task
+from zoo import ConfigError, Source, Task
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer, word_ids
 from zoo.inputs.task import label_notes
 from zoo.inputs.tokenised import tokenise
@@ -161,3 +162,18 @@ def test_every_missing_column_is_named(name, tmp_path):
         write_parquet(path, columns)
         with pytest.raises(ConfigError, match=f"has no column '{column}'; expected"):
             task.locate(str(tmp_path))
+
+
+def test_another_column_is_tokenised_anew(tmp_path, vocabulary):
+    """Arguments that a task binds to its `encode` are part of the cache's key."""
+    texts = {"sentence": ["cat"] * ROWS, "title": ["dog dog"] * ROWS, "label": [0, 1] * (ROWS // 2)}
+    sst2 = tasks["sst2"].make()
+    source = Source(
+        "s", "x", dict.fromkeys((sst2.train, *sst2.evaluation), ROWS), {}, lambda _: texts
+    )
+    lengths = []
+    for column in ("sentence", "title"):
+        encode = partial(sst2.encode.func, (column,), *sst2.encode.args[1:])
+        data = tokenise(replace(sst2, encode=encode), source, vocabulary, 16, tmp_path / "cache")
+        lengths.append(len(data.train.tokens))
+    assert lengths == [3 * ROWS, 4 * ROWS]

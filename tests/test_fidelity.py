@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from zoo import Method, Penalty, Value, constant, mean_sigmoid, mean_sigmoid_gradient
+from zoo import (
+    Constant,
+    Method,
+    Penalty,
+    Value,
+    learned,
+    mean_sigmoid,
+    mean_sigmoid_gradient,
+    straight_through,
+)
 from zoo.errors import StaleError
 from zoo.records.codec import to_json
 from zoo.records.storage import load_folder
@@ -52,13 +61,16 @@ def test_every_conflict_is_on_its_page():
 
 
 def test_the_parts_of_a_method_are_described_with_their_settings():
-    penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, constant(7.0))
-    found = {part: (where, what) for part, where, what in parts_of(Method(penalty=penalty))}
+    penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, Constant(7.0))
+    method = Method(score=learned, gate=straight_through, penalty=penalty)
+    found = {part: (where, what) for part, where, what in parts_of(method)}
     assert found["penalty"][0] == "`zoo.parts.penalties.mean_sigmoid`"
     assert found["its weight"][0] == "`zoo.parts.schedules.Constant`"
     assert found["its weight"][1].endswith("Here level = 7.")
     assert found["optimiser"][0] == "`zoo.parts.optimisers.adamw`"
-    assert "score" not in found and ">>>" not in " ".join(what for _, what in found.values())
+    assert found["score"][0] == "`zoo.parts.scores.stored`"
+    assert ">>>" not in " ".join(what for _, what in found.values())
+    assert "score" not in [part for part, *_ in parts_of(Method())]
 
 
 def test_a_value_that_differs_says_where():

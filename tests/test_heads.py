@@ -6,15 +6,16 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
 from tasks.glue import sst2
 from tasks.squad import squad
 from tests.helpers import save_checkpoint
 from zoo import ConfigError, label_words, mlm_label_words, trained
+from zoo.inputs.architecture import ARCHITECTURES
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer, word_ids
-from zoo.parts.heads import HIDDEN_PADDING
+from zoo.parts.heads import HIDDEN_PADDING, LabelWords
 
 TOKENS = torch.tensor([[2, 9, 12, 3], [2, 15, 3, 0]])
 ATTENTION = TOKENS != 0
@@ -109,6 +110,39 @@ def test_the_fingerprint_changes_with_a_single_weight(checkpoint, tmp_path):
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     changed = find_checkpoint(str(other))
     assert changed.sha != before.sha and changed.tokenizer_sha == before.tokenizer_sha
+
+
+def test_a_file_that_changed_is_read_again(checkpoint, tmp_path):
+    """A checkpoint is looked up once, as long as its files stay as they are."""
+    copy = shutil.copytree(checkpoint, tmp_path / "small")
+    before = find_checkpoint(str(copy))
+    assert find_checkpoint(str(copy)) is before
+    tensors = load_file(copy / "model.safetensors")
+    tensors["bert.encoder.layer.0.output.dense.weight"][0, 0] += 1
+    save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
+    assert find_checkpoint(str(copy)).sha != before.sha
+
+
+def test_an_untied_decoder_moves_with_the_network(tmp_path):
+    """Where the decoder is not the embedding, it is the head's own, whatever the device."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=9,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        tie_word_embeddings=False,
+    )
+    model = BertForMaskedLM(config).eval()
+    decoder = model.cls.predictions.decoder
+    assert decoder.weight is not model.bert.embeddings.word_embeddings.weight
+    lm = ARCHITECTURES["bert"].mlm_head(model)
+    head = LabelWords([4, 7], False, lm.transform, lm.decoder, lm.bias, tied=False)
+    hidden = torch.randn(3, 5, 8)
+    expected = model.cls(hidden)[:, 0, [4, 7]]
+    assert torch.allclose(head(hidden, None)[0], expected, atol=1e-6)
+    assert head.double()(hidden.double(), None)[0].dtype == torch.float64
 
 
 @pytest.mark.parametrize(

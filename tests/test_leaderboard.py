@@ -109,7 +109,7 @@ def test_seeds_with_other_settings_are_separate_rows(tmp_path):
     assert sorted(len(table.of_row(row)) for row in table.rows) == [1, 2]
     assert len({row.variant for row in table.rows}) == 2 and all(row.variant for row in table.rows)
 
-    folder = tmp_path / "taught"
+    folder = tmp_path / "distilled"
     for rate in (1e-3, 2e-3):
         train = a_training(lr_weights=rate)
         dense = a_trial(method="dense", density=1.0, hyper={}, train=train)
@@ -123,9 +123,9 @@ def test_the_table_with_distillation_shows_its_teacher(tmp_path):
     save(a_result(a_trial(method="dense", density=1.0, hyper={}), metrics={"acc": 90.0}), folder)
     save(a_result(a_trial(distill=True), metrics={"acc": 85.0}), folder)
     page = write(folder, figures=False).read_text()
-    taught = rows(page[page.index("with distillation") :])
-    assert taught["dense", "100"][5] == "90.0 (1/1)"
-    assert taught["movement", "10"][5:] == ["85.0 (1/1)", "-5.0"]
+    distilled = rows(page[page.index("with distillation") :])
+    assert distilled["dense", "100"][5] == "90.0 (1/1)"
+    assert distilled["movement", "10"][5:] == ["85.0 (1/1)", "-5.0"]
 
 
 def test_a_metric_that_is_undefined_at_the_last_step_stops_no_page(tmp_path):

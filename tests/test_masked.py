@@ -12,26 +12,32 @@ from methods.l0 import l0
 from methods.magnitude import magnitude
 from methods.movement import movement
 from methods.smp import smp_g, smp_l
+from tests.helpers import now_and_then
 from zoo import (
     ConfigError,
+    Constant,
     MaskedModel,
+    Method,
     Penalty,
+    Ramp,
     Score,
     TrialError,
     all_but_embeddings,
-    constant,
-    every,
     everything,
     export,
     hard,
-    linear,
+    learned,
     mean_sigmoid,
     mean_sigmoid_gradient,
     nothing,
     stored,
+    straight_through,
     zeros,
 )
+from zoo import magnitude as read_as_magnitude
 from zoo.engine import measure
+
+PENALTY = Penalty(mean_sigmoid, mean_sigmoid_gradient, Constant(1.0))
 
 
 def loss_of(encoder):
@@ -163,9 +169,13 @@ def test_attention_heads_are_rows_of_q_k_and_v_and_columns_of_o(bert):
 
 def test_densities_of_attention_heads_by_hand():
     gate = torch.tensor([[1.0, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]])
-    assert measure.head_densities(gate, "Q", 2) == (0.5, 0.25)
-    assert measure.head_densities(gate, "O", 2) == (0.75, 0.0)
-    assert measure.head_densities(gate, "U", 2) == measure.head_densities(gate, "D", 2) == ()
+    assert measure.attention_head_densities(gate, "Q", 2) == (0.5, 0.25)
+    assert measure.attention_head_densities(gate, "O", 2) == (0.75, 0.0)
+    assert (
+        measure.attention_head_densities(gate, "U", 2)
+        == measure.attention_head_densities(gate, "D", 2)
+        == ()
+    )
 
 
 def test_every_matrix_is_reported_with_its_layer_and_role(bert):
@@ -259,7 +269,7 @@ def test_an_encoder_cannot_be_masked_twice(bert):
 def test_gradients_equal_those_of_autograd(bert, trains):
     """The mask stays in autograd's graph as M + S - S.detach(), the penalty as a function of S."""
     weight = 50.0
-    penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, constant(weight))
+    penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, Constant(weight))
     method = replace(movement(0.5, start=0.0, stop=1.0), trains=trains, penalty=penalty)
     encoder, stock = bert().double().eval(), bert().double().eval()
     model = MaskedModel(encoder, method)
@@ -337,7 +347,7 @@ def test_masks_of_constant_scores_are_chosen_once_per_level(bert):
 
 
 def test_advance_makes_masks_and_lambda_of_a_step(bert):
-    weight = every(linear(0.0, 100.0), 5)
+    weight = now_and_then(Ramp(0.0, 100.0, 0.0, 1.0, 1), 5)
     penalty = Penalty(mean_sigmoid, mean_sigmoid_gradient, weight)
     method = replace(movement(0.5, start=0.0, stop=0.5, power=1), penalty=penalty)
     model = MaskedModel(bert(), method)
@@ -383,3 +393,41 @@ def test_a_loop_written_by_hand_prunes_and_learns(bert):
     assert model.remaining().density == 0.25
     assert all(score.any() for score in model.trained_scores)
     assert losses[1] < losses[0]
+
+
+def test_evaluation_between_two_steps_sees_the_weights_of_the_last(bert):
+    """W' belongs to the step before until `advance`; `evaluating` makes it anew."""
+    encoder = bert().eval()
+    model = MaskedModel(encoder, movement(0.5, start=0.0, stop=1.0))
+    model.refresh(0.5)
+    masks = {name: layer.mask.clone() for name, layer in model.layers.items()}
+    with torch.no_grad():
+        for layer in model.layers.values():
+            layer.weight.mul_(3)
+    with model.evaluating():
+        for name, layer in model.layers.items():
+            assert torch.equal(layer.working, layer.weight * masks[name])
+
+
+def test_counts_stay_after_folding(bert):
+    model = MaskedModel(bert(), movement(0.25, start=0.0, stop=1.0))
+    model.refresh(0.25)
+    before = model.remaining()
+    model.fold()
+    assert model.remaining() == before and before.density == pytest.approx(0.25, abs=1e-3)
+    with pytest.raises(TrialError, match="rejected: 25.00 % kept, allowed 10.00 %"):
+        model.check_budget(0.1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"score": read_as_magnitude, "gate": straight_through}, "give its Score an `init`"),
+        ({"score": Score(torch.abs, zeros), "gate": straight_through}, "read as they are stored"),
+        ({"score": learned, "gate": hard, "penalty": PENALTY}, "a penalty needs scores that train"),
+        ({"penalty": PENALTY}, "a penalty needs scores that train"),
+    ],
+)
+def test_parts_that_do_not_fit_are_rejected(parts, message):
+    with pytest.raises(ConfigError, match=message):
+        Method(**parts)

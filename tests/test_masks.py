@@ -18,10 +18,13 @@ def test_a_matrix_keeps_at_least_one_weight():
 
 
 def test_the_type_of_a_matrix_is_its_name_without_the_layer():
-    assert matrix_type("encoder.layer.3.attention.self.query") == "attention.self.query"
-    assert matrix_type("encoder.layer.11.output.dense") == "output.dense"
-    assert matrix_type("transformer.layer.0.ffn.lin1") == "ffn.lin1"
-    assert matrix_type("layers.2.fc1") == "fc1"
+    assert matrix_type("encoder.layer.3.attention.self.query") == matrix_type(
+        "encoder.layer.11.attention.self.query"
+    )
+    assert matrix_type("layer.3.output.dense") != matrix_type("layer.3.attention.output.dense")
+    assert matrix_type("h.0.fc1") == matrix_type("h.1.fc1") == "h.*.fc1"
+    assert matrix_type("blocks.0.2.fc1") == "blocks.*.2.fc1"  # the layer's number alone
+    assert matrix_type("fc1") == "fc1"
 
 
 def test_a_global_ranking_keeps_its_count_and_half_a_percent_of_each_matrix():

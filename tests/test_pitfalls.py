@@ -80,9 +80,9 @@ T = 73_632
 # What the tests share ---------------------------------------------------------------------------
 
 
-def values(name: str, density: float = 0.03, side: str = "released") -> Resolved:
+def values(name: str, density: float = 0.03, version: str = "released") -> Resolved:
     """The values of a method on MNLI for BERT-base."""
-    return resolve(Cell(name, "mnli", density, False, 0), base(), side, BERT)
+    return resolve(Cell(name, "mnli", density, False, 0), base(), version, BERT)
 
 
 def from_recipe(name: str, density: float = 0.03) -> Method:
@@ -102,7 +102,7 @@ def make_run(planner, resources) -> Callable[..., Run]:
     """(method, density, **training values) -> a run that is ready to train, on SST-2."""
 
     def make(method: str, density: float = 0.5, **train) -> Run:
-        trial = planner.trial(Cell(method, "sst2", density, False, 0))
+        trial = planner.plan(Cell(method, "sst2", density, False, 0)).trial
         return build(replace(trial, train=replace(trial.train, **train)), resources)
 
     return make
@@ -187,7 +187,7 @@ def test_pitfall_03_lambda_scaled_by_the_density_or_over_the_wrong_horizon():
     stop = 43_632 / T
     printed = smp_l(0.03, stop=stop, penalty=400.0, penalty_stop=stop).penalty.weight
     assert printed(21_816, T) == pytest.approx(350.0, abs=1e-4)
-    asked = values("smp_l", side="paper").hyper
+    asked = values("smp_l", version="paper").hyper
     assert asked["penalty_stop"].value == asked["stop"].value
     density = from_recipe("smp_l").level
     for t, value in ((1000, 0.934823), (10_000, 0.474237), (21_816, 0.15125), (43_632, 0.03)):

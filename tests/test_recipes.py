@@ -43,12 +43,12 @@ def plain(
     task: str = "mnli",
     density: float = 0.03,
     distill: bool = False,
-    side: str = "released",
+    version: str = "released",
     **changes,
 ) -> dict:
     """The values of a cell at the papers' scale, for BERT-base or a changed checkpoint."""
     cell = Cell(method, task, density, distill, 0)
-    found = resolve(cell, BASE, side, replace(BERT, **changes))
+    found = resolve(cell, BASE, version, replace(BERT, **changes))
     return {name: value.value for name, value in (found.train | found.hyper).items()}
 
 
@@ -59,9 +59,9 @@ def plain(
 def test_every_value_has_a_source(method):
     for task in ("mnli", "qqp", "squad"):
         for distill in (False, True):
-            for side in ("released", "paper"):
+            for version in ("released", "paper"):
                 cell = Cell(method, task, 0.1, distill, 0)
-                found = resolve(cell, BASE, side, BERT)
+                found = resolve(cell, BASE, version, BERT)
                 assert all(found.sources.values())
                 assert set(found.train) <= training_names()
 
@@ -90,14 +90,14 @@ def test_smp_trains_twice_as_long_on_squad_at_3_percent():
 
 
 def test_the_differences_between_smps_paper_and_its_released_code():
-    released, paper = plain(), plain(side="paper")
+    released, paper = plain(), plain(version="paper")
     assert (released["head"], paper["head"]) == ("mlm_label_words", "label_words")
     assert released["penalty_stop"] == 1.0 and paper["penalty_stop"] == paper["stop"]
     assert paper["stop"] * 73632 == pytest.approx(3500)
-    assert plain(task="squad", side="paper")["stop"] * 10 * 1384 == pytest.approx(3500)
-    assert plain(task="rte", side="paper")["stop"] == 0.9  # 60 epochs of 39 steps are too few
-    assert plain(side="paper", density=0.8)["stop"] == pytest.approx(7 / 12)
-    assert (plain(task="squad")["batch"], plain(task="squad", side="paper")["batch"]) == (32, 64)
+    assert plain(task="squad", version="paper")["stop"] * 10 * 1384 == pytest.approx(3500)
+    assert plain(task="rte", version="paper")["stop"] == 0.9  # 60 epochs of 39 steps are too few
+    assert plain(version="paper", density=0.8)["stop"] == pytest.approx(7 / 12)
+    assert (plain(task="squad")["batch"], plain(task="squad", version="paper")["batch"]) == (32, 64)
 
 
 def test_a_checkpoint_without_mlm_head_gets_another_head_and_a_note():

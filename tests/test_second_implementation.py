@@ -251,10 +251,10 @@ def test_both_implementations_of_a_method_agree(name, checkpoint, data, cache):
     compare(name, *ready(name, checkpoint, data, cache), checkpoint)
 
 
-TAUGHT = ("magnitude", "movement", "soft_movement", "l0", "cap_lite", "smp_l", "smp_s")
+DISTILLED = ("magnitude", "movement", "soft_movement", "l0", "cap_lite", "smp_l", "smp_s")
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", DISTILLED)
 def test_they_agree_with_distillation(name, checkpoint, data, cache):
     compare(name, *ready(name, checkpoint, data, cache, distill=True), checkpoint)
 

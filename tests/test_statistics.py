@@ -13,7 +13,6 @@ from leaderboard.statistics import (
     holm,
     interquartile_mean,
     interval,
-    mean,
     paired_examples,
     permutation_p,
     sample_std,
@@ -26,13 +25,9 @@ A = [83.1, 84.7, 82.05, 90.0, 85.2]
 B = [80.0, 83.9, 81.0, 82.2, 79.5]
 
 
-def test_mean_and_sample_std_against_the_standard_library():
-    assert mean(A) == pytest.approx(statistics.mean(A))
+def test_the_sample_std_against_the_standard_library():
     assert sample_std(A) == pytest.approx(statistics.stdev(A))
     assert sample_std([1.0]) is None
-    assert mean([1e16, 1.0, -1e16]) == pytest.approx(1 / 3)
-    with pytest.raises(ValueError):
-        mean([])
 
 
 def test_the_interval_of_a_mean_against_scipy():
@@ -131,7 +126,7 @@ def test_the_stratified_bootstrap_covers_nearly_as_often_as_it_says():
     for _ in range(300):
         drawn = {task: (centre + rng.normal(0, 1.5, 5)).tolist() for task, centre in truth.items()}
         estimate = across_tasks(drawn, resamples=500).mean
-        hits += estimate.low <= mean(list(truth.values())) <= estimate.high
+        hits += estimate.low <= statistics.fmean(list(truth.values())) <= estimate.high
     assert 0.86 <= hits / 300 <= 0.98
 
 
@@ -147,4 +142,4 @@ def test_welch_covers_as_often_as_it_says(size):
 
 def test_welch_from_means_and_spreads_equals_welch_from_values():
     a, b = statistics.stdev(A), statistics.stdev(B)
-    assert welch_of(mean(A), a, 5, mean(B), b, 5) == welch(A, B)
+    assert welch_of(statistics.fmean(A), a, 5, statistics.fmean(B), b, 5) == welch(A, B)

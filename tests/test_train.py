@@ -11,19 +11,18 @@ import pytest
 import torch
 
 from methods.movement import movement
-from tests.helpers import a_result
+from tests.helpers import a_result, now_and_then
 from zoo import (
     Cell,
     ConfigError,
     Encoded,
     LossTerm,
     Method,
+    Ramp,
     TrialError,
     adamw,
-    cubic,
-    every,
+    hard,
     magnitude,
-    once,
     register_method,
     task_loss,
     topk_local,
@@ -31,7 +30,7 @@ from zoo import (
 )
 from zoo.engine.build import Run, build, stream
 from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teacher_logits
-from zoo.engine.measure import pack_bits, sketch
+from zoo.engine.measure import sketch
 from zoo.engine.train import (
     Trainer,
     clip,
@@ -43,6 +42,7 @@ from zoo.engine.train import (
 )
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
+from zoo.records.packed import pack_bits
 from zoo.records.result import Result, Steps
 from zoo.records.trial import Conditions
 from zoo.runs.estimate import longest_first
@@ -68,11 +68,11 @@ def evaluated_every(run: Run, steps: int) -> None:
 
 @pytest.mark.parametrize("method", ["dense", "movement", "random", "smp_s"])
 def test_a_trial_repeats_bit_for_bit(planner, resources, method):
-    trial = planner.trial(cell(method))
+    trial = planner.plan(cell(method)).trial
     first, second = run_trial(trial, resources), run_trial(trial, resources)
     assert reproducible(first) == reproducible(second)
     assert [repr(p) for p in first.curve] == [repr(p) for p in second.curve]
-    other = run_trial(planner.trial(cell(method, seed=1)), resources)
+    other = run_trial(planner.plan(cell(method, seed=1)).trial, resources)
     assert other.digests["weights"] != first.digests["weights"]
 
 
@@ -80,7 +80,7 @@ def test_bfloat16_is_used_for_the_products_of_training_alone(planner, resources)
     """Scores, weights, their optimiser states and evaluation stay float32; losses nearly agree."""
     losses, seen = [], []
     for one in (planner, replace(planner, conditions=Conditions(precision="bfloat16"))):
-        run = build(one.trial(cell("movement")), resources)
+        run = build(one.plan(cell("movement")).trial, resources)
         run.steps = 5
         layer = next(iter(run.masked.layers.values()))
         run.network.head.register_forward_hook(lambda m, args, out: seen.append(args[0].dtype))
@@ -99,14 +99,14 @@ def test_losses_that_are_read_late_are_the_same(planner, resources, monkeypatch)
     """On a GPU the host reads losses only now and then, and finds all that happened."""
     curves = []
     for steps in (1, 7):
-        run = build(planner.trial(cell("smp_l")), resources)
+        run = build(planner.plan(cell("smp_l")).trial, resources)
         run.steps = 20
         evaluated_every(run, 10)
         look(monkeypatch, steps)
         curves.append(list(fit(run, Frozen())))
     assert curves[0] == curves[1] and [step for step, *_ in curves[0]] == [10, 20]
     for steps in (1, 7):
-        run = build(planner.trial(cell("smp_l")), resources)
+        run = build(planner.plan(cell("smp_l")).trial, resources)
         run.steps = 20
         values = iter([1.0] * 9 + [math.inf] + [1.0] * 10)
         bad = replace(
@@ -124,7 +124,7 @@ def test_scores_that_diverge_before_their_loss_is_read_are_a_divergence(
 ):
     """SMP-S turns means of scores into counts, which fails for NaN, before the loss is read."""
     look(monkeypatch, every=50)
-    run = build(planner.trial(cell("smp_s")), resources)
+    run = build(planner.plan(cell("smp_s")).trial, resources)
     next(iter(run.masked.layers.values())).bias.data.fill_(math.nan)
     with pytest.raises(Diverged) as stop:
         list(fit(run, Frozen()))
@@ -133,7 +133,7 @@ def test_scores_that_diverge_before_their_loss_is_read_are_a_divergence(
 
 def test_a_group_without_a_learning_rate_is_rejected(planner, resources):
     for name in ("lr_scores", "lr_weights"):
-        run = build(planner.trial(cell("movement", given=((name, 0.0),))), resources)
+        run = build(planner.plan(cell("movement", given=((name, 0.0),))).trial, resources)
         with pytest.raises(TrialError, match=f"has no learning rate for: {name} is 0"):
             make_optimizer(run)
 
@@ -186,7 +186,7 @@ def movement_with(name: str) -> Cell:
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_a_method_trains_with_its_own_optimiser(planner, resources, name):
-    run = build(planner.trial(movement_with(name)), resources)
+    run = build(planner.plan(movement_with(name)).trial, resources)
     weights = [p.detach().clone() for p in run.network.parameters() if p.requires_grad]
     (*_, (_, level, loss)) = fit(run, Frozen())
     assert math.isfinite(loss) and level == 0.1
@@ -198,7 +198,7 @@ def test_a_method_trains_with_its_own_optimiser(planner, resources, name):
 
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_an_optimiser_gets_a_group_per_kind_and_scores_never_decay(planner, resources, name):
-    run = build(planner.trial(movement_with(name)), resources)
+    run = build(planner.plan(movement_with(name)).trial, resources)
     optimizer, parameters = make_optimizer(run)
     groups = {group["kind"]: group for group in optimizer.param_groups}
     assert list(groups) == ["weights", "head", "scores"]
@@ -222,7 +222,7 @@ def test_an_optimiser_gets_a_group_per_kind_and_scores_never_decay(planner, reso
 
 def test_a_proximal_step_by_hand(planner, resources):
     """S - lr * G, and then 0.5 * lr closer to zero."""
-    run = build(planner.trial(movement_with("proximal")), resources)
+    run = build(planner.plan(movement_with("proximal")).trial, resources)
     run.method = replace(run.method, optimiser=lambda groups, train: Proximal(groups, 0.5))
     optimizer, _ = make_optimizer(run)
     score = run.masked.trained_scores[0]
@@ -238,7 +238,7 @@ def test_a_proximal_step_by_hand(planner, resources):
 
 def test_learning_rates_of_every_optimiser_follow_the_warm_up(planner, resources, monkeypatch):
     for name in OPTIMISERS:
-        run = build(planner.trial(movement_with(name)), resources)
+        run = build(planner.plan(movement_with(name)).trial, resources)
         trainer, factors = Trainer(run, Frozen()), []
         plain = trainer.optimizer.step
         trainer.optimizer.step = lambda plain=plain, o=trainer.optimizer, f=factors: (
@@ -252,17 +252,31 @@ def test_learning_rates_of_every_optimiser_follow_the_warm_up(planner, resources
 
 
 def test_a_method_that_trains_nothing_is_rejected(planner, resources):
-    run = build(planner.trial(cell("smp_l")), resources)
+    run = build(planner.plan(cell("smp_l")).trial, resources)
     for layer in run.masked.layers.values():
         layer.score.requires_grad_(False)
-    run.masked.method = replace(run.method, score=magnitude)
+    run.masked.method = replace(run.method, score=magnitude, gate=hard, penalty=None)
     with pytest.raises(TrialError, match="method smp_l trains nothing: no weights, head or scores"):
         make_optimizer(run)
 
 
+def test_a_loss_that_needs_the_teacher_gets_one(planner):
+    """Also where the cell asks for no distillation."""
+
+    @register_method("reads_teacher", recipe="movement")
+    def reads_teacher(density, **hyper):
+        needs = frozenset({"teacher"})
+        return replace(movement(density, **hyper), losses=(LossTerm(task_loss, needs=needs),))
+
+    teacher, student = planner.jobs([cell("reads_teacher")])
+    assert teacher.teaches and student.trial.teacher == teacher.trial.id
+    with pytest.raises(ConfigError, match="unknown frozen output 'teachers'; did you mean"):
+        LossTerm(task_loss, needs=frozenset({"teachers"}))
+
+
 def test_a_penalty_keeps_its_weight_between_its_steps(planner, resources):
-    run = build(planner.trial(cell("smp_l")), resources)
-    steps = every(cubic(0.0, 400.0), 25)
+    run = build(planner.plan(cell("smp_l")).trial, resources)
+    steps = now_and_then(Ramp(0.0, 400.0, 0.0, 1.0, 3), 25)
     run.method = replace(run.method, penalty=replace(run.method.penalty, weight=steps))
     run.masked.method = run.method
     run.steps, weights = 100, []
@@ -276,11 +290,13 @@ def test_a_penalty_keeps_its_weight_between_its_steps(planner, resources):
 
 
 def test_one_shot_pruning_has_a_best_evaluation(planner, resources, monkeypatch):
-    trial = planner.trial(cell("magnitude", given=(("evaluate_every", 2),)))
+    trial = planner.plan(cell("magnitude", given=(("evaluate_every", 2),))).trial
 
     def one_shot(*given):
         run = build(*given)
-        run.method = run.masked.method = replace(run.method, level=once(0.1))
+        run.method = run.masked.method = replace(
+            run.method, level=lambda step, total: 0.1 if step == 0 else None
+        )
         return run
 
     monkeypatch.setattr("zoo.engine.train.build", one_shot)
@@ -309,7 +325,7 @@ def test_compiled_layers_compute_the_same(planner, resources, monkeypatch):
     for one in (planner, replace(planner, conditions=Conditions(compile=True))):
         with monkeypatch.context() as patch:
             patch.setattr(torch.nn.Module, "compile", lambda self, **how: traced(self, **how))
-            run = build(one.trial(cell("movement", given=(("batch", 20),))), resources)
+            run = build(one.plan(cell("movement", given=(("batch", 20),))).trial, resources)
         for module in run.network.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
@@ -323,7 +339,7 @@ def test_compiled_layers_compute_the_same(planner, resources, monkeypatch):
     (plain_loss, plain_scores, plain_metrics), (loss, scores, metrics) = found
     assert loss == pytest.approx(plain_loss, rel=1e-5) and metrics == plain_metrics
     assert torch.allclose(plain_scores, scores, rtol=1e-3, atol=1e-4)
-    assert planner.trial(cell("movement")).id != one.trial(cell("movement")).id
+    assert planner.plan(cell("movement")).trial.id != one.plan(cell("movement")).trial.id
 
 
 def test_the_longest_trials_start_first(planner):
@@ -337,7 +353,7 @@ def test_seeds_are_paired_between_methods(planner, resources, monkeypatch):
     """Data order, dropout and the head's start depend on (task, seed) alone."""
     seen = {}
     for method in ("dense", "magnitude", "movement", "random"):
-        run = build(planner.trial(cell(method)), resources)
+        run = build(planner.plan(cell(method)).trial, resources)
         head = run.network.head.classifier.weight.detach().clone()
         rows, zeros = watch(run)
         run.steps = 3
@@ -358,7 +374,7 @@ def watch(run) -> tuple[list, list]:
 
 
 def test_an_evaluation_does_not_change_masks(planner, resources):
-    run = build(planner.trial(cell("movement")), resources)
+    run = build(planner.plan(cell("movement")).trial, resources)
     calls = []
     run.method = replace(
         run.method, mask=lambda s, level: calls.append(level) or topk_local(s, level)
@@ -373,7 +389,7 @@ def test_an_evaluation_does_not_change_masks(planner, resources):
 
 def test_measured_remaining_weights_equal_the_target(planner, resources):
     for density in (0.5, 0.1):
-        result = run_trial(planner.trial(cell("smp_l", density)), resources)
+        result = run_trial(planner.plan(cell("smp_l", density)).trial, resources)
         for matrix in result.remaining.matrices.values():
             assert matrix.kept == int(density * matrix.total)
 
@@ -385,7 +401,7 @@ def test_parameters_are_counted(planner, resources):
     norms, pooler, head = 2 * 4 * 32, 32 * 32 + 32, 2 * 32 + 2
     embeddings = 21 * 32 + 64 * 32 + 2 * 32 + 2 * 32
     got = {
-        m: run_trial(planner.trial(cell(m)), resources).parameters
+        m: run_trial(planner.plan(cell(m)).trial, resources).parameters
         for m in ("dense", "movement", "smp_l")
     }
     assert got["dense"].trainable == matrices + biases + norms + pooler + head + embeddings
@@ -405,7 +421,7 @@ def test_the_learning_rate_rises_and_falls():
 
 
 def test_recorded_steps_are_those_that_were_taken(planner, resources):
-    trial = planner.trial(cell("dense"))
+    trial = planner.plan(cell("dense")).trial
     assert trial.train.recipe_steps(48) == 3 * 2
     result = run_trial(trial, resources)
     assert result.steps == Steps(taken=6, planned=6, recipe=6)
@@ -447,7 +463,7 @@ def test_cap_lite_without_its_losses_trains_as_movement_bit_for_bit(planner, res
 
 
 def test_stored_outputs_are_those_of_the_teacher(planner, resources):
-    trial = planner.trial(cell("dense"))
+    trial = planner.plan(cell("dense")).trial
     run = build(trial, resources)
     list(fit(run, Frozen()))
     store_outputs(Path(resources.cache), trial.id, run.network, run.task, run.data.train)
@@ -546,7 +562,7 @@ def test_bits_are_packed_behind_their_number():
 
 
 def test_data_that_changed_since_the_plan_is_rejected(planner, resources):
-    trial = replace(planner.trial(cell("dense")), data_sha="0" * 64)
+    trial = replace(planner.plan(cell("dense")).trial, data_sha="0" * 64)
     with pytest.raises(TrialError, match="changed since the run was planned"):
         build(trial, resources)
 

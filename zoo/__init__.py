@@ -60,13 +60,9 @@ if TYPE_CHECKING:
     from zoo.parts.gates import straight_through as straight_through
 
     # Schedules
+    from zoo.parts.schedules import Constant as Constant
     from zoo.parts.schedules import Ramp as Ramp
-    from zoo.parts.schedules import constant as constant
-    from zoo.parts.schedules import cubic as cubic
-    from zoo.parts.schedules import every as every
-    from zoo.parts.schedules import linear as linear
     from zoo.parts.schedules import never as never
-    from zoo.parts.schedules import once as once
 
     # Losses, penalties, heads, optimisers
     from zoo.parts.losses import Bank as Bank
@@ -86,7 +82,10 @@ if TYPE_CHECKING:
     from zoo.parts.heads import label_words as label_words
     from zoo.parts.heads import mlm_label_words as mlm_label_words
     from zoo.parts.heads import trained as trained
+    from zoo.parts.heads import Network as Network
+    from zoo.parts.optimisers import Group as Group
     from zoo.parts.optimisers import adamw as adamw
+    from zoo.records.trial import Training as Training
 
     # Recipes
     from zoo.parts.recipes import OURS as OURS
@@ -96,7 +95,9 @@ if TYPE_CHECKING:
     from zoo.parts.recipes import share as share
 
     # What a task is
+    from zoo.inputs.batches import Batch as Batch
     from zoo.inputs.batches import Encoded as Encoded
+    from zoo.inputs.checkpoint import Checkpoint as Checkpoint
     from zoo.inputs.task import CLASSES as CLASSES
     from zoo.inputs.task import REGRESSION as REGRESSION
     from zoo.inputs.task import SPAN as SPAN
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from zoo.inputs.task import Output as Output
     from zoo.inputs.task import Source as Source
     from zoo.inputs.task import Task as Task
+    from zoo.inputs.task import divergence as divergence
 
     # Registration; suites and scales
     from zoo.registry import register_method as register_method
@@ -138,6 +140,8 @@ def _homes() -> dict[str, str]:
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
+    if name == "__all__":
+        return __dir__()
     if name.startswith("__") or name not in (homes := _homes()):
         raise AttributeError(f"module 'zoo' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(homes[name]), name)

@@ -17,7 +17,7 @@ class ConfigError(BenchmarkError):
 
 
 class TrialError(BenchmarkError):
-    """A method broke the rules of the masked model; its trial fails, the others continue."""
+    """A trial cannot run or its method broke the masked model's rules; the others continue."""
 
     exit_code = 3
 
@@ -41,12 +41,13 @@ class StaleError(BenchmarkError):
 
 
 class Diverged(Exception):
-    """The loss was not finite at `step` (from 0); the trial ends as a result, not as a failure."""
+    """A loss or a gradient's norm, `value`, was not finite at `step` (from 0); the trial ends as a
+    result, not as a failure."""
 
-    def __init__(self, step: int, loss: float):
-        super().__init__(f"loss was {loss} at step {step}")
+    def __init__(self, step: int, value: float):
+        super().__init__(f"loss or gradient was {value} at step {step}")
         self.step = step
-        self.loss = loss
+        self.value = value
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -57,8 +58,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r:.80}{hint} Known: {', '.join(known)}"
 
 
-def one_line(error: object, most: int = 200) -> str:
-    """The message on one line, without control characters, at most `most` characters long."""
-    text = " ".join(str(error).split())
-    text = "".join(c if c.isprintable() else "?" for c in text)
-    return text if len(text) <= most else text[: most - 3] + "..."
+def one_line(text: object, most: int | None = None) -> str:
+    """Text without line breaks, control and direction characters, cut to `most` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if most is None or len(line) <= most else line[: most - 3] + "..."
+
+
+def cause_of(error: BaseException) -> str:
+    """'ValueError: its message' on one line of at most 200 characters or so."""
+    return f"{type(error).__name__}: {one_line(error, 200)}"

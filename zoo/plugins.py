@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, one_line
+from zoo.errors import ConfigError, cause_of
 from zoo.registry import REGISTRIES, Entry
 
 BUILT_IN = ("methods", "tasks")
@@ -90,7 +90,7 @@ def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
         lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
         line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
         at = f"{where}:{line}" if line else where
-        raise ConfigError(f"plugin {at}: {type(error).__name__}: {one_line(error)}") from error
+        raise ConfigError(f"plugin {at}: {cause_of(error)}") from error
 
 
 @contextmanager

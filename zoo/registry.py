@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from zoo.errors import ConfigError, one_line, unknown
-from zoo.records.codec import Record
-from zoo.records.result import MethodFacts
+from zoo.records.codec import Record, fields_of, from_json
+from zoo.records.result import MethodFacts, in_order
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -73,16 +73,19 @@ class Registry(Generic[Facts]):
         self, name: str, *, recipe: Callable[..., Any] | str | None = None, **facts: Any
     ) -> Callable[[Make], Make]:
         """Return a decorator that registers a factory; raises ConfigError for a bad or taken name
-        and for an unknown fact."""
+        and for a fact that is unknown or of another type."""
         if not isinstance(name, str) or not SLUG.fullmatch(name):
             raise ConfigError(
                 f"{self.kind} name {name!r:.80} must be 1 to 64 of a-z, 0-9, '_', '.', '-'"
                 " and start with a letter or digit"
             )
+        for fact in facts:
+            if fact not in (names := [f.name for f in fields_of(self.facts)]):
+                raise ConfigError(f"{self.kind} {name}: {unknown('fact', fact, names)}")
         try:
-            known = self.facts(**facts)
-        except TypeError as error:
-            raise ConfigError(f"{self.kind} {name}: {one_line(error)}") from None
+            known = from_json(self.facts, facts)
+        except ValueError as error:
+            raise ConfigError(f"{self.kind} {name}: {one_line(error, 200)}") from None
 
         def add(make: Make) -> Make:
             code = make.__code__
@@ -114,7 +117,8 @@ class Methods(Registry[MethodFacts]):
     """The registry of methods, in the order of listings and tables."""
 
     def __iter__(self) -> Iterator[Entry[MethodFacts]]:
-        return iter(sorted(self._entries.values(), key=lambda e: (e.facts.order, e.name)))
+        facts = {name: entry.facts for name, entry in self._entries.items()}
+        return iter([self._entries[name] for name in in_order(facts)])
 
     @property
     def teacher(self) -> str:
@@ -136,55 +140,36 @@ REGISTRIES: tuple[Registry[Any], ...] = (methods, tasks, suites, scales)
 
 
 def register_method(
-    name: str,
-    *,
-    recipe: Callable[..., Any] | str | None = None,
-    label: str = "",
-    family: str = "others",
-    order: float = 1000.0,
-    prunes: bool = True,
-    control: bool = False,
-    teaches: bool = False,
-    drives: str = "density",
+    name: str, *, recipe: Callable[..., Any] | str | None = None, **facts: Any
 ) -> Callable[[Make], Make]:
     """Register a factory `(density, **hyper) -> Method` under a name.
 
     `recipe` says where its hyper-parameters come from: a function of a Request, or the name of a
-    registered method whose recipe it uses. The other arguments are described in MethodFacts.
-    Raises ConfigError for a bad or taken name.
+    registered method whose recipe it uses. `facts` are fields of MethodFacts: label, family, order,
+    prunes, control, teaches, drives. Raises ConfigError for a bad or taken name and a bad fact.
 
     >>> from zoo import Method, register_method
-    >>> @register_method("plain_again", recipe="dense", prunes=False)
+    >>> @register_method("plain_again", recipe="dense", family="controls", prunes=False)
     ... def plain_again(density):
     ...     "Fine-tuning of all weights."
     ...     return Method()
     """
-    return methods.register(
-        name,
-        recipe=recipe,
-        label=label,
-        family=family,
-        order=order,
-        prunes=prunes,
-        control=control,
-        teaches=teaches,
-        drives=drives,
-    )
+    return methods.register(name, recipe=recipe, **facts)
 
 
-def register_task(name: str, *, recipe: str | None = None) -> Callable[[Make], Make]:
-    """Register a factory `() -> Task`; `recipe` names the task of the papers whose recipes it
-    follows.
+def register_task(name: str, *, recipes_of: str | None = None) -> Callable[[Make], Make]:
+    """Register a factory `() -> Task`; `recipes_of` names the task of the papers whose recipes it
+    uses.
 
     >>> from dataclasses import replace
     >>> from zoo import register_task
     >>> from tasks.glue import sst2
-    >>> @register_task("short_reviews", recipe="sst2")
+    >>> @register_task("short_reviews", recipes_of="sst2")
     ... def short_reviews():
     ...     "SST-2 under another name."
     ...     return replace(sst2(), name="short_reviews")
     """
-    return tasks.register(name, recipe=recipe)
+    return tasks.register(name, recipe=recipes_of)
 
 
 def register_suite(name: str) -> Callable[[Make], Make]:

@@ -13,10 +13,10 @@ def quality(found: Sequence[Quality]) -> Any:
     titles = [f"{one.task}: {one.metric}" for one in found]
     figure, axes = panels(titles, ["remaining weights (%)"] * len(found))
     for axis, one in zip(axes, found, strict=True):
-        for number, level in enumerate(one.levels):
+        for number, baseline in enumerate(one.baselines):
             dash = DASHES[number % len(DASHES)]
             look = {"color": "#666666", "linestyle": dash, "linewidth": 1}
-            axis.axhline(level.y, label=level.name, **look)
+            axis.axhline(baseline.y, label=baseline.name, **look)
         if one.majority is not None:
             look = {"color": "#bbbbbb", "linewidth": 3, "alpha": 0.6}
             axis.axhline(one.majority, label="majority class", **look)
@@ -47,7 +47,7 @@ def curves(by_task: Mapping[str, Sequence[Curve]]) -> Any:
         for one in found:
             look = {"markersize": 4, "linewidth": 1.3, **style(one.index)}
             axis.plot(one.steps, one.metric, label=one.name, **look)
-            kept = [100 * density for density in one.density]
+            kept = [100 * fraction for fraction in one.remaining]
             behind.plot(one.steps, kept, color="#999999", linestyle=":", linewidth=0.8)
     return with_legend(figure, axes)
 
@@ -55,8 +55,8 @@ def curves(by_task: Mapping[str, Sequence[Curve]]) -> Any:
 def costs(found: Sequence[tuple[str, int, float, Mapping[str, float]]]) -> Any:
     """Per kind of cost: each method's mean cost against the mean of its first metrics."""
     figure, axes = panels(["mean of the first metrics"] * len(COSTS), list(COSTS))
-    for name, index, level, by_kind in found:
+    for name, index, metric, by_kind in found:
         look = style(index) | {"linestyle": "none", "markersize": 6}
         for axis, kind in zip(axes, COSTS, strict=True):
-            axis.plot([by_kind[kind]], [level], label=name, **look)
+            axis.plot([by_kind[kind]], [metric], label=name, **look)
     return with_legend(figure, axes)

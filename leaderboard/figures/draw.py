@@ -49,14 +49,14 @@ def figures(series: Series) -> Iterator[Figure]:
         caption = f"{what}: time, memory and trainable parameters, means over tasks and seeds"
         yield "cost", caption, partial(curves.costs, series.costs())
     for task in series.table.tasks:
-        uneven, where = series.matrices(task), f"{task}, {target}"
+        uneven, where = series.matrices[task], f"{task}, {target}"
         if uneven:
             caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
             yield f"matrices-{task}", caption, partial(masks.heat_maps, uneven, "")
         if series.lowest[task]:
             caption = f"Remaining weights by attention head ({where})"
-            maps = series.heads(task)
-            yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "head")
+            maps = series.attention_heads(task)
+            yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "attention head")
     yield from _of_weights(series, target)
 
 

@@ -1,7 +1,6 @@
 """Figures of masks: where the remaining weights are, which ones they are, and how far masks
 agree."""
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from leaderboard.figures.style import COLOURS, Text, set_margins, write_texts
 from leaderboard.heat_maps import HeatMap
+from zoo.records.packed import unpack_heights
 from zoo.records.result import Distribution
 
 Distributions = Sequence[tuple[str, int, Distribution]]
@@ -20,7 +20,7 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
     axis for each would be slow. `below` labels the columns."""
     import matplotlib.pyplot as plt
 
-    tall, wide, across = len(maps[0].cells), len(maps[0].columns), min(len(maps), 5)
+    tall, wide, across = len(maps[0].values), len(maps[0].columns), min(len(maps), 5)
     down = -(-len(maps) // across)
     gap, rise = 1, 2 + bool(below)  # cells between maps, beside and above them
     canvas = np.full((down * (tall + rise), across * (wide + gap)), np.nan)
@@ -29,7 +29,7 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
         for index in range(len(maps))
     ]
     for one, (y, x) in zip(maps, corners, strict=True):
-        canvas[y : y + tall, x : x + wide] = one.cells
+        canvas[y : y + tall, x : x + wide] = one.values
     cell = 0.34 if tall * wide <= 60 else 0.22
     size = (cell * canvas.shape[1] + 1.5, cell * canvas.shape[0] + 0.3)
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
@@ -44,7 +44,7 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
         texts += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(tall)]
         texts += [(x + j, y + tall - 0.1, name, "black") for j, name in enumerate(one.columns)]
         texts += [(middle, y + tall + 0.7, below, "black")] if below else []
-        texts += _numbers(one.cells, top, x, y) if tall * wide <= 60 else []
+        texts += _numbers(one.values, top, x, y) if tall * wide <= 60 else []
     set_margins(figure, left=0.25, right=0.95, bottom=0.15, top=0.05, between=0.0)
     write_texts(axis, texts)
     bar = figure.add_axes((1 - 0.8 / size[0], 0.2, 0.15 / size[0], 0.6))
@@ -106,8 +106,7 @@ def weights(shown: Distributions) -> Any:
 
 def plane_of(found: Distribution) -> np.ndarray:
     """Counts as round(8 log2(1 + count)): rows are scores from high to low, columns weights."""
-    plane = np.frombuffer(base64.b64decode(found.scores), np.uint8)
-    return plane.reshape(len(found.all), -1).T[::-1]
+    return unpack_heights(found.scores).reshape(len(found.all), -1).T[::-1]
 
 
 def scores(shown: Distributions) -> Any:

@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from leaderboard import prose
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.formats import Entry, Grid, one_line, percent, quantity, ranged
+from leaderboard.formats import Entry, Grid, percent, quantity, ranged
 from leaderboard.html.svg import curve_drawing, heat_map_drawing, legend, quality_chart
-from leaderboard.series import curve
-from leaderboard.tables import at_target
+from leaderboard.series import Curve
 from leaderboard.view import View
+from zoo.errors import one_line
 from zoo.records.result import Result
 
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ def _on_one_line(value: Any) -> Any:
 def _section(board: Board, view: View) -> Section:
     series, rows = view.series, _rows(board, view)
     task = next(iter(series.table.tasks), "")
-    maps = series.matrices(task) if task else []
+    maps = series.matrices.get(task, [])
     return Section(
         view=view,
         targets=list(dict.fromkeys(row.target for row in rows if row.target)),
@@ -111,17 +111,17 @@ def _rows(board: Board, view: View) -> list[Row]:
                 target=target,
                 family=table.facts_of(key).family if key else "",
                 new_target=bool(rows) and target != rows[-1].target,
-                detail=_detail(board, table, key) if key and table.of_row(key) else None,
+                detail=_detail(board, view, key) if key and table.of_row(key) else None,
             )
         )
     return rows
 
 
-def _detail(board: Board, table: Table, row: RowKey) -> Detail:
-    drawings = []
+def _detail(board: Board, view: View, row: RowKey) -> Detail:
+    table, drawings = view.table, []
     for task in table.tasks:
         metric = next(iter(table.metrics_of(task)), "")
-        shown = curve("", 0, at_target(table.group(row, task)), metric)
+        shown = view.series.every_curve.get((row, task), Curve())
         drawings.append(curve_drawing(f"{task} {metric}", shown))
     return Detail(
         seeds=_seeds(table, row),

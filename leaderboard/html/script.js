@@ -38,7 +38,7 @@ function filter(section) {
     detail.hidden = !fits || row.querySelector(".open").getAttribute("aria-expanded") !== "true";
     shown += fits;
   }
-  section.querySelector("output").textContent = `${shown} rows`;
+  section.querySelector("output").textContent = `${shown} row${shown === 1 ? "" : "s"}`;
 }
 
 for (const section of document.querySelectorAll("section.table")) {

@@ -14,8 +14,8 @@ MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
 DASHES = ("", "6 3", "2 2", "8 2 2 2")
 COLOURS = 8
 """Line colours that the style defines as .c0, .c1, ..."""
-LEVELS = 3
-"""Most horizontal references in a chart."""
+BASELINES = 3
+"""Most horizontal lines in a chart."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Frame:
 
 
 def frame_of(one: Quality) -> Frame:
-    """A frame that holds all dots with their spread, the levels and the targets."""
+    """A frame that holds all dots with their spread, the baselines and the targets."""
     dots = [dot for line in one.lines for dot in line.dots]
     xs = [dot.x for dot in dots] + list(one.targets)
     ys = [v for dot in dots for v in (dot.y - dot.spread, dot.y + dot.spread)]
-    ys += [level.y for level in one.levels[:LEVELS]]
+    ys += [baseline.y for baseline in one.baselines[:BASELINES]]
     low, high = math.log(min(xs) / 1.15), math.log(max(xs) * 1.15)
     return Frame(low, high, *_padded(min(ys), max(ys)))
 
@@ -66,11 +66,11 @@ def quality_chart(one: Quality, labels: Mapping[str, str]) -> Markup:
         f'<text class="title" x="{f.left}" y="16">{escape(title)}</text>',
         *_axes(f, one.targets),
     ]
-    for number, level in enumerate(one.levels[:LEVELS]):
-        words = escape(f"{level.name}: {level.y:.1f}")
+    for number, baseline in enumerate(one.baselines[:BASELINES]):
+        words = escape(f"{baseline.name}: {baseline.y:.1f}")
         out.append(
             f'<line class="level l{number}" x1="{f.left}" x2="{f.width - f.right}"'
-            f" {_at(f.y(level.y))}><title>{words}</title></line>"
+            f" {_at(f.y(baseline.y))}><title>{words}</title></line>"
         )
     out += [_line(f, line, labels[line.name]) for line in one.lines]
     return Markup("".join([*out, "</svg>"]))
@@ -128,7 +128,7 @@ def legend(names: Sequence[str], labels: Mapping[str, str]) -> Markup:
 
 
 def curve_drawing(title: str, shown: Curve) -> Markup:
-    """A metric during the run, with the density behind it; "" for fewer than two evaluations."""
+    """A metric during the run, remaining weights behind it; "" for fewer than two evaluations."""
     if len(shown.steps) < 2:
         return Markup("")
     width, height = 210, 70
@@ -137,13 +137,13 @@ def curve_drawing(title: str, shown: Curve) -> Markup:
     ys = [height - 16 - (value - low) / (high - low) * 50 for value in shown.metric]
     path = " ".join(f"{x:.0f},{y:.1f}" for x, y in zip(xs, ys, strict=True))
     kept = " ".join(
-        f"{x:.0f},{height - 16 - density * 50:.1f}"
-        for x, density in zip(xs, shown.density, strict=True)
+        f"{x:.0f},{height - 16 - fraction * 50:.1f}"
+        for x, fraction in zip(xs, shown.remaining, strict=True)
     )
     words = escape(f"{title}: {shown.metric[0]:.1f} to {shown.metric[-1]:.1f}")
     return Markup(
         f'<svg class="curve" viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
-        f'<polyline class="kept" points="{kept}"><title>density</title></polyline>'
+        f'<polyline class="kept" points="{kept}"><title>remaining weights</title></polyline>'
         f'<polyline points="{path}"><title>{words}</title></polyline>'
         f'<text class="tick left" x="4" y="{height - 3}">{words}</text></svg>'
     )
@@ -152,8 +152,8 @@ def curve_drawing(title: str, shown: Curve) -> Markup:
 def heat_map_drawing(one: HeatMap, labels: Mapping[str, str]) -> Markup:
     """Percentages as shades, by layer and column, the largest darkest."""
     size, left, top = 26, 30, 34
-    width, height = left + size * len(one.columns) + 4, top + size * len(one.cells) + 4
-    most = max((v for row in one.cells for v in row), default=0.0) or 1.0
+    width, height = left + size * len(one.columns) + 4, top + size * len(one.values) + 4
+    most = max((v for row in one.values for v in row), default=0.0) or 1.0
     title = escape(labels[one.name])
     out = [
         f'<svg class="map" viewBox="0 0 {width} {height}" style="max-width:{2 * width}px"'
@@ -163,7 +163,7 @@ def heat_map_drawing(one: HeatMap, labels: Mapping[str, str]) -> Markup:
     for j, name in enumerate(one.columns):
         x = left + size * (j + 0.5)
         out.append(f'<text class="tick mid" x="{x}" y="{top - 5}">{escape(name)}</text>')
-    for i, row in enumerate(one.cells):
+    for i, row in enumerate(one.values):
         y = top + size * (i + 0.5) + 4
         out.append(f'<text class="tick" x="{left - 5}" y="{y}">{i + 1}</text>')
         for j, value in enumerate(row):

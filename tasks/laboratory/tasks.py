@@ -73,20 +73,20 @@ def _pairs(name: str, labels: tuple[str, ...], metrics: Mapping[str, str]) -> Ta
     )
 
 
-@register_task("tiny_inference", recipe="mnli")
+@register_task("tiny_inference", recipes_of="mnli")
 def tiny_inference() -> Task:
     """The laboratory's MNLI: does the second sentence follow, 3 classes, 6k; accuracy."""
     return _pairs("tiny_inference", ("entailment", "neutral", "contradiction"), {"acc": "acc"})
 
 
-@register_task("tiny_paraphrase", recipe="qqp")
+@register_task("tiny_paraphrase", recipes_of="qqp")
 def tiny_paraphrase() -> Task:
     """The laboratory's QQP: do two questions ask the same, 6k; accuracy / F1."""
     metrics = {"acc": "acc", "f1": "f1"}
     return _pairs("tiny_paraphrase", ("different", "same"), metrics)
 
 
-@register_task("tiny_span", recipe="squad")
+@register_task("tiny_span", recipes_of="squad")
 def tiny_span() -> Task:
     """The laboratory's SQuAD: which words of the context answer the question, 6k; EM / F1."""
     return Task(

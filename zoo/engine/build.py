@@ -10,7 +10,7 @@ import torch
 
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
-from zoo.errors import BenchmarkError, ConfigError, TrialError, one_line
+from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
@@ -48,7 +48,7 @@ class Resources:
 class Run:
     """Everything that a trial holds in memory while it runs.
 
-    `steps` are taken; `recipe_steps` are those of the whole recipe.
+    `steps`: optimiser steps of this trial; `recipe_steps`: those of the uncut recipe.
     """
 
     trial: Trial
@@ -65,7 +65,7 @@ class Run:
 
     @property
     def precision(self) -> torch.dtype:
-        """Of matrix products in training."""
+        """The type of matrix products in training."""
         return PRECISIONS[self.trial.train.precision]
 
 
@@ -89,7 +89,7 @@ def make_method(trial: Trial) -> Method:
     except BenchmarkError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = cause_of(error)
         raise TrialError(f"method {trial.method} ({entry.origin}): {reason}") from error
     if not isinstance(method, Method):
         kind = type(method).__name__

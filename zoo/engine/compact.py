@@ -149,7 +149,8 @@ class CompactEncoder(nn.Module):
     def __init__(self, encoder: Any):
         super().__init__()
         self.architecture = architecture_of(encoder)
-        heads, layers = encoder.config.num_attention_heads, self.architecture.layers_of(encoder)
+        layers = self.architecture.layers_of(encoder)
+        heads = self.architecture.attention_heads(encoder)
         compacted = [CompactLayer(layer, self.architecture, heads) for layer in layers]
         self.layers = nn.ModuleList(compacted)
         del layers[:]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from zoo.engine.build import Run
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, Encoded, by_length, collate
-from zoo.inputs.cache import Contents, cached, is_cached
+from zoo.inputs.cache import Contents, cached, code_of, is_cached
 from zoo.inputs.task import Task
 from zoo.inputs.tokenised import encoding
 from zoo.parts.heads import HIDDEN_PADDING, Network
@@ -52,7 +52,7 @@ def load_frozen(run: Run, cache: Path) -> Frozen:
 
 def _start_key(run: Run) -> dict[str, object]:
     """What the representations before the first step depend on; a fresh pooler on the seed."""
-    trial, start = run.trial, run.method.start
+    trial = run.trial
     return {
         "model": trial.model_sha,
         "data": trial.data_sha,
@@ -60,7 +60,7 @@ def _start_key(run: Run) -> dict[str, object]:
         "encoding": encoding(run.task),
         "max_length": trial.train.max_length,
         "head": run.method.head.name,
-        "start": f"{start.__module__}.{start.__qualname__}",
+        "start": code_of(run.method.start),
         "seed": trial.seed,
     }
 
@@ -70,7 +70,7 @@ def predict(
     network: Network, data: Encoded, *, representations: bool = False
 ) -> Mapping[str, np.ndarray]:
     """`logits` in float32, (n, C), or (sum of lengths, 2) for spans, in the order of the examples;
-    with `representations` also those, (n, hidden) of L2 norm 1, in float16."""
+    with `representations=True` also the representations, (n, hidden), of L2 norm 1, in float16."""
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()

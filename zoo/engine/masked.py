@@ -114,6 +114,7 @@ class MaskedModel:
         inside = [p.numel() for n, p in encoder.named_parameters() if where[n].part == "layers"]
         self.others = sum(inside) - sum(self.sizes.values())
         self.layers: dict[str, MaskedLinear] = {}
+        self._kept: Mapping[str, int] = self.sizes
         self.level: float | None = None
         self.penalty_weight = 0.0
         for name, parameter in encoder.named_parameters():
@@ -226,15 +227,13 @@ class MaskedModel:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside, W' is made with the evaluation gate, if that is another one."""
-        if self.method.gate.test is None or not self.layers:
-            yield
-            return
+        """Inside, W' is the current W times the evaluation gate under the current masks."""
         self._work_with(self.test_gates())
         try:
             yield
         finally:
-            self._work_with({name: layer.gate for name, layer in self.layers.items()})
+            if self.method.gate.test is not None:
+                self._work_with({name: layer.gate for name, layer in self.layers.items()})
 
     @torch.no_grad()
     def _work_with(self, gates: Mapping[str, Tensor]) -> None:
@@ -251,22 +250,23 @@ class MaskedModel:
         return {name: test(scores[name], layer.mask, None) for name, layer in self.layers.items()}
 
     def remaining(self) -> Counts:
-        """The one count of remaining weights: nonzero entries of the evaluation gates."""
+        """The one count of remaining weights: nonzero entries of the evaluation gates, after `fold`
+        those that it multiplied into W."""
         if not self.layers:
-            return Counts(self.sizes, self.sizes, self.others)
+            return Counts(self._kept, self.sizes, self.others)
         counts = {name: gate.count_nonzero() for name, gate in self.test_gates().items()}
         kept = {name: int(n) for name, n in counts.items()}
         return Counts(kept, self.sizes, self.others)
 
     def check_budget(self, level: float | None) -> None:
-        """Raise TrialError if the masks keep more weights than the method's budget allows."""
-        if level is None or not self.layers or self.method.budget is None:
+        """Raise TrialError if more weights remain than the method's budget allows at a level."""
+        if level is None or self.method.score is None or self.method.budget is None:
             return
         count, total = self.remaining(), sum(self.sizes.values())
         kept, allowed = sum(count.kept.values()), self.method.budget(self.sizes, level)
         if kept > allowed:
             raise TrialError(
-                f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * level:.2f} %"
+                f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * allowed / total:.2f} %"
                 f" ({kept:,} of {total:,} weights)"
             )
 
@@ -274,6 +274,7 @@ class MaskedModel:
     def fold(self) -> None:
         """End masking: put stock linear modules back, with the evaluation gate multiplied into W.
         The encoder is then an ordinary Hugging Face model whose pruned weights are 0."""
+        self._kept = self.remaining().kept
         for name, gate in self.test_gates().items():
             layer = self.layers[name]
             outputs, inputs = layer.weight.shape

@@ -1,6 +1,5 @@
 """What is measured of a run beside its metrics: weights, parameters, digests, time, memory."""
 
-import base64
 import hashlib
 import math
 import platform
@@ -19,6 +18,7 @@ from zoo.engine.export import export
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import release
 from zoo.parts.heads import Network
+from zoo.records.packed import EMPTY, pack_counts, pack_sketch
 from zoo.records.result import Cost, Distribution, Environment, Matrix, Parameters, Remaining
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "ray", "numpy")
@@ -62,17 +62,19 @@ def peak_memory(device: torch.device) -> int:
 def remaining(masked: MaskedModel) -> Remaining:
     """Remaining weights in all, per matrix, and per attention head of Q, K, V and O."""
     counts, gates = masked.remaining(), masked.test_gates()
-    heads = masked.encoder.config.num_attention_heads
+    heads = masked.architecture.attention_heads(masked.encoder)
     matrices = {}
     for name, kept in counts.kept.items():
         where = masked.architecture.parameter(f"{name}.weight")
         assert where.layer is not None and where.role is not None
-        densities = head_densities(gates[name], where.role, heads) if name in gates else ()
+        densities = (
+            attention_head_densities(gates[name], where.role, heads) if name in gates else ()
+        )
         matrices[name] = Matrix(kept, counts.total[name], where.layer, where.role, densities)
     return Remaining(counts.density, counts.encoder_density, matrices)
 
 
-def head_densities(gate: Tensor, role: str, heads: int) -> tuple[float, ...]:
+def attention_head_densities(gate: Tensor, role: str, heads: int) -> tuple[float, ...]:
     """The density of each attention head in one matrix: rows of Q, K, V, columns of O; () for U and
     D."""
     kept = (gate != 0).float()
@@ -127,14 +129,14 @@ def sketch(masked: MaskedModel) -> str:
     values; "" if nothing is masked. Comparable between trials of one model."""
     if not masked.layers:
         return ""
-    least = torch.full((SKETCH,), 2**32 - 1, dtype=torch.int64)
+    least = torch.full((SKETCH,), EMPTY, dtype=torch.int64)
     start = 0
     for gate in masked.test_gates().values():
         kept = gate.flatten().nonzero().flatten().cpu() + start
         start += gate.numel()
         hashed = _mixed(kept)
-        least.scatter_reduce_(0, hashed & (SKETCH - 1), hashed >> 24 & 0xFFFFFFFF, "amin")
-    return base64.b64encode(least.numpy().astype("<u4").tobytes()).decode()
+        least.scatter_reduce_(0, hashed & (SKETCH - 1), hashed >> 24 & EMPTY, "amin")
+    return pack_sketch(least.numpy())
 
 
 def _mixed(numbers: Tensor) -> Tensor:
@@ -171,8 +173,7 @@ def distribution(masked: MaskedModel) -> Distribution | None:
     counts = tuple(whole.tolist()), tuple(kept.tolist())
     if not scores:
         return Distribution(across, *counts)
-    heights = np.round(8 * np.log2(1 + plane.numpy())).astype(np.uint8)
-    return Distribution(across, *counts, up, base64.b64encode(heights.tobytes()).decode())
+    return Distribution(across, *counts, up, pack_counts(plane.numpy()))
 
 
 def _span(tensors: Sequence[Tensor]) -> tuple[float, float]:
@@ -192,13 +193,8 @@ def _bin(tensor: Tensor, span: Sequence[float], bins: int) -> Tensor:
     return ((tensor.detach().flatten() - low) * (bins / (high - low))).clamp_(0, bins - 1).long()
 
 
-def pack_bits(bits: np.ndarray) -> str:
-    """Booleans as "<number>:<base64 of packed bits>", the first in the highest bit."""
-    return f"{len(bits)}:" + base64.b64encode(np.packbits(bits).tobytes()).decode()
-
-
 def environment(device: torch.device, threads: int) -> Environment:
-    """Versions and kind of hardware; no names of machines, users or folders."""
+    """Versions and kind of hardware; no names of machines or users."""
     versions = {}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):

@@ -16,6 +16,7 @@ from zoo.errors import Diverged, TrialError
 from zoo.inputs.batches import collate, random_batches
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
+from zoo.records.packed import pack_bits
 from zoo.records.result import (
     Best,
     Cost,
@@ -53,7 +54,7 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
                 cache = Path(resources.cache)
                 store_outputs(cache, trial.id, run.network, run.task, run.data.train)
     except Diverged as stop:
-        diverged = Divergence(stop.step, repr(stop.loss))
+        diverged = Divergence(stop.step, repr(stop.value))
     return result_of(run, curve, correct, diverged, watch.cost(run.device), resources)
 
 
@@ -83,8 +84,9 @@ def result_of(
         steps=Steps(taken, run.steps, run.recipe_steps),
         head=HeadFacts(run.method.head.name, run.task.words, run.task.labels),
         notes=tuple(run.notes),
+        whole_data=run.task.is_whole(run.source),
         digests=measure.digests(run.network, run.masked),
-        correct={split: measure.pack_bits(bits) for split, bits in correct.items()},
+        correct={split: pack_bits(bits) for split, bits in correct.items()},
         sketch=measure.sketch(run.masked),
         distribution=measure.distribution(run.masked),
         diverged=diverged,
@@ -97,7 +99,7 @@ def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Be
     """The best evaluation by the first metric among those with the final masks' density."""
     names, level = run.task.metrics, run.masked.level
     density = run.masked.remaining().density
-    final = [p for p in curve if p.level == level and abs(p.density - density) < 0.01]
+    final = [p for p in curve if p.level == level and abs(p.remaining - density) < 0.01]
     defined = {p.step: (value, p) for p in final if (value := p.metrics.get(names[0])) is not None}
     if diverged or not defined:
         return Best(len(defined), None, dict.fromkeys(names))

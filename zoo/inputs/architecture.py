@@ -46,13 +46,25 @@ class MaskedLmHead:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Names in config.json of the sizes of an encoder, and the sizes themselves once read."""
+    """Sizes of an encoder. `intermediate`: the width of the feed-forward sub-layer; `positions`:
+    the rows of the table of positions."""
 
-    layers: Any = "num_hidden_layers"
-    hidden: Any = "hidden_size"
-    intermediate: Any = "intermediate_size"
-    attention_heads: Any = "num_attention_heads"
-    positions: Any = "max_position_embeddings"
+    layers: int
+    hidden: int
+    intermediate: int
+    attention_heads: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class SizeNames:
+    """What config.json calls each size."""
+
+    layers: str = "num_hidden_layers"
+    hidden: str = "hidden_size"
+    intermediate: str = "intermediate_size"
+    attention_heads: str = "num_attention_heads"
+    positions: str = "max_position_embeddings"
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ class Architecture:
     mlm_head: Callable[[Any], MaskedLmHead]
     embeddings: tuple[str, ...] = ("embeddings.",)
     projection: str = ""
-    sizes: Sizes = Sizes()
+    sizes: SizeNames = SizeNames()
     token_types: bool = True
     offset_positions: bool = False
     add_pooling_layer: bool = True
@@ -136,6 +148,10 @@ class Architecture:
         embedded = encoder.embeddings(**self.inputs(tokens, types))
         projection = getattr(encoder, self.projection, None) if self.projection else None
         return embedded if projection is None else projection(embedded)
+
+    def attention_heads(self, encoder: Any) -> int:
+        """Attention heads in each layer of an encoder."""
+        return self.read_sizes(encoder.config.to_dict()).attention_heads
 
     def read_sizes(self, config: Mapping[str, Any]) -> Sizes:
         """The sizes in the content of a config.json; raises ConfigError for one that is missing."""
@@ -226,7 +242,7 @@ ARCHITECTURES = {
         activation="ffn.activation",
         mlm_tensor="vocab_transform.weight",
         mlm_head=_distilbert_head,
-        sizes=Sizes("n_layers", "dim", "hidden_dim", "n_heads"),
+        sizes=SizeNames("n_layers", "dim", "hidden_dim", "n_heads"),
         token_types=False,
         add_pooling_layer=False,
         classifier_activation=F.relu,

@@ -5,8 +5,10 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,30 @@ from zoo.errors import StorageError
 from zoo.records.trial import canonical
 
 Contents = tuple[Mapping[str, np.ndarray], Any]
-"""Named arrays, and one value that fits JSON."""
+"""Named arrays, and one JSON-serialisable value."""
+
+
+def code_of(function: Callable[..., Any]) -> list[str]:
+    """What identifies the code of a function in a key: its name and line, the hash of its file, and
+    what is bound to it: the arguments of a partial, the variables of a closure, the fields of a
+    callable value."""
+    if isinstance(function, partial):
+        bound = [*function.args, *function.keywords, *function.keywords.values()]
+        return code_of(function.func) + _described(bound)
+    code = getattr(function, "__code__", None)
+    if code is None:  # a value with __call__
+        return code_of(type(function).__call__) + _described([function])
+    content = hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()
+    closed = [cell.cell_contents for cell in function.__closure__ or ()]
+    return [function.__qualname__, str(code.co_firstlineno), content, *_described(closed)]
+
+
+def _described(values: Iterable[Any]) -> list[str]:
+    """Functions by their code, other values by their representation."""
+    found: list[str] = []
+    for value in values:
+        found += code_of(value) if isinstance(value, FunctionType | partial) else [repr(value)]
+    return found
 
 
 def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -> Contents:

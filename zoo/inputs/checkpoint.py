@@ -63,12 +63,15 @@ def find_checkpoint(given: str) -> Checkpoint:
     if not folder.is_dir():
         if folder.exists() or given.startswith((".", "/", "~")):
             raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
-        folder = Path(from_hub(given, "model"))
-    return _inspect(given, str(folder.resolve()))
+        folder = Path(from_hub(given))
+    states = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
+    state = tuple((name, found.st_mtime_ns, found.st_size) for name, found in states)
+    return _inspect(given, str(folder.resolve()), state)
 
 
 @lru_cache
-def _inspect(given: str, folder: str) -> Checkpoint:
+def _inspect(given: str, folder: str, state: tuple[object, ...]) -> Checkpoint:
+    """`state` of the files: a changed file is read again."""
     try:
         return _checkpoint(given, Path(folder))
     except ConfigError as error:

@@ -9,7 +9,7 @@ TIMEOUT = 3.0
 """Seconds to wait for the hub's first answer."""
 
 
-def from_hub(name: str, kind: str) -> str:
+def from_hub(name: str) -> str:
     """The local folder of a model (safetensors, configuration, tokeniser), downloaded if the hub's
     cache does not have it. Raises ResourceError if that fails."""
     from huggingface_hub import HfApi, snapshot_download
@@ -19,7 +19,7 @@ def from_hub(name: str, kind: str) -> str:
         return snapshot_download(name, allow_patterns=patterns, local_files_only=True)
     except (OSError, ValueError):
         pass  # not in the cache
-    with reaching_hub(f"{kind} {name}"):
+    with reaching_hub(f"model {name}"):
         revision = HfApi().model_info(name, timeout=TIMEOUT).sha
         return snapshot_download(name, revision=revision, allow_patterns=patterns)
 

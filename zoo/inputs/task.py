@@ -33,7 +33,13 @@ def span_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), summed over the last axis and averaged
-    over the others (Hinton et al. 2015)."""
+    over the others (Hinton et al. 2015).
+
+    >>> import torch
+    >>> from zoo import divergence
+    >>> divergence(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0, 1.0]]), 2.0)
+    tensor(0.)
+    """
     log_student = F.log_softmax(student / temperature, dim=-1)
     log_teacher = F.log_softmax(teacher / temperature, dim=-1)
     kl = F.kl_div(log_student, log_teacher, reduction="none", log_target=True)
@@ -121,6 +127,10 @@ class Task:
     def logits(self) -> int:
         """Logits per example, or per token: the number of label words."""
         return len(self.words)
+
+    def is_whole(self, source: Source) -> bool:
+        """Whether every split has its official number of rows."""
+        return all(source.rows.get(split) == rows for split, rows in self.official.items())
 
     def notes(self, source: Source) -> list[str]:
         """What a reader should know wherever a metric is shown: splits that are smaller than the

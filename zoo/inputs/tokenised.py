@@ -1,15 +1,12 @@
 """The tokenised splits of a task, computed once and cached on disk."""
 
-import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from zoo.errors import ConfigError
 from zoo.inputs.batches import Encoded
-from zoo.inputs.cache import Contents, cached
+from zoo.inputs.cache import Contents, cached, code_of
 from zoo.inputs.checkpoint import Checkpoint, load_tokenizer
 from zoo.inputs.task import Source, Task
 
@@ -28,13 +25,9 @@ class TaskData:
 
 
 def encoding(task: Task) -> dict[str, object]:
-    """What identifies the code that tokenises a task: a version, and the hash of the file that
-    defines the task's `encode`, which may be a user's."""
-    function = task.encode
-    while isinstance(function, partial):
-        function = function.func
-    content = Path(inspect.getfile(function)).read_bytes()
-    return {"version": TOKENISING, "code": hashlib.sha256(content).hexdigest()}
+    """What identifies the code that tokenises a task: a version, and the task's `encode`, which may
+    be a user's."""
+    return {"version": TOKENISING, "code": code_of(task.encode)}
 
 
 def tokenise(

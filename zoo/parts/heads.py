@@ -75,27 +75,39 @@ class TokenClassifier(nn.Module):
 class LabelWords(nn.Module):
     """Logits of label words: <h, e_word> (SMP, section 4.2), or the checkpoint's whole MLM head.
 
-    `transform` is applied to the hidden state first; `decoder` (vocabulary, H) and `bias`
-    (vocabulary,) belong to the checkpoint; nothing here trains.
+    `transform` is applied to the hidden state first; `decoder` (vocabulary, E) and `bias`
+    (vocabulary,) belong to the checkpoint; nothing here trains. `tied`: `decoder` is the encoder's
+    embedding, which the label words follow where it trains.
     """
 
     words: Tensor
     bias: Tensor
+    rows: Tensor | None
 
     def __init__(
-        self, words: list[int], per_token: bool, transform: nn.Module, decoder: Tensor, bias: Tensor
+        self,
+        words: list[int],
+        per_token: bool,
+        transform: nn.Module,
+        decoder: Tensor,
+        bias: Tensor,
+        *,
+        tied: bool,
     ):
         super().__init__()
         self.per_token = per_token
         self.transform = transform
         self.register_buffer("words", torch.tensor(words), persistent=False)
         self.register_buffer("bias", bias.detach()[words].clone(), persistent=False)
-        self._decoder = [decoder]  # in a list, not registered: it is the encoder's embedding
+        own = None if tied else decoder.detach()[words].clone()
+        self.register_buffer("rows", own, persistent=False)
+        self._embedding = [decoder] if tied else []  # in a list: registered by the encoder alone
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0]
         transformed = self.transform(hidden if self.per_token else first)
-        return F.linear(transformed, self._decoder[0][self.words], self.bias), first
+        rows = self._embedding[0][self.words] if self.rows is None else self.rows
+        return F.linear(transformed, rows, self.bias), first
 
 
 class Network(nn.Module):
@@ -183,7 +195,7 @@ def build_label_words(checkpoint: Checkpoint, task: Task) -> Network:
     encoder, _ = load_encoder(checkpoint, pooler=False)
     table = encoder.get_input_embeddings().weight
     bias = torch.zeros(len(table))
-    head = LabelWords(words, task.output.per_token, nn.Identity(), table, bias)
+    head = LabelWords(words, task.output.per_token, nn.Identity(), table, bias, tied=True)
     return Network(encoder, head.requires_grad_(False), frozenset())
 
 
@@ -195,8 +207,10 @@ def build_mlm_label_words(checkpoint: Checkpoint, task: Task) -> Network:
     words = word_ids(checkpoint, task.name, task.words)
     model = load_masked_lm(checkpoint)
     lm = checkpoint.architecture.mlm_head(model)
-    head = LabelWords(words, task.output.per_token, lm.transform, lm.decoder, lm.bias)
-    return Network(model.base_model, head.requires_grad_(False), frozenset())
+    encoder = model.base_model
+    tied = lm.decoder is encoder.get_input_embeddings().weight
+    head = LabelWords(words, task.output.per_token, lm.transform, lm.decoder, lm.bias, tied=tied)
+    return Network(encoder, head.requires_grad_(False), frozenset())
 
 
 def check_label_words(checkpoint: Checkpoint, task: Task) -> None:

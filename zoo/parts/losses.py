@@ -7,7 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from zoo.errors import ConfigError, unknown
 from zoo.inputs.task import Task
+
+FROZEN = ("teacher", "pretrained", "finetuned")
+"""Frozen outputs over the training set, by the names that a loss's `needs` gives."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,9 @@ class Step:
 
     `logits` (B, C), or (B, tokens, 2) for spans, with `labels` (B,), or (B, 2) for spans.
     `representation` (B, hidden) of the student, before any dropout of the head. `rows` (B,): the
-    examples' indices in the training set. `classes` (examples,): the labels of the whole training
-    set. `teacher`: the teacher's logits for the batch, in the shape of `logits`. `banks` by name.
+    examples' indices in the training set. `classes`: the labels of the whole training set,
+    (examples,), or (examples, 2) for spans. `teacher`: the teacher's logits for the batch, in the
+    shape of `logits`. `banks` by name.
     `generator` draws random numbers for losses, independently of all other random numbers.
     """
 
@@ -44,7 +49,8 @@ class LossTerm:
     """One term of the loss: weight * value(step).
 
     `needs` names the frozen outputs over the training set that `value` reads: "teacher" for the
-    teacher's logits, "pretrained" and "finetuned" for banks of representations.
+    teacher's logits, "pretrained" and "finetuned" for banks of representations. Raises ConfigError
+    for another name.
 
     >>> from zoo import LossTerm, task_loss
     >>> LossTerm(task_loss, weight=0.5).needs
@@ -54,6 +60,11 @@ class LossTerm:
     value: Callable[[Step], Tensor]
     weight: float = 1.0
     needs: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in self.needs:
+            if name not in FROZEN:
+                raise ConfigError(unknown("frozen output", str(name), FROZEN))
 
 
 def task_loss(step: Step) -> Tensor:

@@ -49,13 +49,13 @@ def _highest(scores: Mapping[str, Tensor], densities: Mapping[str, float]) -> di
 
 
 def matrix_type(name: str) -> str:
-    """The name of a matrix without its layer.
+    """The name of a matrix without the number of its layer.
 
     >>> from zoo import matrix_type
     >>> matrix_type("encoder.layer.3.output.dense")
-    'output.dense'
+    'encoder.layer.*.output.dense'
     """
-    return re.sub(r"^.*?\blayers?\.\d+\.", "", name)
+    return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name, count=1)
 
 
 def topk_by_type(

@@ -20,7 +20,7 @@ from zoo.parts.masks import MaskFn, topk_local
 from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
 from zoo.parts.schedules import Schedule, never
-from zoo.parts.scores import Score
+from zoo.parts.scores import Score, stored
 
 
 def everything(parameter: Parameter) -> bool:
@@ -96,10 +96,11 @@ class Method:
     """A pruning method as orthogonal parts; the defaults are plain fine-tuning.
 
     `score`, `mask`, `level` and `gate` say what multiplies W; without a score nothing is masked.
-    `budget` returns the most weights that may be kept at a level; it is None for methods that
-    drive a threshold or a penalty, which are shown at their measured remaining weights. `trains`
+    `budget` returns the most weights that may be kept at a level; it is None for methods whose
+    masks keep no exact number, which are shown at their measured remaining weights. `trains`
     says which pre-trained parameters train; new ones (a fresh head) always do. `start` prepares the
-    encoder's weights before the first step. `optimiser` makes the optimiser.
+    encoder's weights before the first step. `optimiser` makes the optimiser. Raises ConfigError for
+    parts that do not fit each other.
 
     >>> from dataclasses import replace
     >>> from zoo import Method, Ramp, learned, straight_through, topk_local
@@ -121,6 +122,25 @@ class Method:
     start: Callable[[Any], None] = pretrained
     optimiser: Optimiser = adamw
 
+    def __post_init__(self) -> None:
+        if self.score is not None and self.gate.slope is not None:
+            if self.score.init is None:
+                raise ConfigError(
+                    "a gate with a slope trains scores, and the method's scores are not stored:"
+                    " give its Score an `init`, or use a gate without a slope, such as zoo.hard"
+                )
+            if self.score.read is not stored:
+                raise ConfigError(
+                    "trained scores must be read as they are stored, since their gradient is taken"
+                    " with respect to the stored ones: use Score(zoo.stored, init), and put"
+                    " functions of them into the mask function or the gate"
+                )
+        if self.penalty is not None and not self.learns_scores:
+            raise ConfigError(
+                "a penalty needs scores that train: give the method a Score with an `init` and a"
+                " gate with a slope, such as zoo.straight_through"
+            )
+
     @property
     def needs(self) -> frozenset[str]:
         """Frozen outputs over the training set that the losses read."""
@@ -129,8 +149,8 @@ class Method:
     @property
     def learns_scores(self) -> bool:
         """Whether the optimiser updates scores: they are stored, and the gate has a slope."""
-        stored = self.score is not None and self.score.init is not None
-        return stored and self.gate.slope is not None
+        has_stored = self.score is not None and self.score.init is not None
+        return has_stored and self.gate.slope is not None
 
 
 def with_distillation(
@@ -141,8 +161,8 @@ def with_distillation(
     Raises ConfigError if none of its losses is `task_loss`, the one whose weight changes.
 
     >>> from zoo import Method, with_distillation
-    >>> taught = with_distillation(Method(), task_weight=0.1, teacher_weight=0.9, temperature=2.0)
-    >>> [term.weight for term in taught.losses]
+    >>> student = with_distillation(Method(), task_weight=0.1, teacher_weight=0.9, temperature=2.0)
+    >>> [term.weight for term in student.losses]
     [0.1, 0.9]
     """
     if all(term.value is not task_loss for term in method.losses):

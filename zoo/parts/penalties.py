@@ -12,13 +12,15 @@ from zoo.parts.schedules import Schedule
 
 @dataclass(frozen=True)
 class Penalty:
-    """A regulariser R of the scores in closed form, added to the loss with weight lambda(step).
+    """A regulariser R of the scores in closed form, with weight lambda(step) in the objective.
 
-    `value` takes all scores by name. `gradient(S, n)` is dR/dS for one of n score tensors. Where
-    the schedule `weight` returns None, the last lambda stays.
+    Training adds lambda * `gradient(S, n)` to the scores' gradients, dR/dS for one of n score
+    tensors. `value`, R itself, takes all scores by name; it defines R and is part of no recorded
+    loss. Where the schedule `weight` returns None, the last lambda stays.
 
-    >>> from zoo import Penalty, cubic, mean_sigmoid, mean_sigmoid_gradient
-    >>> Penalty(mean_sigmoid, mean_sigmoid_gradient, cubic(0.0, 400.0)).weight(50, 100)
+    >>> from zoo import Penalty, Ramp, mean_sigmoid, mean_sigmoid_gradient
+    >>> rising = Ramp(0.0, 400.0, 0.0, 1.0, power=3)
+    >>> Penalty(mean_sigmoid, mean_sigmoid_gradient, rising).weight(50, 100)
     350.0
     """
 

@@ -1,16 +1,16 @@
 """Recipes: where the values of a trial come from. Each method registers one beside its factory.
 
-There are two sides: `released`, what the authors' public code and run logs do, and `paper`, their
-text taken literally. Moments are fractions of the run: a published step number over the published
-number of steps, so a run of that length has exactly those steps. Values that no source gives are
-marked "ours".
+A recipe has two versions: `released`, what the authors' public code and run logs do, and `paper`,
+their text taken literally. Points in training are fractions of the run: a published step number
+over the published number of steps, so a run of that length has exactly those steps. Values that no
+source gives are marked "ours".
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-SIDES = ("released", "paper")
+VERSIONS = ("released", "paper")
 """The values of --recipe; the first is the default."""
 OURS = "ours"
 """How the source of a value begins that no publication gives."""
@@ -48,7 +48,7 @@ def share(steps: int, total: int, source: str) -> Value:
 class Request:
     """What a recipe is asked for.
 
-    `side` is "released" or "paper"; `task` is the task of the papers whose values are wanted;
+    `version` is "released" or "paper"; `task` is the task of the papers whose values are wanted;
     `density` is in (0, 1]; `distill` says whether a teacher takes part; `model_type` and
     `has_mlm_head` describe the checkpoint.
 
@@ -57,7 +57,7 @@ class Request:
     False
     """
 
-    side: str
+    version: str
     task: str
     density: float
     distill: bool = False

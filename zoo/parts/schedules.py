@@ -49,32 +49,12 @@ class Ramp:
         return self.last + (self.first - self.last) * left**self.power
 
 
-def cubic(first: float, last: float, start: float = 0.0, stop: float = 1.0) -> Schedule:
-    """The cubic ramp of gradual pruning (Zhu and Gupta 2018; Sanh et al. 2020, Eq. 5).
-
-    >>> from zoo import cubic
-    >>> [cubic(1.0, 0.2)(step, 100) for step in (0, 50, 100)]
-    [1.0, 0.30000000000000004, 0.2]
-    """
-    return Ramp(first, last, start, stop, 3)
-
-
-def linear(first: float, last: float, start: float = 0.0, stop: float = 1.0) -> Schedule:
-    """A straight ramp (the RoBERTa runs of SMP).
-
-    >>> from zoo import linear
-    >>> linear(1.0, 0.0)(25, 100)
-    0.75
-    """
-    return Ramp(first, last, start, stop, 1)
-
-
 @dataclass(frozen=True)
 class Constant:
     """The same level at every step.
 
-    >>> from zoo import constant
-    >>> constant(0.3)(7, 100)
+    >>> from zoo import Constant
+    >>> Constant(0.3)(7, 100)
     0.3
     """
 
@@ -82,47 +62,6 @@ class Constant:
 
     def __call__(self, step: int, total: int) -> float:
         return self.level
-
-
-constant = Constant
-
-
-@dataclass(frozen=True)
-class Once:
-    """`level` at the fraction `at` of the run and None at all other steps: prune once.
-
-    >>> from zoo import once
-    >>> [once(0.1, at=0.5)(step, 10) for step in (4, 5, 6)]
-    [None, 0.1, None]
-    """
-
-    level: float
-    at: float = 0.0
-
-    def __call__(self, step: int, total: int) -> float | None:
-        return self.level if step == round(self.at * total) else None
-
-
-once = Once
-
-
-@dataclass(frozen=True)
-class Every:
-    """Another schedule's level every `period` steps and at the end of the run, else None.
-
-    >>> from zoo import cubic, every
-    >>> [every(cubic(1.0, 0.2), 25)(step, 100) is None for step in (0, 24, 25)]
-    [False, True, False]
-    """
-
-    schedule: Schedule
-    period: int
-
-    def __call__(self, step: int, total: int) -> float | None:
-        return self.schedule(step, total) if step % self.period == 0 or step == total else None
-
-
-every = Every
 
 
 def never(step: int, total: int) -> None:

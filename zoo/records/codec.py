@@ -7,8 +7,9 @@ A field with a default may be missing in a file. A field that this program does 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 from zoo.errors import ConfigError
@@ -48,7 +49,7 @@ def from_json(kind: type[R], content: Any, where: str = "") -> R:
     """
     if not isinstance(content, Mapping):
         raise ValueError(f"{where or 'it'} is {_article(content)}, not an object")
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for f in fields_of(kind):
         path = f"{where}.{f.name}" if where else f.name
@@ -117,15 +118,11 @@ def fields_of(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(f for f in dataclasses.fields(kind) if f.name != "extra")
 
 
-_HINTS: dict[Any, dict[str, Any]] = {}
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    """The annotations of a record's fields, evaluated once per class."""
-    if kind not in _HINTS:
-        hints = typing.get_type_hints(kind)
-        _HINTS[kind] = {f.name: hints[f.name] for f in fields_of(kind)}
-    return _HINTS[kind]
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """The annotations of a record's fields."""
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in fields_of(kind)}
 
 
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}

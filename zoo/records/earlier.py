@@ -25,7 +25,7 @@ METHODS_FILE = Path(__file__).with_name("schema_3_methods.csv")
 
 def from_schema_3(content: Mapping[str, Any]) -> dict[str, Any]:
     """Schema 3 had metrics beside other keys in `best` and `curve`, matrices without layer and
-    role, and no facts about methods."""
+    role, no facts about methods, and said in notes alone which part of the data there was."""
     trial = content["trial"]
     if "reason" in content:
         return {**content, "schema": 4, "facts": facts_of_schema_3(trial["method"])}
@@ -37,6 +37,8 @@ def from_schema_3(content: Mapping[str, Any]) -> dict[str, Any]:
     new["remaining"] = _remaining(content["remaining"])
     new["facts"] = {**facts_of_schema_3(trial["method"]), "label": content["label"]}
     new["distribution"] = content["distribution"] or None
+    part = re.compile(rf"{re.escape(trial['task'])}: (\S+ has .* of .* rows|no \S+ set here.*)")
+    new["whole_data"] = not any(map(part.fullmatch, content["notes"]))
     return {**new, "schema": 4}
 
 
@@ -66,8 +68,8 @@ ROLES = {
 
 def _point(point: Mapping[str, Any]) -> dict[str, Any]:
     rest = dict(point)
-    own = {name: rest.pop(name) for name in ("step", "level", "loss", "density")}
-    return {**own, "metrics": rest}
+    own = {name: rest.pop(name) for name in ("step", "level", "loss")}
+    return {**own, "remaining": rest.pop("density"), "metrics": rest}
 
 
 def _remaining(remaining: Mapping[str, Any]) -> dict[str, Any]:

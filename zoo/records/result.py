@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from zoo.errors import ConfigError
 from zoo.records.codec import Record
 from zoo.records.trial import Trial
 
@@ -21,7 +22,7 @@ class MethodFacts(Record):
     `label` is its name for people, "" for the registered name. `family` groups methods, `order`
     sorts them, smaller first. `prunes` is False for methods that keep every weight. `control`
     marks methods that are no competitors. `teaches` marks the method whose trials teach in
-    distillation and are the upper reference of every table. `drives` is "density", or "penalty"
+    distillation and head every table. `drives` is "density", or "penalty"
     for methods that reach a density only through the weight of their penalty.
     """
 
@@ -32,6 +33,19 @@ class MethodFacts(Record):
     control: bool = False
     teaches: bool = False
     drives: str = "density"
+
+    def __post_init__(self) -> None:
+        if self.drives not in ("density", "penalty"):
+            raise ConfigError(f"drives must be density or penalty, got {self.drives!r:.80}")
+
+
+def in_order(facts: Mapping[str, MethodFacts]) -> list[str]:
+    """Names of methods in the order of listings and tables: by family, the one with the smallest
+    `order` first, then by `order` and name."""
+    first: dict[str, float] = {}
+    for one in facts.values():
+        first[one.family] = min(first.get(one.family, one.order), one.order)
+    return sorted(facts, key=lambda n: (first[facts[n].family], facts[n].family, facts[n].order, n))
 
 
 @dataclass(frozen=True)
@@ -50,14 +64,14 @@ class Best(Record):
 class Point(Record):
     """One evaluation during training, after `step` optimiser steps.
 
-    `level` is what the schedule asked for, `loss` the last training loss, `density` the measured
-    remaining weights in [0, 1].
+    `level` is what the schedule asked for, `loss` the last training loss without the penalty,
+    `remaining` the fraction of weights that remain, in [0, 1].
     """
 
     step: int
     level: float | None
     loss: float
-    density: float
+    remaining: float
     metrics: Metrics
 
 
@@ -166,7 +180,7 @@ class Cost(Record):
 
 @dataclass(frozen=True)
 class Environment(Record):
-    """Versions, hardware kind and command; no names of machines, users or folders.
+    """Versions, hardware kind and command; no names of machines or users, no absolute paths.
 
     `options` are what a reader adds to the command to run the trial again; `sources` say where each
     value of the trial comes from; `git` is the commit, with "+" if files differed from it.
@@ -188,9 +202,10 @@ class Result(Record):
     """What one trial gave. Everything but `cost` and `environment` is reproduced bit for bit on
     one kind of device with the same number of threads.
 
-    `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` is what the
-    most frequent class would score. `correct` holds one bit per example and split, as
-    "<number>:<base64>". `digests` are sha256 of masks, scores and weights. `sketch` lets masks of
+    `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` are those of
+    always answering the most frequent class. `correct` holds one bit per example and split, as
+    "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
+    `whole_data` says whether every split had its official number of rows. `sketch` lets masks of
     one model be compared without keeping them, "" without a mask.
     """
 
@@ -210,6 +225,7 @@ class Result(Record):
     cost: Cost
     environment: Environment
     facts: MethodFacts = field(default_factory=MethodFacts)
+    whole_data: bool = True
     sketch: str = ""
     distribution: Distribution | None = None
     diverged: Divergence | None = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import StorageError
+from zoo.errors import StorageError, cause_of
 from zoo.records.codec import from_json, to_json
 from zoo.records.earlier import CONVERTERS, plan_of_schema_3
 from zoo.records.result import SCHEMA, Failure, MethodFacts, Outcome, Plan, Result
@@ -102,7 +102,7 @@ def load_folder(folder: Path) -> Folder:
                 continue
             record = load(path)
         except UNREADABLE as error:
-            reason = f"{type(error).__name__}: {error}".strip()[:200]
+            reason = cause_of(error)
             unreadable.append(Unreadable(path, reason))
             continue
         if isinstance(record, Result):

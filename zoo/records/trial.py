@@ -42,7 +42,8 @@ class Conditions(Record):
         "of matrix products in training: float32 (default) or bfloat16",
         choices=("float32", "bfloat16"),
     )
-    """Of matrix products in training; scores, weights and evaluation are always float32."""
+    """Precision of matrix products in training; scores, weights and evaluation are always
+    float32."""
     compile: bool = condition(False, "compiled", "train with torch.compile, for GPUs")
     """Whether the layers of the encoder are compiled by torch.compile for training."""
 
@@ -210,8 +211,8 @@ class Trial(Record):
         content = to_json(self)
         del content["model"], content["data"]
         text = canonical({**content, "outcomes": OUTCOMES})
-        taught = "-distill" if self.distill else ""
-        readable = f"{self.task}-{self.method}-{self.density:g}{taught}-seed{self.seed}"
+        distilled = "-distill" if self.distill else ""
+        readable = f"{self.task}-{self.method}-{self.density:g}{distilled}-seed{self.seed}"
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -2,12 +2,12 @@
 
 import argparse
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from zoo.errors import ConfigError, unknown
-from zoo.parts.recipes import SIDES
+from zoo.parts.recipes import VERSIONS
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.trial import Conditions, condition_fields, option_of
 from zoo.registry import methods, scales, suites, tasks
@@ -83,7 +83,9 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--densities", type=DENSITIES, help="fractions that remain, e.g. 0.5,0.1")
     p.add_argument("--seeds", type=SEEDS, help="whole numbers separated by commas, e.g. 0,1,2")
     p.add_argument("--distill", choices=DISTILL, help="for all methods, not the suite's")
-    p.add_argument("--recipe", choices=SIDES, default=SIDES[0], help=f"default: {SIDES[0]}")
+    p.add_argument(
+        "--recipe", choices=VERSIONS, default=VERSIONS[0], help=f"default: {VERSIONS[0]}"
+    )
     p.add_argument(
         "--plugin", action="append", default=[], help="a .py file of your own; repeatable"
     )
@@ -94,7 +96,15 @@ def make_parser() -> argparse.ArgumentParser:
     gpus = number(float, 0, "a number")
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
-    for f in condition_fields():
+    add_conditions(p, condition_fields())
+    p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
+    p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
+    return p
+
+
+def add_conditions(p: argparse.ArgumentParser, wanted: Iterable[Field[Any]]) -> None:
+    """An option for each of the wanted fields of Conditions."""
+    for f in wanted:
         if f.default is False:
             p.add_argument(option_of(f), action="store_true", help=f.metadata["help"])
         else:
@@ -102,9 +112,11 @@ def make_parser() -> argparse.ArgumentParser:
             if "least" in f.metadata:
                 how["type"] = number(int, f.metadata["least"], "a whole number")
             p.add_argument(option_of(f), default=f.default, help=f.metadata["help"], **how)
-    p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
-    p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
-    return p
+
+
+def conditions_of(options: argparse.Namespace, wanted: Iterable[Field[Any]]) -> Conditions:
+    """The conditions that a command line with `add_conditions` asks for."""
+    return Conditions(**{f.name: getattr(options, f.name) for f in wanted})
 
 
 @dataclass(frozen=True)
@@ -113,7 +125,7 @@ class Settings:
 
     suite: str
     scale: Scale
-    side: str
+    version: str
     model: str
     data_dir: str | None
     given: Mapping[str, tuple[Any, ...]]
@@ -137,19 +149,29 @@ class Settings:
 
     @property
     def options(self) -> list[str]:
-        """What a reader must add to the command of a row to run its trials again."""
+        """What a reader must add to the command of a row to run its trials again; of absolute
+        paths the last name alone, since they belong to one machine."""
         words = []
         if self.model != self.scale.model:
-            words += ["--model", self.model]
+            words += ["--model", _without_folders(self.model)]
         if self.data_dir:
-            words += ["--data-dir", self.data_dir]
+            words += ["--data-dir", _without_folders(self.data_dir)]
         for plugin in self.plugins:
             words += ["--plugin", plugin.name] if plugin.path else []
         return words
 
 
+def _without_folders(given: str) -> str:
+    """The last name of an absolute path, which belongs to one machine; other names as given."""
+    path = Path(given)
+    return path.name if path.expanduser().is_absolute() else given
+
+
 def load_plugins(given: Iterable[str]) -> tuple[Plugin, ...]:
     """Import the built-in methods, tasks, suites and scales, then the user's files."""
+    for name in given:
+        if not name.endswith(".py"):
+            raise ConfigError(f"plugin {name}: give the path of a .py file")
     plugins = tuple(find_plugin(name) for name in (*BUILT_IN, *given))
     for plugin in plugins:
         load_plugin(plugin)
@@ -182,7 +204,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
     return Settings(
         suite=options.suite,
         scale=scale,
-        side=options.recipe,
+        version=options.recipe,
         model=options.model or scale.model,
         data_dir=options.data_dir,
         given=given,
@@ -191,7 +213,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         executor=options.executor,
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
-        conditions=Conditions(**{f.name: getattr(options, f.name) for f in condition_fields()}),
+        conditions=conditions_of(options, condition_fields()),
         dry_run=options.dry_run,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from zoo.engine.build import Resources
 from zoo.engine.frozen import has_outputs
 from zoo.engine.train import run_trial
-from zoo.errors import StorageError, one_line
+from zoo.errors import StorageError, cause_of
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, save
 from zoo.runs.pending import in_phases
@@ -32,7 +32,7 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     except StorageError:
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        reason = cause_of(error)
         record = Failure(job.trial, reason, job.facts)
     save(record, folder)
     return record

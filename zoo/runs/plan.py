@@ -19,7 +19,7 @@ from zoo.records.result import MethodFacts
 from zoo.records.trial import Conditions, Training, Trial
 from zoo.registry import methods, tasks
 from zoo.runs.suites import Cell, Scale
-from zoo.runs.values import Resolved, check_side, resolve
+from zoo.runs.values import Resolved, check_version, resolve
 
 T = TypeVar("T")
 
@@ -47,11 +47,11 @@ class Planned:
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes jobs for one scale, side of the recipes, model and data. Each cell, task and checkpoint
-    is looked up once."""
+    """Makes jobs for one scale, version of the recipes, model and data. Each cell, task and
+    checkpoint is looked up once."""
 
     scale: Scale
-    side: str
+    version: str
     model: str
     data_dir: str | None = None
     plugins: tuple[Plugin, ...] = ()
@@ -87,7 +87,7 @@ class Planner:
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:
         """The jobs of the cells, teachers first where they are needed. Raises ConfigError, one line
         for all cells that cannot be planned."""
-        check_side(self.side)
+        check_version(self.version)
         cells = list(cells)
         for cell in cells:
             methods[cell.method], tasks[cell.task]
@@ -110,15 +110,11 @@ class Planner:
         """The job of a cell, after its teacher's if it needs a teacher."""
         planned = self.plan(cell)
         needs = planned.method.needs if planned.method else frozenset()
-        if not cell.distill and "finetuned" not in needs:
+        if not cell.distill and not needs & {"teacher", "finetuned"}:
             return [_job(planned.trial, planned)]
         teacher = self.plan(teacher_of(cell))
         trial = replace(planned.trial, teacher=teacher.trial.id)
         return [_job(teacher.trial, teacher, teaches=True), _job(trial, planned)]
-
-    def trial(self, cell: Cell) -> Trial:
-        """The trial of a cell, without its teacher."""
-        return self.plan(cell).trial
 
     def plan(self, cell: Cell) -> Planned:
         """Resolve and check a cell: values, factory, schedule against steps, head. Raises
@@ -128,7 +124,7 @@ class Planner:
         return self._planned[cell]
 
     def _plan(self, cell: Cell) -> Planned:
-        values = resolve(cell, self.scale, self.side, self.checkpoint)
+        values = resolve(cell, self.scale, self.version, self.checkpoint)
         task, source = self.task(cell.task)
         trial = Trial(
             scale=self.scale.name,
@@ -141,7 +137,7 @@ class Planner:
             density=float(cell.density),
             distill=cell.distill,
             seed=cell.seed,
-            recipe=self.side,
+            recipe=self.version,
             train=self._training(cell, values, task, source),
             hyper={name: v.value for name, v in values.hyper.items()},
             plugin_sha=self._plugin_sha(cell),
@@ -200,7 +196,7 @@ def attempted(call: Callable[..., T], *arguments: object) -> T | None:
 
 
 def teacher_of(cell: Cell) -> Cell:
-    """The cell of a student's teacher. Of what the suite gives it shares how text is cut."""
+    """The cell of a student's teacher. Of the suite's values it keeps only `max_length`."""
     shared = tuple((name, value) for name, value in cell.given if name == "max_length")
     return replace(cell, method=methods.teacher, density=1.0, distill=False, given=shared)
 

@@ -65,8 +65,8 @@ class Progress:
 def describe(record: Outcome) -> str:
     """'movement 3 % tiny_span seed 0: em 83.2, f1 85.0'."""
     trial = record.trial
-    taught = " distilled" if trial.distill else ""
-    name = f"{trial.method}{taught} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
+    distilled = " distilled" if trial.distill else ""
+    name = f"{trial.method}{distilled} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
     if isinstance(record, Failure):
         return f"{name}: failed"
     shown = [f"{k} {v:.1f}" for k, v in record.metrics.items() if v is not None]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.build import Resources
-from zoo.errors import ResourceError, StorageError, one_line
+from zoo.errors import ResourceError, StorageError, cause_of, one_line
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import result_path, save
@@ -51,7 +51,7 @@ class RayTune:
             except ConnectionError as error:
                 raise ResourceError(
                     f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}:"
-                    f" {one_line(error)}"
+                    f" {one_line(error, 200)}"
                 ) from None
         try:
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
@@ -194,7 +194,7 @@ def _watcher(tune: Any, folder: Path, report: Report) -> Any:
             except StorageError as error:
                 self.storage_error = str(error)
             except Exception as error:
-                print(f"warning: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+                print(f"warning: {cause_of(error)}", file=sys.stderr)
 
     watcher = Watcher()
     return watcher

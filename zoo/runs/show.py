@@ -15,7 +15,7 @@ from zoo.runs.pending import Pending
 from zoo.runs.plan import Job, Planner
 from zoo.runs.values import GIVEN
 
-RESULT_KB = 8
+RESULT_KB = 15
 """Approximate size of a result file."""
 
 Setting = tuple[float, bool]
@@ -38,7 +38,7 @@ def print_list() -> None:
 def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state: Pending) -> None:
     """The first lines of a run: on what it runs and how much of it is left."""
     checkpoint = planner.checkpoint
-    print(f"model {checkpoint.name} ({checkpoint.sha[:12]}), recipe {settings.side}")
+    print(f"model {checkpoint.name} ({checkpoint.sha[:12]}), recipe {settings.version}")
     for line in (*planner.notes(), *state.remarks):
         print(line)
     for words in settings.conditions.words:
@@ -78,7 +78,7 @@ def print_values(settings: Settings, jobs: Iterable[Job]) -> None:
     for words in settings.conditions.words:
         print(words)
     for (method, task, *_), found in groups.items():
-        print(f"\n{method} on {task}, recipe {settings.side}")
+        print(f"\n{method} on {task}, recipe {settings.version}")
         for line in lines_of(found):
             print(f"  {line}")
 

@@ -3,7 +3,7 @@
 Suites and scales are registered by methods/, tasks/ and users' plugins.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,6 @@ class Cell:
     distill: bool
     seed: int
     given: tuple[tuple[str, Any], ...] = ()
-
-
-Suite = Callable[..., list[Cell]]
-"""(scale, **given) -> cells; `given` are the axes that the command line sets."""
 
 
 def grid(scale: Scale, given: Mapping[str, Sequence[Any]], **axes: Sequence[Any]) -> list[Cell]:

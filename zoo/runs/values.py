@@ -8,9 +8,9 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from zoo.errors import ConfigError, unknown
+from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
 from zoo.inputs.checkpoint import Checkpoint
-from zoo.parts.recipes import OURS, SIDES, Recipe, Request, Value, Values
+from zoo.parts.recipes import OURS, VERSIONS, Recipe, Request, Value, Values
 from zoo.records.result import MethodFacts
 from zoo.records.trial import training_names
 from zoo.registry import Entry, methods, tasks
@@ -74,22 +74,21 @@ def _no_recipe(name: str) -> str:
     )
 
 
-def resolve(cell: Cell, scale: Scale, side: str, checkpoint: Checkpoint) -> Resolved:
+def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> Resolved:
     """The values of a cell. Raises ConfigError where a value is not known: no recipe for the method
     or the task, or no run that says which penalty leaves the density."""
     entry = methods[cell.method]
     owner, recipe = recipe_of(entry)
     given = {name: Value(value, GIVEN) for name, value in cell.given}
     request = Request(
-        side=side,
+        version=version,
         task=str(tasks[cell.task].recipe or cell.task),
         density=cell.density,
         distill=cell.distill,
         model_type=checkpoint.model_type,
         has_mlm_head=checkpoint.has_mlm_head,
     )
-    train, hyper = recipe(request)
-    train, hyper = dict(train), dict(hyper)
+    train, hyper = _called(entry, recipe, request)
     drives = "penalty" in (entry.facts.drives, methods[owner].facts.drives)
     if drives and "penalty" not in given:
         known = penalty_for(owner, cell, request.task, scale) or hyper.get("penalty")
@@ -100,12 +99,27 @@ def resolve(cell: Cell, scale: Scale, side: str, checkpoint: Checkpoint) -> Reso
     if "epochs" in given and "steps" not in given:
         train.pop("steps", None)
     train |= {name: value for name, value in given.items() if name in training_names()}
-    if train["max_length"].value > checkpoint.positions:
+    if "max_length" in train and train["max_length"].value > checkpoint.positions:
         reason = "the model has no more positions"
         train["max_length"] = Value(checkpoint.positions, reason)
     hyper |= {name: value for name, value in given.items() if name not in training_names()}
     taken = {n: v for n, v in hyper.items() if n in given or entry.takes(n)}
     return Resolved(train, taken)
+
+
+def _called(entry: Entry[MethodFacts], recipe: Recipe, request: Request) -> tuple[Values, Values]:
+    """What a recipe returns; a ConfigError if its own code raises or returns something else."""
+    where = f"the recipe of method {entry.name} ({entry.origin})"
+    try:
+        train, hyper = (dict(values) for values in recipe(request))
+    except BenchmarkError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigError(f"{where}: {cause_of(error)}") from error
+    for name, value in (train | hyper).items():
+        if not isinstance(value, Value):
+            raise ConfigError(f"{where} must return zoo.Value(value, source) for {name}")
+    return train, hyper
 
 
 def _at_scale(scale: Scale, owner: str, drives: bool, train: Values, hyper: Values) -> None:
@@ -203,7 +217,7 @@ def _between(points: Points, density: float) -> float:
     return points[0][1]
 
 
-def check_side(side: str) -> None:
-    """Raise ConfigError unless `side` is a side of the recipes."""
-    if side not in SIDES:
-        raise ConfigError(unknown("recipe", side, SIDES))
+def check_version(version: str) -> None:
+    """Raise ConfigError unless recipes have this version."""
+    if version not in VERSIONS:
+        raise ConfigError(unknown("recipe", version, VERSIONS))

@@ -19,7 +19,7 @@ from zoo.runs.suites import Cell
 from zoo.tools.as_written import AsWritten, fits
 from zoo.tools.synthetic import Geometry, write_data, write_model
 
-TAUGHT, WRITTEN, WRITTEN_TAUGHT = "taught", "as_written", "as_written_taught"
+DISTILLED, WRITTEN, WRITTEN_DISTILLED = "distilled", "as_written", "as_written_distilled"
 """Variants of an arm, written METHOD:VARIANT."""
 STEPS = 1_000_000
 """Length of the runs; the timed steps are in the middle, where the level hardly moves."""
@@ -68,11 +68,11 @@ class Bench:
     def arm(self, name: str) -> Any:
         """What takes the steps of an arm, in the middle of a run."""
         method, _, variant = name.partition(":")
-        if variant in (WRITTEN, WRITTEN_TAUGHT):
-            teacher = AsWritten(self.run(method)) if variant == WRITTEN_TAUGHT else None
+        if variant in (WRITTEN, WRITTEN_DISTILLED):
+            teacher = AsWritten(self.run(method)) if variant == WRITTEN_DISTILLED else None
             arm: Any = AsWritten(self.run(method), teacher)
         else:
-            run = self.run(method, variant == TAUGHT)
+            run = self.run(method, variant == DISTILLED)
             arm = Trainer(run, frozen_of(run))
         arm.taken = STEPS // 2
         return arm
@@ -81,7 +81,7 @@ class Bench:
         """All methods, and the variants of those that can be run as written."""
         found = [entry.name for entry in methods]
         for name in self.written():
-            found += [f"{name}:{variant}" for variant in (TAUGHT, WRITTEN, WRITTEN_TAUGHT)]
+            found += [f"{name}:{variant}" for variant in (DISTILLED, WRITTEN, WRITTEN_DISTILLED)]
         return found
 
     def written(self) -> list[str]:

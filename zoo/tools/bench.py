@@ -4,9 +4,9 @@
 
 Blocks of steps alternate, dense / method / dense / method, over the same batches. A ratio is the
 median over pairs of blocks, its interval a bootstrap over them. Weights are random and scores
-normal: a step takes as long whatever they are. `METHOD:taught` adds distillation from cached
+normal: a step takes as long whatever they are. `METHOD:distilled` adds distillation from cached
 logits. `METHOD:as_written` takes the step the way the authors of SMP wrote theirs, without and
-(`METHOD:as_written_taught`) with a teacher, always in float32.
+(`METHOD:as_written_distilled`) with a teacher, always in float32.
 """
 
 import argparse
@@ -26,14 +26,14 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from zoo.engine.build import PRECISIONS
 from zoo.engine.measure import environment, peak_memory
 from zoo.engine.train import Trainer, evaluate
 from zoo.errors import BenchmarkError, ConfigError, unknown
 from zoo.records.codec import to_json
-from zoo.records.trial import Conditions
+from zoo.records.trial import condition_fields
 from zoo.registry import methods
-from zoo.tools.arms import STEPS, TAUGHT, Bench, check_same
+from zoo.runs.command import add_conditions, conditions_of
+from zoo.tools.arms import DISTILLED, STEPS, Bench, check_same
 from zoo.tools.synthetic import SIZES, Geometry
 
 
@@ -54,7 +54,7 @@ class Timing:
     peak_bytes: int = 0
 
 
-def seconds_of(work: Callable[[], object], times: int, device: torch.device) -> float:
+def mean_seconds(work: Callable[[], object], times: int, device: torch.device) -> float:
     """Return the mean wall time of a call in seconds."""
     synchronise(device)
     start = time.perf_counter()
@@ -76,7 +76,7 @@ def compare(bench: Bench, dense: Any, name: str, pairs: int, steps: int) -> Timi
     found = []
     for pair in range(pairs + 1):
         order = (dense, arm) if pair % 2 else (arm, dense)  # neither is always the first
-        taken = {id(one): seconds_of(one.step, steps, device) for one in order}
+        taken = {id(one): mean_seconds(one.step, steps, device) for one in order}
         found.append((taken[id(dense)], taken[id(arm)]))
     base, own = (np.array(side) for side in zip(*found[1:], strict=True))
     ratios = own / base
@@ -85,9 +85,9 @@ def compare(bench: Bench, dense: Any, name: str, pairs: int, steps: int) -> Timi
     masked, level = arm.run.masked, arm.run.method.level(STEPS // 2, STEPS)
     refresh, evaluation = 0.0, 1.0
     if isinstance(arm, Trainer) and masked.layers:
-        refresh = median(seconds_of(lambda: masked.refresh(level), 1, device) for _ in range(5))
+        refresh = median(mean_seconds(lambda: masked.refresh(level), 1, device) for _ in range(5))
         each = [
-            [seconds_of(partial(evaluate, one.run, None), 1, device) for one in (arm, dense)]
+            [mean_seconds(partial(evaluate, one.run, None), 1, device) for one in (arm, dense)]
             for _ in range(3)
         ]
         evaluation = median(a / b for a, b in each)
@@ -108,7 +108,7 @@ def measured_alone(options: argparse.Namespace, name: str, folder: Path) -> int:
     own = ["--model-size", options.model_size, "--density", str(options.density)]
     own += ["--batch", str(options.batch), "--tokens", str(options.tokens)]
     own += ["--threads", str(options.threads), "--alone", name, "--folder", str(folder)]
-    own += conditions_of(options).options
+    own += conditions_of(options, CONDITIONS).options
     command = [sys.executable, "-m", "zoo.tools.bench", *own]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
@@ -133,6 +133,10 @@ def table(timings: Sequence[Timing]) -> str:
     return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 7)
 
 
+CONDITIONS = [f for f in condition_fields() if f.name != "max_steps"]
+"""Conditions that change a step."""
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(prog="python -m zoo.tools.bench", description=__doc__)
@@ -141,8 +145,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--tokens", type=int, default=32, help="tokens of an example")
     made.add_argument("--density", type=float, default=0.1, help="target of the methods")
     made.add_argument("--threads", type=int, default=1, help="CPU threads")
-    made.add_argument("--precision", choices=PRECISIONS, default="float32")
-    made.add_argument("--compile", action="store_true", help="steps by torch.compile")
+    add_conditions(made, CONDITIONS)
     made.add_argument("--methods", help="arms separated by commas (default: all)")
     made.add_argument("--pairs", type=int, default=10, help="pairs of blocks that count")
     made.add_argument("--steps", type=int, default=4, help="steps of a block")
@@ -151,11 +154,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--alone", help=argparse.SUPPRESS)
     made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return made
-
-
-def conditions_of(options: argparse.Namespace) -> Conditions:
-    """The conditions that the command line asks for."""
-    return Conditions(precision=options.precision, compile=options.compile)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -173,7 +171,8 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     """Check, time and print."""
     torch.set_num_threads(options.threads)
     geometry = Geometry(options.model_size, options.batch, options.tokens, options.density)
-    bench = Bench(geometry, folder / "timed", options.threads, conditions_of(options))
+    conditions = conditions_of(options, CONDITIONS)
+    bench = Bench(geometry, folder / "timed", options.threads, conditions)
     if options.alone:
         arm = bench.arm(options.alone)
         for _ in range(3):
@@ -183,15 +182,14 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     known = bench.arms()
     names = options.methods.split(",") if options.methods else known
     for name in names:
-        if name not in known and name.removesuffix(f":{TAUGHT}") not in known:
+        if name not in known and name.removesuffix(f":{DISTILLED}") not in known:
             raise ConfigError(unknown("arm", name, known))
     check_same(folder / "same")
     dense = bench.arm(methods.teacher)
     about = environment(dense.run.device, options.threads)
-    conditions = ", ".join(conditions_of(options).words) or "float32"
     where = f"{about.device}, {options.threads} threads, torch {about.packages['torch']}"
     shape = f"{geometry.size}, batch {geometry.batch} x {geometry.tokens} tokens"
-    print(f"{shape}, {conditions}, {where}", flush=True)
+    print(f"{shape}, {', '.join(conditions.words) or 'float32'}, {where}", flush=True)
     timings = []
     for name in names:
         timing = compare(bench, dense, name, options.pairs, options.steps)
@@ -203,8 +201,7 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
     if options.json:
         record = {
             "geometry": asdict(geometry),
-            "precision": options.precision,
-            "compiled": options.compile,
+            "conditions": to_json(conditions),
             "environment": to_json(about),
             "pairs": options.pairs,
             "steps": options.steps,

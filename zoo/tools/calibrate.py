@@ -170,7 +170,7 @@ def quality(name: str, given: Given, found: Mapping[Cell, Result]) -> float:
     for cell, result in own.items():
         point = (result.remaining.density, first_metric(result))
         by_task.setdefault(cell.task, []).append(point)
-    return fmean(at_density(points) for points in by_task.values())
+    return fmean(metric_at_target(points) for points in by_task.values())
 
 
 def matches(cell: Cell, method: str, given: Given) -> bool:
@@ -178,7 +178,7 @@ def matches(cell: Cell, method: str, given: Given) -> bool:
     return cell.method == method and cell.given[: len(given)] == given
 
 
-def at_density(points: Iterable[tuple[float, float]]) -> float:
+def metric_at_target(points: Iterable[tuple[float, float]]) -> float:
     """The metric at 10 %, interpolated in log density between neighbours; 0 if no run left fewer
     weights without losing all of them; the nearest run's if none left more."""
     points = sorted((density, metric) for density, metric in points if density > 0)

@@ -8,7 +8,6 @@ paper's; that order is used here and nowhere else.
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +28,9 @@ from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
 from zoo.inputs.task import Source, Task
 from zoo.parts.heads import mlm_label_words
 from zoo.parts.method import Method, nothing
-from zoo.parts.schedules import constant
+from zoo.parts.schedules import Constant
 from zoo.parts.scores import magnitude
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
-from zoo.records.storage import write_whole
 from zoo.registry import tasks
 
 WORDS = {"mnli": ("Maybe", "No", "Yes")}
@@ -65,15 +63,6 @@ def read_masks(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor
     return {name: masks[name] for name in shapes}
 
 
-def write_masks(masks: Mapping[str, Tensor], path: Path) -> None:
-    """Write masks by matrix name in the format of the authors. Raises StorageError."""
-    bits = [masks[name].flatten().cpu().numpy().astype(bool) for name in sorted(masks)]
-    with tempfile.TemporaryFile() as stream:
-        np.save(stream, np.packbits(np.concatenate(bits)), allow_pickle=False)
-        stream.seek(0)
-        write_whole(path, stream.read())
-
-
 THIN = 10
 """SMP's lossy compaction drops rows with fewer remaining weights than this."""
 
@@ -88,7 +77,7 @@ def method_of(masks: Mapping[str, Tensor]) -> Method:
     return Method(
         score=magnitude,
         mask=lambda scores, level: {n: masks[n].to(s.device) for n, s in scores.items()},
-        level=constant(1.0),
+        level=Constant(1.0),
         budget=None,
         trains=nothing,
         head=mlm_label_words,
