@@ -237,15 +237,12 @@ def cost_grid(table: Table) -> Grid:
     for row, task, group in table.entries():
         if group.ok:
             seconds = [r.cost.seconds for r in group.ok]
-            steps = [
-                1000 * (r.cost.seconds - r.cost.evaluation_seconds) / r.steps.taken
-                for r in group.ok
-            ]
+            steps = [1000 * r.cost.step_seconds for r in group.ok if r.cost.step_seconds]
             peak = max(r.cost.peak_bytes for r in group.ok) / 2**20
             devices = sorted({r.environment.device for r in group.ok})
             numbers = [
                 quantity(fmean(seconds), ".1f"),
-                quantity(fmean(steps), ".1f"),
+                quantity(fmean(steps) if steps else None, ".1f"),
                 quantity(peak, ".0f"),
             ]
             name, target = label(row, group.ok), f"{100 * row.density:g}"

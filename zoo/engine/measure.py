@@ -26,11 +26,12 @@ PACKAGES = ("torch", "transformers", "datasets", "evaluate", "ray", "numpy")
 
 
 class Watch:
-    """Measures the seconds of a trial, those in evaluation, and its peak memory."""
+    """Measures the seconds of a trial, those in evaluation and of a step, and its peak memory."""
 
     def __init__(self) -> None:
         self.start = time.monotonic()
         self.evaluation = 0.0
+        self.step: float | None = None
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         release()
@@ -44,9 +45,18 @@ class Watch:
         yield
         self.evaluation += time.monotonic() - start
 
+    @contextmanager
+    def training(self, steps: int) -> Iterator[None]:
+        """Count the time inside, without evaluation, as that of so many steps."""
+        start, before = time.monotonic(), self.evaluation
+        yield
+        taken = time.monotonic() - start - (self.evaluation - before)
+        self.step = taken / steps
+
     def cost(self, device: torch.device) -> Cost:
         """Time and memory since the start."""
-        return Cost(time.monotonic() - self.start, self.evaluation, peak_memory(device))
+        seconds = time.monotonic() - self.start
+        return Cost(seconds, self.evaluation, peak_memory(device), self.step)
 
 
 def peak_memory(device: torch.device) -> int:

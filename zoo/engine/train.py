@@ -44,11 +44,12 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
     correct: dict[str, np.ndarray] = {}
     diverged = None
     try:
-        for step, level, loss in fit(run, frozen):
-            with watch.evaluating():
-                metrics, correct = evaluate(run, level)
-            density = run.masked.remaining().density
-            curve.append(Point(step, level, loss, density, metrics))
+        with watch.training(run.steps):
+            for step, level, loss in fit(run, frozen):
+                with watch.evaluating():
+                    metrics, correct = evaluate(run, level)
+                    remaining = run.masked.remaining().density
+                curve.append(Point(step, level, loss, remaining, metrics))
         if resources.keep_outputs:
             with run.masked.evaluating():
                 cache = Path(resources.cache)

@@ -170,12 +170,14 @@ class Cost(Record):
     """Time and memory; two runs of the same trial may differ.
 
     `seconds` in all, `evaluation_seconds` of them in evaluation; `peak_bytes` allocated on the GPU,
-    or resident in this process on a CPU.
+    or resident in this process on a CPU. `step_seconds`: one optimiser step, the mean over the run
+    without evaluation and loading; None if it was not measured.
     """
 
     seconds: float
     evaluation_seconds: float
     peak_bytes: int
+    step_seconds: float | None = None
 
 
 @dataclass(frozen=True)
