@@ -35,6 +35,9 @@ class Grid:
     rows: Sequence[Sequence[Entry]]
     bold: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.header) for row in self.rows), self.header
+
 
 NOTHING = "-"
 """Shown instead of a number that does not exist."""

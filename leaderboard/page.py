@@ -111,7 +111,10 @@ def _commands(board: Board, views: Iterable[View]) -> list[str]:
         for row in view.table.rows:
             command = prose.command(board.suite, view.table, row)
             if command:
-                lines += [f"# {row.method}, {100 * row.density:g} %", command]
+                name = (
+                    f"{row.method} {row.variant}".strip() + ", distilled" * view.table.key.distill
+                )
+                lines += [f"# {name}, {100 * row.density:g} %", command]
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))

@@ -127,21 +127,23 @@ class MainTable:
     keys: Sequence[RowKey | None]
 
 
+ABOUT = ("Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable")
+"""Columns before the metrics."""
+
+
 def main_table(board: Board, table: Table, best: Collection[tuple[RowKey, str, str]]) -> MainTable:
     """The table of methods; `best` are the (row, task, metric) to stress."""
     plain = board.without_distillation(table)
     source, tasks = plain or table, table.tasks
     columns = [(task, metric) for task in tasks for metric in table.metrics_of(task)]
-    header = ["Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable"]
-    first = len(header)
-    header += [f"{task} {metric}" for task, metric in columns]
+    header = [*ABOUT, *(f"{task} {metric}" for task, metric in columns)]
     header += [f"Δ dense ({', '.join(tasks)})"]
     lines: list[tuple[RowKey | None, list[Entry]]] = [(None, _majority(source, columns))]
     if plain is not None and plain.teacher in plain.rows:
         lines.append((None, _row(plain, source, plain.teacher, tasks, columns)))
     lines += [(row, _row(table, source, row, tasks, columns)) for row in table.rows]
     bold = {
-        (i, first + j)
+        (i, len(ABOUT) + j)
         for i, (row, _) in enumerate(lines)
         for j, column in enumerate(columns)
         if row is not None and (row, *column) in best
@@ -190,7 +192,8 @@ def _majority(table: Table, columns: Columns) -> list[Entry]:
         for metric, value in result.majority.items():
             if value is not None:
                 found[(result.trial.task, metric)] = value
-    return ["majority class", "", "", "", "", *(quantity(found.get(c), ".1f") for c in columns), ""]
+    shown = [quantity(found.get(column), ".1f") for column in columns]
+    return ["majority class", *([""] * (len(ABOUT) - 1)), *shown, ""]
 
 
 def off_target_grid(table: Table) -> Grid:

@@ -10,10 +10,11 @@ ABLATION = {"tasks": TINY_TASKS}
 """Ablations run on all three tasks here."""
 CAVEAT = (
     "Scale tiny is the embedded laboratory: an artificial language and a very small BERT. Its"
-    " metrics compare methods with each other; they say nothing about published numbers. Its"
-    " learning rates were chosen, among six candidates for every method, on these evaluation"
-    " examples with other seeds (tasks/laboratory/choices.csv); ablations and global variants have"
-    " the values of the method that they vary."
+    " metrics compare methods with each other; they say nothing about published numbers. The"
+    " learning rates of built-in methods were chosen, among six candidates each, on these"
+    " evaluation examples with other seeds (tasks/laboratory/choices.csv); ablations and global"
+    " variants have the values of the method that they vary. Nothing was chosen for methods of"
+    " one's own."
 )
 
 

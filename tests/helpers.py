@@ -119,6 +119,7 @@ def random_model(kind: str, mlm: bool, vocabulary: int, layers: int, embedding: 
     if kind == "electra":
         config = stock.ElectraConfig(**sizes, embedding_size=embedding)
         return (stock.ElectraForMaskedLM if mlm else stock.ElectraForPreTraining)(config)
+    assert kind == "bert", kind
     config = stock.BertConfig(**sizes)
     return (stock.BertForMaskedLM if mlm else stock.BertModel)(config)
 

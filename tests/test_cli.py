@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -352,6 +353,81 @@ def test_a_recipe_that_fails_is_one_line(run, local, tmp_path, recipe, message):
     assert "the recipe of method mine (" in line and message in line
 
 
+OWN_RECIPE = """
+from zoo import Method, Value, register_method
+from methods.movement import movement_recipe
+def recipe(request):
+    train, hyper = movement_recipe(request)
+    {change}
+    return train, {{}}
+@register_method("mine", recipe=recipe)
+def mine(density):
+    return Method()
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("train['lr_wieghts'] = Value(1, '')", "training value 'lr_wieghts'; did you mean 'lr_wei"),
+        ("return train, {'strat': Value(1, '')}", "its recipe gives strat, which its factory"),
+        ("return {'batch': Value(8, '')}, {}", "must give warmup, lr_weights, lr_head, lr_scores"),
+    ],
+)
+def test_the_names_of_a_recipe_are_checked(run, local, tmp_path, change, message):
+    (tmp_path / "mine.py").write_text(OWN_RECIPE.format(change=change))
+    line = fails(run, *local, "--plugin", str(tmp_path / "mine.py"), "--methods", "mine")
+    assert "method mine (" in line and "mine.py:" in line and message in line
+
+
+def test_a_recipe_without_chosen_rates_keeps_its_own_in_the_laboratory(run, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        OWN_RECIPE.format(change="train['lr_head'] = Value(0.05, 'me')")
+    )
+    options = ["--plugin", str(tmp_path / "mine.py"), "--methods", "mine", "--tasks", "tiny_span"]
+    _, out, _ = run("--suite", "smoke", *options, "--dry-run")
+    assert re.search(r"lr_head +0\.05 +me", out) and re.search(r"batch +32 +ours", out)
+
+
+BAD_TASKS = """
+from dataclasses import replace
+from zoo import register_task
+from tasks.glue import sst2
+@register_task("raises", recipes_of="sst2")
+def raises():
+    raise RuntimeError("not today")
+@register_task("no_split", recipes_of="sst2")
+def no_split():
+    return replace(sst2(), name="no_split", evaluation=("dev",))
+@register_task("other_metric", recipes_of="sst2")
+def other_metric():
+    return replace(sst2(), name="other_metric", metrics=("f1",))
+"""
+
+
+def test_faults_of_a_task_are_said(run, local, tmp_path):
+    (tmp_path / "t.py").write_text(BAD_TASKS)
+    plugin = (*local, "--plugin", str(tmp_path / "t.py"), "--methods", "dense")
+    line = fails(run, *plugin, "--tasks", "raises")
+    assert "task raises (" in line and "t.py:5): RuntimeError: not today" in line
+    assert "reads the split train and one of dev; its data has" in fails(
+        run, *plugin, "--tasks", "no_split"
+    )
+    code, out, _ = run(*plugin, "--tasks", "other_metric", "--max-steps", "1")
+    assert code == 3 and "unknown metric of task other_metric 'acc'" in out
+
+
+def test_a_plan_says_which_methods_will_fail(run, local, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from zoo import register_method\n"
+        "@register_method('mine', recipe='dense')\ndef f(density):\n    raise OSError('oh')\n"
+    )
+    plugin = ("--plugin", str(tmp_path / "mine.py"), "--methods", "mine", "--dry-run")
+    code, out, _ = run(*local, *plugin)
+    assert code == 0
+    assert re.search(r"warning: method mine .*mine.py:2.: OSError: oh; its trials will fail", out)
+
+
 def test_a_plugin_is_a_file(run, local):
     assert "give the path of a .py file" in fails(run, *local, "--plugin", "my_module")
 
@@ -366,7 +442,10 @@ def test_results_name_no_folders_of_this_machine(run, local, tmp_path):
 
 
 SUITES = """
-from zoo import register_suite
+from zoo import grid, register_suite
+@register_suite("misspelt")
+def misspelt(scale, **given):
+    return grid(scale, given, method=("dense",), densities=(0.1,))
 @register_suite("raises")
 def raises(scale, **given):
     raise RuntimeError("no cells today")
@@ -379,7 +458,8 @@ def without_axes(scale):
 def test_suites_that_raise_are_named(run, tmp_path):
     (tmp_path / "s.py").write_text(SUITES)
     plugin = ("--plugin", str(tmp_path / "s.py"), "--seeds", "0")
-    assert "s.py:3): RuntimeError: no cells today" in fails(run, "--suite", "raises", *plugin)
+    assert "s.py:6): RuntimeError: no cells today" in fails(run, "--suite", "raises", *plugin)
+    assert "unknown axis 'method'; did you mean 'methods'?" in fails(run, "--suite", "misspelt")
     assert "unexpected keyword argument 'seeds'" in fails(run, "--suite", "without_axes", *plugin)
 
 

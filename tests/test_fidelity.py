@@ -142,3 +142,8 @@ def test_results_say_where_their_values_come_from(run, checkpoint, sst2, tmp_pat
         assert set(values) <= set(sources) and all(sources.values())
     page = (tmp_path / "results" / "smoke" / "leaderboard.html").read_text()
     assert "<td>SMP released code (run.sh, run_squad.sh, smp_trainer.py)</td>" in page
+
+
+def test_a_plugin_is_on_no_page_of_the_project(tmp_path, capsys):
+    assert main(["--plugin", str(tmp_path / "mine.py")]) == 2
+    assert "with --plugin give --out DIR" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""docs/own_loop.md: its code, run on stock models for every method and architecture."""
+"""docs/own_loop.md: its code, run on stock models for every method and every architecture."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
+from methods.movement import movement
 from tests.helpers import KINDS, save_checkpoint
+from zoo import ConfigError, MaskedModel, TrialError
 from zoo.inputs.architecture import architecture_of
 from zoo.registry import methods
 from zoo.runs.suites import Cell
@@ -82,3 +84,25 @@ def test_every_method_works_in_it(checkpoints, planner, tmp_path, monkeypatch):
             assert 0 < kept(model) <= 1, entry.name
         else:
             assert kept(model) == pytest.approx(density, abs=2e-3), entry.name
+
+
+def test_what_is_forgotten_in_a_loop_is_said(bert):
+    """No masks, no gradients used, none there, a percentage for a fraction, a model with a head."""
+    encoder = bert()
+    masked = MaskedModel(encoder, movement(0.5, start=0.0, stop=1.0))
+    inputs = {"input_ids": torch.tensor([[2, 9, 3]])}
+    encoder(**inputs).last_hidden_state.sum().backward()
+    with pytest.raises(TrialError, match=r"no masks yet: call advance\(step, total\)"):
+        masked.backward()
+    with pytest.raises(TrialError, match=r"call masked.backward\(\) after the loss's"):
+        masked.advance(0, 10)
+    for layer in masked.layers.values():
+        layer.working.grad = None
+    masked.advance(0, 10)
+    with pytest.raises(TrialError, match=r"call the loss's backward\(\) first"):
+        masked.backward()
+    with pytest.raises(ConfigError, match="is a fraction, got 10; did you mean 0.1"):
+        MaskedModel(bert(), movement(10, start=0.0, stop=1.0)).advance(10, 10)
+    model = BertForSequenceClassification(encoder.config)
+    with pytest.raises(ConfigError, match="has a head: pass its encoder, model.base_model"):
+        MaskedModel(model, movement(0.5, start=0.0, stop=1.0))

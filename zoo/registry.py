@@ -49,6 +49,12 @@ class Entry(Generic[Facts]):
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
+    def parameters(self) -> list[str]:
+        """Names of the factory's hyper-parameters."""
+        parameters = inspect.signature(self.make).parameters.values()
+        return [p.name for p in parameters if p.kind is not p.VAR_KEYWORD][1:]
+
+    @property
     def defaults(self) -> dict[str, Any]:
         """Hyper-parameters that the factory sets where neither recipe nor suite does."""
         parameters = inspect.signature(self.make).parameters.values()

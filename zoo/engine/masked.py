@@ -86,7 +86,7 @@ class MaskedModel:
     architecture is not supported.
 
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
-    masks; `penalty_weight`: the current lambda.
+    masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -116,6 +116,7 @@ class MaskedModel:
         self.layers: dict[str, MaskedLinear] = {}
         self._kept: Mapping[str, int] = self.sizes
         self.level: float | None = None
+        self.refreshed = False
         self.penalty_weight = 0.0
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(method.trains(where[name]))
@@ -161,7 +162,10 @@ class MaskedModel:
     def advance(self, step: int, total: int) -> None:
         """Make masks, W' and lambda for optimiser step `step` (from 0) of `total`; call it again
         with step = total when training ends. Where a schedule returns None, the last value stays.
+        Raises TrialError if the gradients of the step before were not used.
         """
+        if any(layer.working.grad is not None for layer in self.layers.values()):
+            raise TrialError("call masked.backward() after the loss's backward() in each step")
         penalty = self.method.penalty
         weight = None if penalty is None else penalty.weight(step, total)
         if weight is not None:
@@ -174,6 +178,7 @@ class MaskedModel:
 
         Raises TrialError if the method's masks are not 0 and 1 in the shape of W.
         """
+        self.refreshed = True
         same = self.constant_scores and level == self.level
         if level is not None:
             self.level = level
@@ -203,12 +208,16 @@ class MaskedModel:
     @torch.no_grad()
     def backward(self) -> None:
         """Write the gradients of W and S from G = dL/dW', as the table at the top says. Call it
-        after the loss's `backward()`; G's memory is used again."""
+        after the loss's `backward()`; G's memory is used again. Raises TrialError where no masks
+        were ever made, or the loss's `backward()` left no G."""
+        if self.layers and not self.refreshed:
+            raise TrialError("there are no masks yet: call advance(step, total) before each step")
         score, gate, penalty = self.method.score, self.method.gate, self.method.penalty
         for layer in self.layers.values():
             assert score is not None
             upstream = layer.working.grad
-            assert upstream is not None
+            if upstream is None:
+                raise TrialError("no gradient arrived: call the loss's backward() first")
             if score.observe is not None:
                 score.observe(layer, upstream)
             trained = layer.weight.requires_grad

@@ -209,6 +209,9 @@ def environment(device: torch.device, threads: int) -> Environment:
     for package in PACKAGES:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
-    kind = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name()
+    else:  # processors with other instructions give other last digits
+        kind = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     python = platform.python_version()
     return Environment(versions, f"{device.type} {kind}", threads, python)

@@ -12,7 +12,7 @@ from torch import Tensor
 from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.frozen import Frozen, load_frozen, predict, store_outputs, teacher_logits
-from zoo.errors import Diverged, TrialError
+from zoo.errors import Diverged, TrialError, unknown
 from zoo.inputs.batches import collate, random_batches
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
@@ -272,7 +272,8 @@ def evaluate(
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
     """Metrics by name and correctness by split with the current masks, which were made at `level`.
 
-    Raises TrialError if the masks keep more weights than the method may.
+    Raises TrialError if the masks keep more weights than the method may, and for a metric that is
+    not among the task's.
     """
     run.masked.check_budget(level)
     metrics: dict[str, float | None] = {}
@@ -280,6 +281,11 @@ def evaluate(
     with run.masked.evaluating():
         for split, data in run.data.evaluation.items():
             found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
+            for name in found.metrics:
+                if name not in run.task.metrics:
+                    raise TrialError(
+                        unknown(f"metric of task {run.task.name}", name, run.task.metrics)
+                    )
             metrics.update(found.metrics)
             if found.correct is not None:
                 correct[split] = found.correct

@@ -264,7 +264,13 @@ ARCHITECTURES = {
 
 
 def architecture_of(encoder: Any) -> Architecture:
-    """The architecture of a loaded encoder; raises ConfigError for an unsupported one."""
+    """The architecture of a loaded encoder; raises ConfigError for an unsupported one, and for a
+    model that has a head."""
+    inner = getattr(encoder, "base_model", encoder)
+    if inner is not encoder:
+        raise ConfigError(
+            f"a {type(encoder).__name__} has a head: pass its encoder, model.base_model"
+        )
     kind = getattr(getattr(encoder, "config", None), "model_type", type(encoder).__name__)
     if kind not in ARCHITECTURES:
         raise ConfigError(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from zoo.errors import ConfigError
 from zoo.parts.gates import CLOSED
 from zoo.parts.selection import keep, keep_among, keep_each
 
@@ -30,6 +31,14 @@ def count(density: float, numel: int) -> int:
     return min(max(int(density * numel), 1), numel)
 
 
+def _fraction(level: float) -> float:
+    """The level; raises ConfigError above 1, which is usually a percentage."""
+    if level > 1:
+        hint = f"; did you mean {level / 100:g}?" if level <= 100 else ""
+        raise ConfigError(f"the level of a top-k mask is a fraction, got {level:g}{hint}")
+    return level
+
+
 def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     """M = 1 at the int(level * numel) largest scores of each matrix, so that all matrices have the
     same density (Sanh et al. 2020, section 4; SMP-L).
@@ -40,7 +49,7 @@ def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     {'a': tensor([[ True, False],
             [ True, False]])}
     """
-    return _highest(scores, dict.fromkeys(scores, level))
+    return _highest(scores, dict.fromkeys(scores, _fraction(level)))
 
 
 def _highest(scores: Mapping[str, Tensor], densities: Mapping[str, float]) -> dict[str, Tensor]:
@@ -86,7 +95,7 @@ def topk_by_type(
         by_type.setdefault(matrix_type(name), {})[name] = mean
     densities: dict[str, float] = {}
     for group in by_type.values():
-        densities |= allot(group, level, redistribute=redistribute)
+        densities |= allot(group, _fraction(level), redistribute=redistribute)
     return _highest(scores, densities)
 
 
@@ -130,7 +139,7 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     {'a': 0, 'b': 9}
     """
     whole = sum(s.numel() for s in scores.values())
-    kept = keep_among(list(scores.values()), int(level * whole) + 1)
+    kept = keep_among(list(scores.values()), int(_fraction(level) * whole) + 1)
     return _at_least(dict(zip(scores, kept, strict=True)), scores)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 CAVEAT_OF_TINY = (
     "Scale tiny is the embedded laboratory: an artificial language and a very small BERT. Its"
-    " metrics compare methods with each other; they say nothing about published numbers. Its"
-    " learning rates were chosen, among six candidates for every method, on these evaluation"
-    " examples with other seeds (tasks/laboratory/choices.csv); ablations and global variants have"
-    " the values of the method that they vary."
+    " metrics compare methods with each other; they say nothing about published numbers. The"
+    " learning rates of built-in methods were chosen, among six candidates each, on these"
+    " evaluation examples with other seeds (tasks/laboratory/choices.csv); ablations and global"
+    " variants have the values of the method that they vary. Nothing was chosen for methods of"
+    " one's own."
 )
 """What a reader had to know about results of the scale tiny; plans of schema 3 did not say it."""
 METHODS_FILE = Path(__file__).with_name("schema_3_methods.csv")

@@ -157,14 +157,17 @@ class Settings:
         if self.data_dir:
             words += ["--data-dir", _without_folders(self.data_dir)]
         for plugin in self.plugins:
-            words += ["--plugin", plugin.name] if plugin.path else []
+            words += ["--plugin", _without_folders(plugin.path)] if plugin.path else []
         return words
 
 
 def _without_folders(given: str) -> str:
-    """The last name of an absolute path, which belongs to one machine; other names as given."""
-    path = Path(given)
-    return path.name if path.expanduser().is_absolute() else given
+    """A path inside the working folder, relative to it; of other absolute paths, which belong to
+    one machine, the last name; other names as given."""
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        return given
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else path.name
 
 
 def load_plugins(given: Iterable[str]) -> tuple[Plugin, ...]:

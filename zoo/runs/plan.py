@@ -1,27 +1,25 @@
 """From cells to jobs: find values, data, checkpoint and teachers, and check all of it first."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from zoo.engine.build import make_method
-from zoo.errors import ConfigError
+from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.parts.method import Method
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
-from zoo.records.codec import Record, from_json, to_json
+from zoo.records.codec import Record, fields_of, from_json, to_json
 from zoo.records.result import MethodFacts
-from zoo.records.trial import Conditions, Training, Trial
+from zoo.records.trial import Conditions, Training, Trial, training_names
 from zoo.registry import methods, tasks
 from zoo.runs.suites import Cell, Scale
 from zoo.runs.values import Resolved, check_version, resolve
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -38,11 +36,12 @@ class Job(Record):
 @dataclass(frozen=True)
 class Planned:
     """A cell with everything that follows from it: its trial, its values, and its method, which is
-    None if the method's own code raises."""
+    None if the method's own code raises; `problem` says what."""
 
     trial: Trial
     values: Resolved
     method: Method | None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,22 @@ class Planner:
         return {}
 
     def task(self, name: str) -> tuple[Task, Source]:
-        """A task and where its rows are."""
+        """A task and where its rows are. Raises ConfigError, also where its own code raises."""
         if name not in self._tasks:
-            task = tasks[name].make()
-            self._tasks[name] = task, task.locate(self.data_dir)
+            try:
+                task = tasks[name].make()
+                source = task.locate(self.data_dir)
+            except BenchmarkError:
+                raise
+            except Exception as error:  # a user's task may raise anything
+                where = f"task {name} ({tasks[name].origin})"
+                raise ConfigError(f"{where}: {cause_of(error)}") from error
+            if task.train not in source.rows or not set(task.evaluation) & set(source.rows):
+                raise ConfigError(
+                    f"task {name} ({tasks[name].origin}) reads the split {task.train} and one of"
+                    f" {', '.join(task.evaluation)}; its data has {', '.join(source.rows)}"
+                )
+            self._tasks[name] = task, source
         return self._tasks[name]
 
     def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:
@@ -142,14 +153,20 @@ class Planner:
             hyper={name: v.value for name, v in values.hyper.items()},
             plugin_sha=self._plugin_sha(cell),
         )
-        method = attempted(make_method, trial)
-        if method is not None:
-            attempted(check_fits, method.level, trial.train.planned_steps(source.rows[task.train]))
-            attempted(method.head.check, self.checkpoint, task)
-        return Planned(trial, values, method)
+        problem, method = "", None
+        try:
+            method = make_method(trial)
+            check_fits(method.level, trial.train.planned_steps(source.rows[task.train]))
+            method.head.check(self.checkpoint, task)
+        except ConfigError:
+            raise
+        except Exception as error:  # a method's own code; its trials will be recorded as failed
+            problem = str(error) if isinstance(error, BenchmarkError) else cause_of(error)
+        return Planned(trial, values, method, problem)
 
     def _training(self, cell: Cell, values: Resolved, task: Task, source: Source) -> Training:
         """The training values with the conditions; `max_steps` only where it cuts something."""
+        _check_names(cell, values)
         try:
             train = from_json(Training, {name: v.value for name, v in values.train.items()})
         except ValueError as error:
@@ -177,22 +194,31 @@ class Planner:
                 by_note.setdefault(note, {})[cell.method] = None
         for note, names in by_note.items():
             notes.append(f"{self.checkpoint.name} {note} ({', '.join(names)})")
-        return notes
+        problems = dict.fromkeys(one.problem for one in self._planned.values() if one.problem)
+        return notes + [f"warning: {problem}; its trials will fail" for problem in problems]
+
+
+def _check_names(cell: Cell, values: Resolved) -> None:
+    """Raise ConfigError, with all names, unless there is a value for every field of Training that
+    needs one, and no other."""
+    entry, given = methods[cell.method], values.train
+    for name in given:
+        if name not in training_names():
+            raise ConfigError(
+                f"method {entry.name} ({entry.origin}): "
+                + unknown("training value", name, training_names())
+            )
+    needed = [f.name for f in fields_of(Training) if f.default is MISSING]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        raise ConfigError(
+            f"method {entry.name} ({entry.origin}): its recipe must give"
+            f" {', '.join(missing)} on {cell.task}, each a zoo.Value(value, source)"
+        )
 
 
 def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
     return Job(trial, teaches, planned.values.sources, methods[trial.method].facts)
-
-
-def attempted(call: Callable[..., T], *arguments: object) -> T | None:
-    """Call, or None if the method's own code raises; its trials will be recorded as failed. A
-    ConfigError is raised."""
-    try:
-        return call(*arguments)
-    except ConfigError:
-        raise
-    except Exception:
-        return None
 
 
 def teacher_of(cell: Cell) -> Cell:

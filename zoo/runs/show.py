@@ -74,7 +74,7 @@ def print_values(settings: Settings, jobs: Iterable[Job]) -> None:
         group = groups.setdefault((trial.method, trial.task, *given), {})
         group[trial.density, trial.distill] = {**defaults, **values}
         seeds[trial.seed] = None
-    print(f"seeds {', '.join(map(str, seeds))} (ours; the SMP paper says five, Sanh's log ran 92)")
+    print(f"seeds {', '.join(map(str, seeds))} (the SMP paper has five, the Movement log seed 92)")
     for words in settings.conditions.words:
         print(words)
     for (method, task, *_), found in groups.items():

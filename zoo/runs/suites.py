@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from zoo.errors import ConfigError, unknown
 from zoo.parts.recipes import Value
 from zoo.registry import methods
 
@@ -56,9 +57,13 @@ class Cell:
     given: tuple[tuple[str, Any], ...] = ()
 
 
+AXES = ("methods", "tasks", "densities", "distill", "seeds")
+"""The axes of a grid."""
+
+
 def grid(scale: Scale, given: Mapping[str, Sequence[Any]], **axes: Sequence[Any]) -> list[Cell]:
     """The product of the axes methods, tasks, densities, distill and seeds; `given` takes
-    precedence over `axes`.
+    precedence over `axes`. Raises ConfigError for another axis, and without methods or densities.
 
     Seeds are outermost, so that a complete first table appears early. A method that does not prune
     has one cell per task and seed, at density 1 and without distillation.
@@ -70,6 +75,11 @@ def grid(scale: Scale, given: Mapping[str, Sequence[Any]], **axes: Sequence[Any]
     [('dense', 1.0, 0), ('movement', 0.5, 0), ('movement', 0.1, 0)]
     """
     chosen = {"tasks": scale.tasks, "seeds": range(5), "distill": (False,), **axes, **given}
+    for axis in (*chosen, *AXES):
+        if axis not in AXES:
+            raise ConfigError(unknown("axis", axis, AXES))
+        if axis not in chosen:
+            raise ConfigError(f"the suite gives no {axis}")
     cells = dict.fromkeys(
         Cell(method, task, density, distill, seed)
         if methods[method].facts.prunes

@@ -103,6 +103,8 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
         reason = "the model has no more positions"
         train["max_length"] = Value(checkpoint.positions, reason)
     hyper |= {name: value for name, value in given.items() if name not in training_names()}
+    if owner == entry.name:
+        _check_taken(entry, hyper, given)
     taken = {n: v for n, v in hyper.items() if n in given or entry.takes(n)}
     return Resolved(train, taken)
 
@@ -122,12 +124,28 @@ def _called(entry: Entry[MethodFacts], recipe: Recipe, request: Request) -> tupl
     return train, hyper
 
 
+def _check_taken(entry: Entry[MethodFacts], hyper: Values, given: Values) -> None:
+    """Raise ConfigError for a hyper-parameter that a method's own recipe gives and its factory does
+    not take; a recipe that several methods share may give more."""
+    shared = any(other.recipe == entry.recipe for other in methods if other.name != entry.name)
+    for name in () if shared else hyper:
+        if name not in given and not entry.takes(name):
+            raise ConfigError(
+                f"method {entry.name} ({entry.origin}): its recipe gives {name}, which its factory"
+                f" does not take; it takes {', '.join(entry.parameters) or 'the density alone'}"
+            )
+
+
 def _at_scale(scale: Scale, owner: str, drives: bool, train: Values, hyper: Values) -> None:
-    """Replace what the scale replaces: training values, and what was chosen for the method."""
-    train |= scale.values
+    """Replace what the scale replaces: training values, and what was chosen for the method. The
+    scale's learning rates are for chosen ones: a recipe that nothing was chosen for keeps its
+    own."""
+    chosen = choices(scale.choices).get(owner, {}) if scale.choices else {}
+    for name, value in scale.values.items():
+        if chosen or not (name.startswith("lr_") and name in train):
+            train[name] = value
     if "steps" in scale.values:
         train.pop("epochs", None)
-    chosen = choices(scale.choices).get(owner, {}) if scale.choices else {}
     for name in ("lr_weights", "lr_scores"):
         if name in chosen:
             train[name] = Value(chosen[name], CALIBRATED)

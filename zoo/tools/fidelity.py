@@ -7,6 +7,7 @@ says whether the pages are up to date. `--plugin` adds the methods of a user's f
 
 import argparse
 import csv
+import inspect
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import BenchmarkError, StaleError
+from zoo.errors import BenchmarkError, ConfigError, StaleError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.method import Method
 from zoo.parts.recipes import VERSIONS, Value, Values
@@ -77,7 +78,7 @@ def fidelity_page() -> str:
         " and the recipes; a test compares. Two recipes: `released` (the default) is what the"
         " authors' public code and run logs do, `paper` their text taken literally."
         " [Conflicts](conflicts.md) lists where they disagree. Points in training (warmup, start,"
-        " stop) are fractions of the run.",
+        " stop) are fractions of the run; settings of parts are those on MNLI at 10 %.",
     ]
     scale: Scale = scales["base"].make()
     for entry in methods:
@@ -152,7 +153,14 @@ def _described(part: Any) -> tuple[str, str]:
         )
         part = type(part)
     doc = " ".join((part.__doc__ or "").split(">>>")[0].split())
-    return f"`{part.__module__}.{part.__qualname__}`", doc + (f" Here {shown}." if shown else "")
+    return f"`{_module(part)}.{part.__qualname__}`", doc + (f" Here {shown}." if shown else "")
+
+
+def _module(part: Any) -> str:
+    """The module of a part; of a plugin the name of its file."""
+    if part.__module__.startswith("plugin_"):
+        return Path(inspect.getfile(part)).stem
+    return str(part.__module__)
 
 
 Columns = dict[str, dict[str, tuple[str, str]]]
@@ -226,17 +234,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.tools.fidelity", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, compare")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="default: docs")
-    parser.add_argument("--plugin", action="append", default=[], help="a .py file; repeatable")
+    parser.add_argument("--out", type=Path, help="a folder (default: docs)")
+    help = "a .py file, to be on the page too; needs --out; repeatable"
+    parser.add_argument("--plugin", action="append", default=[], help=help)
     options = parser.parse_args(arguments)
+    out: Path = options.out or ROOT / "docs"
     try:
+        if options.plugin and not options.out:
+            raise ConfigError("with --plugin give --out DIR: the pages in docs/ are the project's")
         for name in (*BUILT_IN, *options.plugin):
             load_plugin(find_plugin(name))
         if options.check:
-            check(options.out)
+            check(out)
         else:
             for name, text in pages().items():
-                write_whole(options.out / name, text.encode())
+                write_whole(out / name, text.encode())
+                print(out / name)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
