@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from zoo.records.codec import to_json
 from zoo.records.result import Failure, MethodFacts, Result, in_order
@@ -71,11 +72,13 @@ class SeedGroup:
 
 @dataclass
 class Table:
-    """Groups by row and task, and the facts about methods by name."""
+    """Groups by row and task, and the facts about methods by name; `readings` are those of
+    leaderboard/targets.py, once they are made."""
 
     key: Key
     facts: Mapping[str, MethodFacts] = field(default_factory=dict)
     groups: dict[tuple[RowKey, str], SeedGroup] = field(default_factory=dict)
+    readings: dict[tuple[RowKey, str], Any] = field(default_factory=dict, repr=False)
 
     def group(self, row: RowKey, task: str) -> SeedGroup:
         """The trials of a row on a task; empty if there are none."""

@@ -1,52 +1,89 @@
-"""Who is better, by how much, and is it more than noise: comparisons within a table."""
+"""Who is better, by how much, and is it more than noise: verdicts within a table."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
-from leaderboard.collect import RowKey, SeedGroup, Table
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity
+from leaderboard.collect import RowKey, Table
+from leaderboard.crossed import crossed
+from leaderboard.ranks import against, smallest_p, top_group, wins
 from leaderboard.statistics import (
-    Across,
+    CORRELATIONS,
     Estimate,
-    Paired,
-    across_tasks,
-    evaluation_error,
-    holm,
+    difference_over_tasks,
     interval,
-    paired_examples,
-    permutation_p,
-    sample_std,
-    seeds_needed,
+    mcnemar_p,
+    mean_over_tasks,
+    of_examples,
+    smallest_difference,
     welch,
 )
-from leaderboard.tables import at_target, label, values
+from leaderboard.tables import values
+from leaderboard.targets import at_target, collapsed
 from zoo.records.packed import EMPTY, unpack_bits, unpack_sketch
 from zoo.records.result import Result
 
-RANKED = 3
-"""Smallest number of seeds for which anything is ranked."""
+RANKED = 2
+"""Smallest number of seeds on a task for which a method is ranked there."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A group's first metric over seeds, compared with dense and with the reference method at the
-    same target. What cannot be compared is None; `why_not` says why there is no p."""
+class Verdict:
+    """A row over the tasks that it can be judged on: its mean with interval, the difference to the
+    reference on their common tasks, the probability that a seed of it beats one of the reference
+    (`wins`), Holm's p of the blocked rank test within its target, the smallest difference that
+    these seeds could show, and whether it is in the top group.
+
+    `tasks` it was judged on, `kept` their mean remaining weights in percent, `collapsed` seeds of
+    `seeds` there. `why_not` says why it takes no part in the test: controls and the reference.
+    """
+
+    row: RowKey
+    results: Sequence[Result]
+    tasks: Sequence[str]
+    kept: float
+    seeds: int
+    collapsed: int
+    mean: Estimate | None
+    difference: Estimate | None
+    wins: float | None
+    p: float | None
+    smallest: float | None
+    top: bool
+    why_not: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """The rows of one target: verdicts, best mean first; the smallest p that Holm's correction
+    leaves possible with these seeds, 1 without a test; the tasks of the table; and the best control
+    that keeps every weight, with its mean over tasks."""
+
+    density: float
+    verdicts: Sequence[Verdict]
+    reference: RowKey | None
+    smallest_p: float
+    tasks: Sequence[str]
+    control: tuple[str, float] | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row on one task by its first metric: intervals of the mean and of differences to dense and
+    to the reference over seeds, and of the difference over seeds and examples; `one_seed` is p of
+    McNemar's test where both have one seed alone."""
 
     row: RowKey
     task: str
     results: Sequence[Result]
     metric: str
-    over_seeds: Estimate | None
-    over_examples: float | None
+    mean: Estimate | None
     dense: Estimate | None
-    reference: Estimate | None
-    p: float | None
-    corrected: float | None
-    examples: Paired | None
-    seeds_needed: int | None
-    why_not: str
+    difference: Estimate | None
+    crossed: Estimate | None
+    one_seed: float | None
 
 
 def reference_of(table: Table, wanted: str | None) -> str:
@@ -60,71 +97,176 @@ def reference_of(table: Table, wanted: str | None) -> str:
     return next(iter(chosen or names), "")
 
 
-def compare(table: Table, plain: Table, reference: str) -> list[Comparison]:
-    """Every group that reached its target, in the order of the table; Holm's correction is over all
-    p values of the table. `plain` holds the dense trials."""
-    found = [
-        _compare(table, plain, reference, row, task, group)
-        for row, task, group in table.entries()
-        if at_target(group) and table.metrics_of(task)
+def families(table: Table, reference: str) -> list[Family]:
+    """The verdicts of every target, most remaining weights first."""
+    densities = sorted({row.density for row in table.rows if row.density < 1}, reverse=True)
+    return [_family(table, reference, density) for density in densities]
+
+
+def _family(table: Table, reference: str, density: float) -> Family:
+    rows = [row for row in table.rows if row.density == density]
+    found = {row: judged(table, row) for row in rows}
+    rival = next((row for row in rows if row.method == reference and found[row]), None)
+    tested = [r for r in rows if found[r] and not table.facts_of(r).control and r != rival]
+    p = _against(found, tested, rival) if rival else {}
+    sizes = [
+        smallest_p([(len(found[r][t]), len(found[rival][t])) for t in _common(found, r, rival)])
+        for r in (tested if rival else ())
+        if rival
     ]
-    told = [c.p for c in found if c.p is not None]
-    adjusted = iter(holm(told))
-    return [c if c.p is None else replace(c, corrected=next(adjusted)) for c in found]
+    contenders = [*tested, *([rival] if rival else [])]
+    top = _top(found, contenders)
+    verdicts = [_verdict(table, row, found[row], rival, found, p, row in top) for row in rows]
+    verdicts.sort(key=lambda v: -(v.mean.value if v.mean else float("-inf")))
+    least = min(1.0, len(sizes) * min(sizes)) if sizes else 1.0
+    return Family(density, verdicts, rival, least, table.tasks, _best_control(table))
 
 
-def _compare(
-    table: Table, plain: Table, reference: str, row: RowKey, task: str, group: SeedGroup
-) -> Comparison:
-    metric = table.metrics_of(task)[0]
-    ours = [r for r in at_target(group) if r.metrics.get(metric) is not None]
-    dense = _measured(plain, plain.teacher, task, metric)
-    rival = _measured(table, RowKey(row.density, reference), task, metric)
-    why_not = _why_not(row, ours, rival, reference)
-    mine, theirs, top = (values(rs, metric) for rs in (ours, rival, dense))
-    difference = None if why_not else welch(mine, theirs)
-    spreads = [s for s in (sample_std(mine), sample_std(theirs)) if s is not None]
-    pooled = float(np.sqrt(np.mean(np.square(spreads)))) if spreads else 0.0
-    a, b = _paired_bits(ours, rival, metric)
-    bits = _bits(ours, metric)
-    return Comparison(
+def _best_control(table: Table) -> tuple[str, float] | None:
+    """The control with the highest mean among those that keep every weight, on all tasks."""
+    rows = [row for row in table.rows if row.density == 1 and row != table.teacher]
+    found = {row.method: judged(table, row) for row in rows}
+    whole = {name: own for name, own in found.items() if set(own) == set(table.tasks)}
+    means = [(name, fmean(map(fmean, own.values()))) for name, own in whole.items() if own]
+    return max(means, key=lambda pair: pair[1], default=None)
+
+
+ByTask = Mapping[str, Sequence[float]]
+"""The first metric of a row, by task and seed."""
+
+
+def judged(table: Table, row: RowKey) -> ByTask:
+    """A row's first metrics, on tasks with enough seeds to judge it."""
+    found = {}
+    for task in table.tasks:
+        metric = next(iter(table.metrics_of(task)), "")
+        numbers = at_target(table, row, task).values(metric)
+        if len(numbers) >= RANKED:
+            found[task] = numbers
+    return found
+
+
+def _common(found: Mapping[RowKey, ByTask], row: RowKey, rival: RowKey) -> list[str]:
+    return [task for task in found[row] if task in found[rival]]
+
+
+def _against(
+    found: Mapping[RowKey, ByTask], tested: Sequence[RowKey], rival: RowKey
+) -> dict[RowKey, float]:
+    """Holm's p of each tested row against the rival, over the tasks that both have."""
+    tasks = list(found[rival])
+    named = {str(i): [found[row].get(t, ()) for t in tasks] for i, row in enumerate(tested)}
+    p = against("rival", {"rival": [found[rival][t] for t in tasks], **named})
+    return {row: p[str(i)] for i, row in enumerate(tested)}
+
+
+def _top(found: Mapping[RowKey, ByTask], rows: Sequence[RowKey]) -> list[RowKey]:
+    """The top group among the rows that have all tasks which any of them has."""
+    tasks = list(dict.fromkeys(task for row in rows for task in found[row]))
+    whole = [row for row in rows if all(task in found[row] for task in tasks)]
+    named = {str(i): [found[row][t] for t in tasks] for i, row in enumerate(whole)}
+    chosen = top_group(named) if tasks else []
+    return [row for i, row in enumerate(whole) if str(i) in chosen]
+
+
+def _verdict(
+    table: Table,
+    row: RowKey,
+    own: ByTask,
+    rival: RowKey | None,
+    found: Mapping[RowKey, ByTask],
+    p: Mapping[RowKey, float],
+    top: bool,
+) -> Verdict:
+    read = [r for task in own for r in at_target(table, row, task).readings]
+    lost = 0
+    for task in own:
+        metric = next(iter(table.metrics_of(task)), "")
+        lost += len(collapsed(at_target(table, row, task).readings, metric))
+    difference = smallest = won = None
+    if rival is not None and row != rival:
+        common = _common(found, row, rival)
+        ours, theirs = [own[t] for t in common], [found[rival][t] for t in common]
+        difference = difference_over_tasks(ours, theirs)
+        smallest = smallest_difference(ours, theirs)
+        won = wins(ours, theirs) if common else None
+    return Verdict(
         row=row,
-        task=task,
-        results=ours,
-        metric=metric,
-        over_seeds=interval(mine),
-        over_examples=evaluation_error(bits) if len(bits) else None,
-        dense=None if row == plain.teacher else welch(mine, top),
-        reference=difference,
-        p=None if why_not else permutation_p(mine, theirs),
-        corrected=None,
-        examples=paired_examples(a, b) if len(a) and row.method != reference else None,
-        seeds_needed=seeds_needed(difference.value, pooled) if difference else None,
-        why_not=why_not,
+        results=table.of_row(row),
+        tasks=list(own),
+        kept=100 * fmean([r.kept for r in read]) if read else 100 * row.density,
+        seeds=len(read),
+        collapsed=lost,
+        mean=_bounded(mean_over_tasks(list(own.values())), table, list(own)),
+        difference=difference,
+        wins=won,
+        p=p.get(row),
+        smallest=smallest,
+        top=top,
+        why_not=_why_not(table, row, own, rival),
     )
 
 
-def _measured(table: Table, row: RowKey | None, task: str, metric: str) -> list[Result]:
-    """Results of a row at their target that have a value of the metric."""
-    there = at_target(table.group(row, task)) if row else []
-    return [result for result in there if result.metrics.get(metric) is not None]
+def least_of(metric: str) -> float:
+    """The lower end of a metric's range in percent."""
+    return -100.0 if metric in CORRELATIONS else 0.0
 
 
-def _why_not(row: RowKey, ours: list[Result], rival: list[Result], reference: str) -> str:
-    if row.method == reference:
+def _bounded(found: Estimate | None, table: Table, tasks: Sequence[str]) -> Estimate | None:
+    """An interval of a mean of first metrics without what no mean can be."""
+    if found is None:
+        return None
+    low = fmean(least_of(next(iter(table.metrics_of(task)), "")) for task in tasks)
+    return found.within(low, 100.0)
+
+
+def _why_not(table: Table, row: RowKey, own: ByTask, rival: RowKey | None) -> str:
+    if row == rival:
         return "the reference"
-    if not reference:
-        return "no method to compare with"
-    if not rival:
-        return f"no {reference} at this target"
-    if min(len(ours), len(rival)) < RANKED:
-        return f"fewer than {RANKED} seeds"
-    if {r.trial.seed for r in ours} != {r.trial.seed for r in rival}:
-        return "other seeds"
-    return ""
+    if not own:
+        return f"fewer than {RANKED} seeds on every task"
+    if table.facts_of(row).control:
+        return "a control"
+    return "" if rival else "nothing to compare with"
 
 
-def _bits(results: Sequence[Result], metric: str) -> np.ndarray:
+def cells(table: Table, plain: Table, reference: str) -> list[Cell]:
+    """Every row on every task with a result, in the order of the table; `plain` holds the dense
+    trials."""
+    found = []
+    for row, task, _ in table.entries():
+        metric = next(iter(table.metrics_of(task)), "")
+        if at_target(table, row, task).values(metric):
+            found.append(_cell(table, plain, reference, row, task, metric))
+    return found
+
+
+def _cell(table: Table, plain: Table, reference: str, row: RowKey, task: str, metric: str) -> Cell:
+    here = at_target(table, row, task)
+    rival = at_target(table, RowKey(row.density, reference), task)
+    dense = at_target(plain, plain.teacher, task) if plain.teacher else None
+    mine, theirs = here.values(metric), rival.values(metric)
+    own, others = bits(here.runs, metric), bits(rival.runs, metric)
+    apart = row.method != reference
+    whole = len(own) == len(mine) and len(others) == len(theirs)
+    comparable = apart and whole and own.size > 0 and others.size > 0
+    alone = comparable and len(own) == len(others) == 1 and own.shape == others.shape
+    return Cell(
+        row=row,
+        task=task,
+        results=[run for reading in here.readings for run in reading.runs],
+        metric=metric,
+        mean=_bounded(
+            interval(mine, of_examples(own) if own.size and whole else None), table, [task]
+        ),
+        dense=welch(mine, dense.values(metric)) if dense and row != plain.teacher else None,
+        difference=welch(mine, theirs) if apart else None,
+        crossed=crossed(list(own), list(others)) if comparable and len(own) > 1 else None,
+        one_seed=mcnemar_p(own[0], others[0]) if alone else None,
+    )
+
+
+def bits(results: Sequence[Result], metric: str) -> np.ndarray:
     """Whether each example of the first evaluation set was answered correctly, (seeds, examples);
     empty unless the metric is the fraction of correct answers (accuracy, exact match)."""
     rows = [unpack_bits(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
@@ -138,17 +280,6 @@ def _bits(results: Sequence[Result], metric: str) -> np.ndarray:
 NO_BITS = np.zeros((0, 0), bool)
 
 
-def _paired_bits(
-    ours: Sequence[Result], rival: Sequence[Result], metric: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """The correctness of both methods on their common seeds; empty where the examples differ."""
-    mine = {r.trial.seed: r for r in ours}
-    theirs = {r.trial.seed: r for r in rival}
-    both = sorted(set(mine) & set(theirs))
-    a, b = _bits([mine[s] for s in both], metric), _bits([theirs[s] for s in both], metric)
-    return (a, b) if a.shape == b.shape else (NO_BITS, NO_BITS)
-
-
 def agreement(one: Result, other: Result) -> float | None:
     """The Jaccard index of two trials' masks, kept by both over kept by either, estimated from
     their sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
@@ -157,137 +288,3 @@ def agreement(one: Result, other: Result) -> float | None:
         return None
     filled = (a != EMPTY) | (b != EMPTY)
     return float((a == b)[filled].mean()) if filled.any() else None
-
-
-def best_entries(table: Table) -> set[tuple[RowKey, str, str]]:
-    """(row, task, metric) of rows that are better than every other row of their target beyond the
-    95 % interval of the difference, with all planned seeds. Methods that do not prune take no
-    part."""
-    chosen = set()
-    for task in table.tasks:
-        for metric in table.metrics_of(task):
-            for density in {row.density for row in table.rows if row.density < 1}:
-                rivals = [row for row in table.rows if row.density == density]
-                found = {r: values(_measured(table, r, task, metric), metric) for r in rivals}
-                chosen |= {
-                    (row, task, metric)
-                    for row in _winners(found)
-                    if len(found[row]) == len(table.groups[row, task].seeds)
-                }
-    return chosen
-
-
-def _winners(found: dict[RowKey, list[float]]) -> list[RowKey]:
-    ranked = {row: numbers for row, numbers in found.items() if len(numbers) >= RANKED}
-    if len(ranked) < 2 or any(numbers and row not in ranked for row, numbers in found.items()):
-        return []
-    best = max(ranked, key=lambda row: sum(ranked[row]) / len(ranked[row]))
-    rivals = [welch(ranked[best], other) for row, other in ranked.items() if row != best]
-    return [best] if all(rival is not None and rival.low > 0 for rival in rivals) else []
-
-
-@dataclass(frozen=True)
-class Overall:
-    """A row over all tasks of a table."""
-
-    row: RowKey
-    results: Sequence[Result]
-    across: Across
-
-
-def overall(table: Table, reference: str) -> list[Overall]:
-    """Aggregates of the first metrics over tasks, for rows with all tasks and enough seeds."""
-    tasks = [task for task in table.tasks if table.metrics_of(task)]
-    found = []
-    for row in table.rows:
-        own = _first_metrics(table, row, tasks)
-        if len(tasks) > 1 and own is not None:
-            rival = _first_metrics(table, RowKey(row.density, reference), tasks)
-            results = [r for task in tasks for r in at_target(table.groups[row, task])]
-            same = row.method == reference
-            found.append(Overall(row, results, across_tasks(own, None if same else rival)))
-    return found
-
-
-def _first_metrics(
-    table: Table, row: RowKey, tasks: Sequence[str]
-) -> dict[str, list[float]] | None:
-    """The first metric of a row by task; None where a task has too few seeds."""
-    found = {}
-    for task in tasks:
-        metric = table.metrics_of(task)[0]
-        found[task] = values(_measured(table, row, task, metric), metric)
-        if len(found[task]) < RANKED:
-            return None
-    return found
-
-
-def comparison_grid(found: Sequence[Comparison], reference: str) -> Grid:
-    """Comparisons as a grid: intervals are 95 %, differences in points."""
-    reference = reference or "reference"
-    header = [
-        *("Method", "Target %", "Task", "Mean over seeds", "± of the evaluation set", "Δ dense"),
-        *(f"Δ {reference}", "p", "p (Holm)", "Seeds to see it"),
-        *(f"Δ {reference} over examples", "p over examples"),
-    ]
-    rows = [
-        [
-            label(c.row, c.results),
-            f"{100 * c.row.density:g}",
-            f"{c.task} {c.metric}",
-            estimate(c.over_seeds) if c.over_seeds else _alone(c),
-            quantity(None if c.over_examples is None else 1.96 * c.over_examples, ".1f"),
-            estimate(c.dense, signed=True),
-            c.why_not or estimate(c.reference, signed=True),
-            *(_p(c.p), _p(c.corrected)),
-            quantity(c.seeds_needed, "d"),
-            estimate(c.examples.difference if c.examples else None, signed=True),
-            _p(c.examples.p if c.examples else None),
-        ]
-        for c in found
-    ]
-    return Grid(header, rows)
-
-
-def overall_grid(found: Sequence[Overall], reference: str) -> Grid:
-    """Aggregates over tasks as a grid."""
-    reference = reference or "reference"
-    header = [
-        "Method",
-        "Target %",
-        "Mean over tasks",
-        "Interquartile mean",
-        f"P(beats {reference})",
-    ]
-    rows = [
-        [
-            label(o.row, o.results),
-            f"{100 * o.row.density:g}",
-            estimate(o.across.mean),
-            estimate(o.across.interquartile),
-            estimate(o.across.improvement, digits=2),
-        ]
-        for o in found
-    ]
-    return Grid(header, rows)
-
-
-def estimate(found: Estimate | None, *, signed: bool = False, digits: int = 1) -> Entry:
-    """'83.2 (82.9 to 83.5)', or '-'."""
-    if found is None:
-        return NOTHING
-    form = f"{'+' if signed else ''}.{digits}f"
-    text = f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
-    return Quantity(found.value, text)
-
-
-def _alone(c: Comparison) -> Entry:
-    """The metric of a single seed, which has no interval."""
-    found = values(c.results, c.metric)
-    return Quantity(found[0], f"{found[0]:.1f} (n = 1)") if found else NOTHING
-
-
-def _p(p: float | None) -> Entry:
-    if p is None:
-        return NOTHING
-    return Quantity(p, f"{p:.4f}" if p >= 0.0001 else "< 0.0001")

@@ -15,6 +15,8 @@ from zoo.records.storage import write_whole
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 FIGURES, TABLES = "figures", "tables"
+OPEN = ("verdicts", "over-target")
+"""Tables that the markdown page shows, beside the main one."""
 BESIDE = (
     f"Seconds and memory are in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
     f" [{HTML}]({HTML}) is this page to sort, filter and open."
@@ -78,7 +80,8 @@ def markdown_page(
     parts = [f"# {plain_text(board.suite)}", *map(plain_text, prose.head(board))]
     for view in views:
         parts.append(f"## {plain_text(view.title)}")
-        parts += [*map(plain_text, view.notes), *_shown(view)]
+        parts += ["\n".join(f"- {plain_text(line)}" for line in view.sentences)]
+        parts += [*_shown(view), *map(plain_text, view.notes)]
     parts += [plain_text(trouble)] if trouble else []
     for caption, path in drawn:
         parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
@@ -92,36 +95,31 @@ def markdown_page(
 
 
 def _shown(view: View) -> list[str]:
-    """The main table and those beside it: runs off their target open, the rest folded."""
-    parts = [markdown(view.main.grid)] if view.main.grid.rows else []
-    for name, heading in HEADINGS.items():
-        if name not in view.grids:
-            continue
-        text = markdown(view.grids[name])
-        if name == "off-target":
-            parts += [f"**{heading}**", text]
-        else:
-            parts.append(f"<details><summary>{heading}</summary>\n\n{text}\n\n</details>")
-    return parts
+    """Verdicts, the main table, runs over their target; the names of the rest."""
+    open_ones = {name: view.grids[name] for name in OPEN if name in view.grids}
+    parts = []
+    if "verdicts" in open_ones:
+        parts += [f"**{HEADINGS['verdicts']}**", markdown(open_ones.pop("verdicts"))]
+    parts += [markdown(view.main.grid)] if view.main.grid.rows else []
+    for name, grid in open_ones.items():
+        parts += [f"**{HEADINGS[name]}**", markdown(grid)]
+    rest = [HEADINGS[name] for name in view.grids if name not in OPEN]
+    return parts + ([f"On the HTML page and as files: {'; '.join(rest)}."] if rest else [])
 
 
 def _commands(board: Board, views: Iterable[View]) -> list[str]:
+    """A command per table, that of the first row that prunes; the HTML page has every row's."""
     lines = []
     for view in views:
-        for row in view.table.rows:
-            command = prose.command(board.suite, view.table, row)
-            if command:
-                name = (
-                    f"{row.method} {row.variant}".strip() + ", distilled" * view.table.key.distill
-                )
-                lines += [f"# {name}, {100 * row.density:g} %", command]
+        rows = [row for row in view.table.rows if view.table.of_row(row)]
+        if rows:
+            shown = next((row for row in rows if row.density < 1), rows[0])
+            lines += [f"# {view.title}", prose.command(board.suite, view.table, shown)]
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))
-    return [
-        "## Run a row again",
-        f"<details><summary>Commands</summary>\n\n```\n{block}\n```\n\n</details>",
-    ]
+    about = "One row of each table; other rows differ in methods, densities and seeds."
+    return ["## Run a row again", about, f"```\n{block}\n```"]
 
 
 def in_a_fence(line: str) -> str:

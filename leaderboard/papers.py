@@ -7,7 +7,8 @@ from statistics import fmean
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, amount, quantity, ranged
 from leaderboard.published import Published, published
-from leaderboard.tables import at_target, label, off_target, summary, values
+from leaderboard.tables import label, summary
+from leaderboard.targets import at_target
 
 SMP, SANH = "SMP paper (ACL 2023)", "Movement paper (arXiv v1)"
 PRINTED = ", as printed"
@@ -186,18 +187,17 @@ def _row(
     distilled: str,
     columns: Sequence[tuple[str, str]],
 ) -> list[Entry]:
-    groups = {column: table.group(row, column[0]) for column in columns}
-    there = [r for r in table.of_row(row) if r.ok and not off_target(r)]
+    there = [run for task in table.tasks for run in at_target(table, row, task).runs]
     new = ranged([r.parameters.new for r in there], amount)
     trainable = ranged([r.parameters.trainable for r in there], amount)
-    means = [values(at_target(group), metric) for (_, metric), group in groups.items()]
+    means = [at_target(table, row, task).values(metric) for task, metric in columns]
     average = fmean([fmean(found) for found in means]) if means and all(means) else None
     return [
         label(row, table.of_row(row)),
         distilled,
         f"{100 * row.density:g}",
         *([new, trainable] * layout.sizes),
-        *(summary(group, metric).entry for (_, metric), group in groups.items()),
+        *(summary(table, row, task, metric).entry for task, metric in columns),
         *([quantity(average, ".1f")] * layout.average),
     ]
 

@@ -3,17 +3,17 @@
 import shlex
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.compare import RANKED
-from leaderboard.tables import NOT_ABOVE_MAJORITY, OFF_TARGET
+from leaderboard.tables import BELOW, INTERPOLATED, NOT_ABOVE_CONSTANT
+from leaderboard.targets import AT_MOST
 from zoo.records.result import Result
 
 SMALL_PRINT = (
     (
         "±",
-        "is the sample standard deviation over seeds (ddof = 1); (n/planned) is the number of seeds"
-        ' behind the mean. "-" was not run. Diverged and failed seeds are named and never averaged'
-        " in; strict is the mean with each of them counted as the majority class (0 without"
-        " classes).",
+        "is the sample standard deviation over seeds (ddof = 1); (n/planned at kept) are the seeds"
+        ' behind the mean and their mean remaining weights. "-" was not run. Diverged and failed'
+        " seeds are named and never averaged in; strict is the mean with each diverged seed counted"
+        " as the best constant answer (0 without classes).",
     ),
     (
         "Remaining weights",
@@ -22,15 +22,22 @@ SMALL_PRINT = (
         " head are never pruned and not part of the fraction.",
     ),
     (
-        "Off target:",
-        f"a run whose remaining weights differ from its target by more than {OFF_TARGET:g} points"
-        " is left out of that target's rows and listed in a table of its own, with what it"
-        " measured. This happens to methods that drive a threshold or a penalty, and to SMP-S"
-        " where a matrix's share is above 1.",
+        "At its target:",
+        f"a run counts if it kept at most {AT_MOST:g} times the target (to two decimals). A method"
+        " that drives a penalty is read at the target, seed by seed: at its run there, else"
+        f" ({INTERPOLATED}) between its nearest runs on both sides, linearly in the logarithm of"
+        f" the remaining weights, else ({BELOW}) at its nearest run below. What is over the target"
+        " with no run below is listed in a table of its own.",
     ),
     (
-        NOT_ABOVE_MAJORITY,
-        "marks a mean that is not above the metric of the most frequent class.",
+        "Trained:",
+        "a seed has collapsed if its metric is not above that of the best constant answer beyond"
+        " chance (one-sided binomial test, 5 %). It is counted in the mean like any other; median"
+        " and range stand beside it.",
+    ),
+    (
+        NOT_ABOVE_CONSTANT,
+        "marks a mean whose 95 % interval reaches down to the best constant answer.",
     ),
     (
         "New per task",
@@ -45,20 +52,23 @@ SMALL_PRINT = (
         " difference of the means, in points of each task's first metric.",
     ),
     (
-        "Bold",
-        "is better than every other method at its target beyond the 95 % interval of the difference"
-        f" (Welch), with at least {RANKED} seeds each and no seed missing, failed or off target;"
-        " nothing is ranked with fewer.",
+        "Verdicts:",
+        "p is of the exact rank test within tasks (van Elteren 1960), over all tasks together,"
+        " corrected by Holm over the methods of a target that prune; controls take no part."
+        " Intervals are 95 %: of a mean over tasks and of its difference by the variances of the"
+        " tasks' means (Welch, Satterthwaite). Could be seen: the smallest difference that these"
+        " seeds would show with 80 % power.",
     ),
     (
-        "Comparisons:",
-        "intervals are 95 %. Over seeds is how a method varies when it is run again: t interval of"
-        " the mean, Welch's interval of a difference, p by exact permutation of the seeds,"
-        " corrected by Holm over the table; seeds to see it give 80 % power for the difference"
-        " found. ± of the evaluation set is how the metric would vary on other examples. Over"
-        " examples compares the same seeds on the same examples (McNemar's test for one seed): it"
-        " detects smaller differences and says nothing about other seeds. Over all tasks:"
-        " stratified bootstrap of the first metrics.",
+        "Bold",
+        "is the top group of a target: the method with the best mean over tasks and those that the"
+        " same test, corrected for all pairs of methods, does not show to be worse.",
+    ),
+    (
+        "Task by task:",
+        "the interval of a mean adds the errors of the seeds and of the finite evaluation set."
+        " Other examples too: the crossed bootstrap over seeds and examples, where the metric is"
+        " the fraction of right answers. docs/statistics.md shows how often each is wrong.",
     ),
     (
         "Published numbers",

@@ -9,9 +9,11 @@ from pathlib import Path
 from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
+from leaderboard.compare import bits
 from leaderboard.formats import Entry, Grid
-from leaderboard.statistics import sample_std
-from leaderboard.tables import at_target, label, spread_text, values
+from leaderboard.statistics import Estimate, of_examples, sample_std, t_quantile
+from leaderboard.tables import label, spread_text
+from leaderboard.targets import at_target
 from zoo.records.result import Result
 
 FILE = Path(__file__).with_name("published.csv")
@@ -98,27 +100,46 @@ def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
     return "" if all(result.whole_data for result in results) else "part of the data"
 
 
-def verdict(ours: Sequence[float], printed: Published) -> str:
-    """'within noise', 'above' or 'below', by two standard errors of the difference; if the source
-    prints no spread, ours is used for it."""
+def verdict(ours: Sequence[float], printed: Published, examples: Estimate | None = None) -> str:
+    """'above', 'below', or 'no difference seen', with the smallest that could have been.
+
+    Student's t with the degrees of freedom of the seeds behind it; a source that prints no spread
+    has ours. `examples` is the interval of our mean over evaluation examples, whose error is added;
+    half a unit of the last printed digit is allowed.
+    """
     spread = sample_std(ours)
     if spread is None or printed.mean is None:
         return "one seed"
-    theirs = spread if printed.std is None else printed.std
-    error = math.sqrt(spread**2 / len(ours) + theirs**2 / (printed.seeds or 1))
+    seeds = printed.seeds or 1
+    parts = [(spread**2 / len(ours), len(ours) - 1)]
+    if printed.std is not None and seeds > 1:
+        parts.append((printed.std**2 / seeds, seeds - 1))
+    variance = math.fsum(part for part, _ in parts)
+    below = math.fsum(part**2 / free for part, free in parts)
+    freedom = variance**2 / below if below else math.inf
+    if len(parts) == 1:  # one spread for both
+        variance += spread**2 / seeds
+    half = t_quantile(freedom) * math.sqrt(variance)
+    if examples is not None:
+        half = math.hypot(half, (examples.high - examples.low) / 2)
     difference = fmean(ours) - printed.mean
-    if abs(difference) <= 1.96 * error + 0.05:  # printed to one decimal
-        return "within noise"
+    if abs(difference) <= half + PRINTED_TO:
+        return f"no difference seen; one of {1.5 * half + PRINTED_TO:.1f} points would have been"
     return "above" if difference > 0 else "below"
+
+
+PRINTED_TO = 0.05
+"""Half a unit of the last digit of printed numbers."""
 
 
 def published_grid(table: Table) -> Grid:
     """Our metrics that have a printed counterpart, with every source that prints one."""
     rows: list[list[Entry]] = []
-    for row, task, group in table.entries():
-        there = at_target(group)
+    for row, task, _ in table.entries():
+        read, there = at_target(table, row, task), at_target(table, row, task).runs
         for metric in table.metrics_of(task):
-            ours = values(there, metric)
+            ours, answers = read.values(metric), bits(there, metric)
+            examples = of_examples(answers) if len(answers) == len(ours) > 0 else None
             for printed in printed_of(table, row, task, metric) if ours else ():
                 reason = why_not(table, there, printed)
                 std = "" if printed.std is None else f" ± {printed.std:g}"
@@ -130,7 +151,7 @@ def published_grid(table: Table) -> Grid:
                         f"{task} {metric}",
                         f"{spread_text(ours)} (n = {len(ours)})",
                         f"{printed.mean:g}{std}",
-                        f"not comparable: {reason}" if reason else verdict(ours, printed),
+                        f"not comparable: {reason}" if reason else verdict(ours, printed, examples),
                         "; ".join(filter(None, (where, printed.note))),
                     ]
                 )

@@ -5,22 +5,24 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
 
-from leaderboard.collect import Board, RowKey, SeedGroup, Table
-from leaderboard.compare import agreement
+from leaderboard.collect import Board, RowKey, Table
+from leaderboard.compare import agreement, least_of
 from leaderboard.heat_maps import HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
 from leaderboard.statistics import sample_std
-from leaderboard.tables import at_target, label, off_target, values
+from leaderboard.tables import label, values
+from leaderboard.targets import AtTarget, at_target
 from zoo.records.result import Distribution, Point, Result
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A mean over seeds: measured remaining weights in percent, the metric, its standard deviation
-    (0 for one seed)."""
+    """A mean over seeds: measured remaining weights in percent, the metric, and one standard
+    deviation on both sides of it, within the metric's range."""
 
     x: float
     y: float
-    spread: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,9 @@ class Series:
         source = self.board.without_distillation(self.table) or self.table
         lines: dict[str, list[Dot]] = {}
         for row in self.pruned:
-            lines.setdefault(name_of(row), []).extend(dots(self.table.group(row, task), metric))
+            lines.setdefault(name_of(row), []).extend(
+                dots(at_target(self.table, row, task), metric)
+            )
         baselines = [
             Baseline(row.method, fmean(found))
             for row in source.rows
@@ -141,7 +145,7 @@ class Series:
         rows = [row for row in self.pruned if row.density == least]
         found: dict[str, Chosen] = {}
         for task in self.table.tasks:
-            groups = [(row, at_target(self.table.group(row, task))) for row in rows]
+            groups = [(row, at_target(self.table, row, task).runs) for row in rows]
             masked = [(row, [r for r in results if has_masks(r)]) for row, results in groups]
             found[task] = [(row, results) for row, results in masked if results]
         return found
@@ -159,7 +163,7 @@ class Series:
         for row, task, group in self.table.entries():
             index = self.index(row) if row in self.pruned else 0
             metric = next(iter(self.table.metrics_of(task)), "")
-            found[row, task] = curve(name_of(row), index, at_target(group), metric)
+            found[row, task] = curve(name_of(row), index, group.ok, metric)
         return found
 
     def curves(self, task: str) -> list[Curve]:
@@ -233,15 +237,19 @@ def name_of(row: RowKey) -> str:
     return row.method + (f" ({row.variant})" if row.variant else "")
 
 
-def dots(group: SeedGroup, metric: str) -> list[Dot]:
-    """The mean of the seeds at their target, and each run off its target by itself."""
-    alone = [[result] for result in group.ok if off_target(result)]
+def dots(there: AtTarget, metric: str) -> list[Dot]:
+    """The mean of the seeds at their target, and of the runs over it, each at what they kept."""
+    read = [r for r in there.readings if r.metrics.get(metric) is not None]
+    over = [r for r in there.over if r.metrics.get(metric) is not None]
     found = []
-    for results in (at_target(group), *alone):
-        numbers = values(results, metric)
+    for kept, numbers in (
+        ([r.kept for r in read], there.values(metric)),
+        ([r.remaining.density for r in over], values(over, metric)),
+    ):
         if numbers:
-            x = fmean([100 * result.remaining.density for result in results])
-            found.append(Dot(x, fmean(numbers), sample_std(numbers) or 0.0))
+            y, spread = fmean(numbers), sample_std(numbers) or 0.0
+            low, high = max(y - spread, least_of(metric)), min(y + spread, 100.0)
+            found.append(Dot(100 * fmean(kept), y, low, high))
     return found
 
 

@@ -1,13 +1,13 @@
-"""Statistics over seeds, over evaluation examples and over tasks. numpy and scipy.
+"""Intervals and effect sizes over seeds, evaluation examples and tasks. numpy and scipy.
 
-Two uncertainties are kept apart: that of the seeds (how a method varies when it is run again) and
-that of the finite evaluation set (how the metric would vary on other examples).
+Two uncertainties add up: that of the seeds (how a method varies when it is run again) and that of
+the finite evaluation set (how a metric would vary on other examples). docs/statistics.md shows how
+often each interval covers the truth.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from statistics import fmean
 
 import numpy as np
@@ -16,8 +16,8 @@ from scipy import special
 CONFIDENCE = 0.95
 """Coverage of every interval."""
 POWER = 0.8
-MOST_SPLITS = 20_000
-"""Splits of a permutation test that are all looked at; 7 against 7 seeds are 3,432."""
+CORRELATIONS = ("mcc", "pearson", "spearman")
+"""Metrics in [-100, 100]; all others are in [0, 100]."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class Estimate:
     low: float
     high: float
 
+    def within(self, low: float, high: float) -> "Estimate":
+        """The interval without what lies outside a metric's range."""
+        return Estimate(self.value, max(self.low, low), min(self.high, high))
+
 
 def sample_std(values: Sequence[float]) -> float | None:
     """The sample standard deviation (ddof = 1); None for fewer than two values."""
@@ -37,188 +41,114 @@ def sample_std(values: Sequence[float]) -> float | None:
     return math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (len(values) - 1))
 
 
-def interval(values: Sequence[float]) -> Estimate | None:
-    """The mean over seeds with its t interval; None for fewer than two."""
+def interval(values: Sequence[float], examples: Estimate | None = None) -> Estimate | None:
+    """The mean over seeds with its t interval; None for fewer than two.
+
+    `examples` is the interval of the same mean over examples, if it is known: both errors add up,
+    each side by itself, as squares.
+    """
     spread = sample_std(values)
     if spread is None:
         return None
-    number = len(values)
-    half = _t_quantile(number - 1) * spread / math.sqrt(number)
-    return Estimate(fmean(values), fmean(values) - half, fmean(values) + half)
+    centre = fmean(values)
+    half = t_quantile(len(values) - 1) * spread / math.sqrt(len(values))
+    down = up = half
+    if examples is not None:
+        down = math.hypot(half, examples.value - examples.low)
+        up = math.hypot(half, examples.high - examples.value)
+    return Estimate(centre, centre - down, centre + up)
+
+
+def of_examples(correct: np.ndarray) -> Estimate:
+    """The mean over seeds of the percentage of correct answers, (seeds, examples), with an interval
+    over other examples: Clopper and Pearson's, scaled by how much less the mean over seeds varies
+    between examples than one seed does; 1,000 of 1,000 right answers are 99.63 to 100."""
+    each = correct.mean(0)
+    number, value = len(each), float(each.mean())
+    right = value * number
+    low = special.betaincinv(right, number - right + 1, (1 - CONFIDENCE) / 2) if right else 0.0
+    rest = number - right
+    high = special.betaincinv(right + 1, rest, (1 + CONFIDENCE) / 2) if rest else 1.0
+    of_one = value * (1 - value)
+    share = math.sqrt(float(each.var()) / of_one) if of_one else 1.0
+    shrunk = value - (value - low) * share, value + (high - value) * share
+    return Estimate(100 * value, 100 * shrunk[0], 100 * shrunk[1])
 
 
 def welch(ours: Sequence[float], others: Sequence[float]) -> Estimate | None:
     """The difference of two means with Welch's interval (unequal variances); None where either has
     fewer than two values. Without any spread the interval is the difference itself."""
-    a, b = sample_std(ours), sample_std(others)
-    if a is None or b is None:
+    return difference_over_tasks([ours], [others])
+
+
+def difference_over_tasks(
+    ours: Sequence[Sequence[float]], others: Sequence[Sequence[float]]
+) -> Estimate | None:
+    """The difference of two means over the same tasks, each a mean over seeds, with an interval:
+    the variances of all tasks' means add up, with Welch and Satterthwaite's degrees of freedom.
+    None without tasks, or where a task has fewer than two values of either."""
+    found = _error(ours, others)
+    if found is None:
         return None
-    return welch_of(fmean(ours), a, len(ours), fmean(others), b, len(others))
+    value, error, freedom = found
+    half = t_quantile(freedom) * error if error else 0.0
+    return Estimate(value, value - half, value + half)
 
 
-def welch_of(m1: float, s1: float, n1: int, m2: float, s2: float, n2: int) -> Estimate:
-    """Welch's interval from means, sample standard deviations and numbers."""
-    v1, v2 = s1**2 / n1, s2**2 / n2
-    difference, error = m1 - m2, math.sqrt(v1 + v2)
-    if error == 0:
-        return Estimate(difference, difference, difference)
-    freedom = (v1 + v2) ** 2 / (v1**2 / (n1 - 1) + v2**2 / (n2 - 1))
-    half = _t_quantile(freedom) * error
-    return Estimate(difference, difference - half, difference + half)
-
-
-def permutation_p(ours: Sequence[float], others: Sequence[float]) -> float | None:
-    """Exact two-sided p of the difference of means under exchange of labels, over all splits; None
-    where there are too many. 5 against 5 cannot go below 0.0079, 3 against 3 not below 0.1."""
-    together, size = [*ours, *others], len(ours)
-    if not ours or not others or math.comb(len(together), size) > MOST_SPLITS:
+def smallest_difference(
+    ours: Sequence[Sequence[float]], others: Sequence[Sequence[float]]
+) -> float | None:
+    """The smallest difference that the interval of `difference_over_tasks` would tell from 0 with
+    80 % power, given these spreads and numbers of seeds."""
+    found = _error(ours, others)
+    if found is None:
         return None
-    values = np.asarray(together, dtype=np.float64)
-    chosen = np.fromiter(
-        (i for split in combinations(range(len(values)), size) for i in split), np.intp
-    ).reshape(-1, size)
-    sums = values[chosen].sum(1)
-    differences = np.abs(sums / size - (values.sum() - sums) / (len(values) - size))
-    observed = abs(fmean(ours) - fmean(others))
-    return float((differences >= observed * (1 - 1e-9) - 1e-12).mean())
+    _, error, freedom = found
+    return (t_quantile(freedom) + float(special.stdtrit(freedom, POWER))) * error if error else 0.0
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values, in the order given: the k-th smallest of m times m - k + 1, made
-    monotone and at most 1."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, worst = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(order):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
-        adjusted[i] = worst
-    return adjusted
-
-
-def seeds_needed(difference: float, spread: float) -> int | None:
-    """Seeds per arm for which a two-sided t test at 5 % finds the difference with 80 % power, both
-    arms with the sample standard deviation `spread`; None if it is over 10,000."""
-    if difference == 0:
+def _error(
+    ours: Sequence[Sequence[float]], others: Sequence[Sequence[float]]
+) -> tuple[float, float, float] | None:
+    """The difference of the means over tasks, its standard error and degrees of freedom."""
+    pairs = list(zip(ours, others, strict=True))
+    if not pairs or any(len(values) < 2 for pair in pairs for values in pair):
         return None
-    if spread == 0:
-        return 2
-    effect = abs(difference) / spread
-    guess = 2 * ((special.ndtri((1 + CONFIDENCE) / 2) + special.ndtri(POWER)) / effect) ** 2
-    if guess > 10_000:
-        return None
-    number = max(2, int(guess) - 3)
-    while _power(effect, number) < POWER:
-        number += 1
-    return number
+    value = fmean(fmean(a) - fmean(b) for a, b in pairs)
+    parts = [(float(np.var(v, ddof=1)) / len(v), len(v) - 1) for pair in pairs for v in pair]
+    total = math.fsum(part for part, _ in parts)
+    if total == 0:
+        return value, 0.0, math.inf
+    freedom = total**2 / math.fsum(part**2 / free for part, free in parts)
+    return value, math.sqrt(total) / len(pairs), freedom
 
 
-def _power(effect: float, number: int) -> float:
-    """Power of the two-sided t test with `number` per arm."""
-    freedom, shift = 2 * number - 2, effect * math.sqrt(number / 2)
-    edge = _t_quantile(freedom)
-    inside = special.nctdtr(freedom, shift, edge) - special.nctdtr(freedom, shift, -edge)
-    return 1.0 - float(inside)
+def mean_over_tasks(values: Sequence[Sequence[float]]) -> Estimate | None:
+    """The mean over tasks of the means over seeds, with its interval; None as in
+    `difference_over_tasks`."""
+    return difference_over_tasks(values, [(0.0, 0.0)] * len(values))
 
 
-def _t_quantile(freedom: float) -> float:
+def t_quantile(freedom: float) -> float:
     """Where the two-sided interval of Student's t ends."""
+    if math.isinf(freedom):
+        return float(special.ndtri((1 + CONFIDENCE) / 2))
     return float(special.stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
-def evaluation_error(correct: np.ndarray) -> float:
-    """Standard error in points of an accuracy due to the finite evaluation set; `correct` (seeds,
-    examples) as booleans, averaged over seeds first."""
-    each = correct.mean(0)
-    return 100 * float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else math.nan
+def is_collapsed(value: float, constant: float, examples: int, *, proportion: bool) -> bool:
+    """Whether a metric in percent is not above that of the best constant answer, `constant`, beyond
+    what this number of examples gives by chance (one-sided, 5 %): by the binomial distribution for
+    a proportion of correct answers, else with the standard error 100 / sqrt(examples) of a
+    correlation."""
+    if not proportion:
+        return value <= constant + float(special.ndtri(CONFIDENCE)) * 100 / math.sqrt(examples)
+    right = round(value / 100 * examples)
+    return bool(special.bdtrc(right - 1, examples, constant / 100) > 1 - CONFIDENCE)
 
 
-@dataclass(frozen=True)
-class Paired:
-    """A difference in points over the same examples, its interval and p."""
-
-    difference: Estimate
-    p: float
-
-
-def paired_examples(ours: np.ndarray, others: np.ndarray) -> Paired:
-    """The difference of accuracies over the same examples and seeds, (seeds, examples) booleans.
-
-    One seed: McNemar's exact test over the examples on which the two disagree. Several: each
-    example's difference is averaged over seeds and the mean tested against its standard error over
-    examples, to which the bootstrap over examples tends. Says nothing about other seeds.
-    """
-    each = ours.astype(np.float64).mean(0) - others.astype(np.float64).mean(0)
-    value = float(each.mean())
-    error = float(each.std(ddof=1)) / math.sqrt(len(each)) if len(each) > 1 else 0.0
-    half = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
-    estimate = Estimate(100 * value, 100 * (value - half), 100 * (value + half))
-    if len(ours) == 1:
-        won, lost = int((each > 0).sum()), int((each < 0).sum())
-        p = min(1.0, 2 * float(special.bdtr(min(won, lost), won + lost, 0.5)))
-    else:
-        p = float(2 * special.ndtr(-abs(value) / error)) if error else float(value == 0)
-    return Paired(estimate, p)
-
-
-@dataclass(frozen=True)
-class Across:
-    """Aggregates of a method's metrics over several tasks: mean, interquartile mean, and the
-    probability of beating the reference on a task, each with the interval of the stratified
-    bootstrap."""
-
-    mean: Estimate
-    interquartile: Estimate
-    improvement: Estimate | None
-
-
-def across_tasks(
-    ours: Mapping[str, Sequence[float]],
-    reference: Mapping[str, Sequence[float]] | None = None,
-    *,
-    resamples: int = 2000,
-) -> Across:
-    """Aggregates over tasks with the stratified bootstrap: seeds are drawn anew within each task
-    (Agarwal et al. 2021). The probability of improvement is the mean over tasks of P(ours > theirs)
-    over pairs of seeds, ties counting half. Draws are the same every time."""
-    rng = np.random.default_rng(0)
-    tasks = sorted(ours)
-    drawn = [_resampled(ours[task], resamples, rng) for task in tasks]
-    means = np.stack([one.mean(1) for one in drawn]).mean(0)
-    quartiles = interquartile_mean(np.concatenate(drawn, axis=1))
-    improvement = None
-    if reference is not None:
-        theirs = [_resampled(reference[task], resamples, rng) for task in tasks]
-        wins = [_wins(a, b) for a, b in zip(drawn, theirs, strict=True)]
-        own = [
-            _wins(np.asarray([ours[t]], float), np.asarray([reference[t]], float)) for t in tasks
-        ]
-        improvement = _percentiles(float(np.mean(own)), np.stack(wins).mean(0))
-    everything = np.concatenate([np.asarray(ours[task], float) for task in tasks])[None]
-    return Across(
-        _percentiles(fmean([fmean(list(ours[task])) for task in tasks]), means),
-        _percentiles(float(interquartile_mean(everything)[0]), quartiles),
-        improvement,
-    )
-
-
-def interquartile_mean(rows: np.ndarray) -> np.ndarray:
-    """The mean of the middle half of each row (a quarter trimmed at each end)."""
-    cut = rows.shape[1] // 4
-    middle: np.ndarray = np.sort(rows, axis=1)[:, cut : rows.shape[1] - cut].mean(1)
-    return middle
-
-
-def _resampled(values: Sequence[float], times: int, rng: np.random.Generator) -> np.ndarray:
-    """(times, seeds): the values drawn with replacement."""
-    found = np.asarray(values, dtype=np.float64)
-    return found[rng.integers(0, len(found), (times, len(found)))]
-
-
-def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """P(ours > theirs) over pairs of columns, per row; ties count half."""
-    a, b = ours[:, :, None], theirs[:, None, :]
-    return ((a > b) + 0.5 * (a == b)).mean((1, 2))
-
-
-def _percentiles(value: float, drawn: np.ndarray) -> Estimate:
-    low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Estimate(value, float(low), float(high))
+def mcnemar_p(ours: np.ndarray, others: np.ndarray) -> float:
+    """Two-sided exact p of two models on the same examples, each a row of booleans (McNemar): says
+    nothing about other seeds."""
+    won, lost = int((ours & ~others).sum()), int((~ours & others).sum())
+    return min(1.0, 2 * float(special.bdtr(min(won, lost), won + lost, 0.5)))

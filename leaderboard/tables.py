@@ -3,29 +3,18 @@ them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 
-from leaderboard.collect import Board, RowKey, SeedGroup, Table
+from leaderboard.collect import Board, RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, percent, quantity, ranged
-from leaderboard.statistics import sample_std
+from leaderboard.statistics import interval, sample_std
+from leaderboard.targets import How, at_target, collapsed
 from zoo.records.result import Result
 
-OFF_TARGET = 0.5
-"""Points of remaining weights by which a run may miss its target."""
-NOT_ABOVE_MAJORITY = "▽"
-"""Marks a mean that is not above the majority class."""
-ROUNDING = 1e-6
-"""Points within which a mean counts as equal to the majority class."""
-
-
-def off_target(result: Result) -> bool:
-    """Whether a run missed its target by more than OFF_TARGET points."""
-    return abs(100 * (result.remaining.density - result.trial.density)) > OFF_TARGET
-
-
-def at_target(group: SeedGroup) -> list[Result]:
-    """Results that trained to the end and reached their target."""
-    return [result for result in group.ok if not off_target(result)]
+NOT_ABOVE_CONSTANT = "▽"
+"""Marks a mean whose interval reaches down to the best constant answer."""
+INTERPOLATED, BELOW = "~", "≤"
+"""Mark remaining weights: some seeds are read between two runs, or at a run that kept fewer."""
 
 
 def values(results: Iterable[Result], metric: str) -> list[float]:
@@ -36,61 +25,83 @@ def values(results: Iterable[Result], metric: str) -> list[float]:
 
 @dataclass(frozen=True)
 class Summary:
-    """One metric of a group over seeds.
+    """One metric of a row on a task, over seeds.
 
-    `values`: of the seeds that trained and reached their target; `planned`: how many seeds there
-    should be; `diverged`, `failed`, `off_target`, `undefined` count the others; `majority`: the
-    metric of the most frequent class, None if there are no classes; `strict`: the mean with every
-    diverged or failed seed counted as the majority class, None if there is no such seed.
+    `values`: of the seeds that can be read at the target; `kept`: their mean remaining weights in
+    percent, None without values, and `how` they were read; `planned`: how many seeds there should
+    be; `diverged`, `failed`, `over` (kept more than the target), `undefined` count the others;
+    `collapsed`: seeds at the level of a constant answer, whose metric is `constant`, None if there
+    is none; `strict`: the mean with every diverged seed counted as `constant`, None without one.
     """
 
     values: Sequence[float]
+    kept: float | None
+    how: Collection[How]
     planned: int
     diverged: int
     failed: int
-    off_target: int
+    over: int
     undefined: int
-    majority: float | None
+    collapsed: int
+    constant: float | None
     strict: float | None
 
     @property
     def entry(self) -> Entry:
-        """'83.2 ± 0.4 (3/3)'; with fewer seeds, what happened to the others; '-' if no seed ran."""
+        """'83.2 ± 0.4 (3/3 at 9.98 %)'; with fewer seeds, what happened to the others; with
+        collapsed ones, how many trained, median and range; '-' if no seed ran."""
         counts = {
             "diverged": self.diverged,
             "failed": self.failed,
-            "off target": self.off_target,
+            "over": self.over,
             "undefined": self.undefined,
         }
         lost = [f"{number} {word}" for word, number in counts.items() if number]
         if not self.values:
             return ", ".join(lost) if lost else NOTHING
-        centre = fmean(self.values)
-        shown = ", ".join([f"{len(self.values)}/{self.planned}", *lost])
-        shown += "" if self.strict is None else f", strict {self.strict:.1f}"
-        low = self.majority is not None and centre <= self.majority + ROUNDING
-        mark = f" {NOT_ABOVE_MAJORITY}" * low
-        return Quantity(centre, f"{spread_text(self.values)} ({shown}){mark}")
+        centre, number = fmean(self.values), len(self.values)
+        shown = [f"{number}/{self.planned} at {self.at}", *lost]
+        if self.collapsed == number:
+            shown.append("none trained")
+        elif self.collapsed:
+            low, high = min(self.values), max(self.values)
+            shown.append(f"{number - self.collapsed} of {number} trained")
+            shown.append(f"median {median(self.values):.1f}, {low:.1f} to {high:.1f}")
+        shown += [] if self.strict is None else [f"strict {self.strict:.1f}"]
+        found = interval(self.values)
+        low = found.low if found else centre
+        marked = self.constant is not None and low <= self.constant
+        mark = f" {NOT_ABOVE_CONSTANT}" * marked
+        return Quantity(centre, f"{spread_text(self.values)} ({'; '.join(shown)}){mark}")
+
+    @property
+    def at(self) -> str:
+        """The mean remaining weights: '9.98 %', '~10.00 %' if interpolated."""
+        mark = INTERPOLATED * (How.BETWEEN in self.how) + BELOW * (How.BELOW in self.how)
+        return f"{mark}{self.kept:.2f} %"
 
 
-def summary(group: SeedGroup, metric: str) -> Summary:
-    """Summarise one metric of a group."""
-    there = at_target(group)
-    shown, diverged = values(there, metric), len(group.results) - len(group.ok)
-    chance = [v for r in there if (v := r.majority.get(metric)) is not None]
-    lost = diverged + len(group.failures)
+def summary(table: Table, row: RowKey, task: str, metric: str) -> Summary:
+    """Summarise one metric of a row on a task."""
+    group, there = table.group(row, task), at_target(table, row, task)
+    shown, diverged = there.values(metric), len(group.results) - len(group.ok)
+    having = [r for r in there.readings if r.metrics.get(metric) is not None]
+    known = [v for r in group.results if (v := r.majority.get(metric)) is not None]
+    constant = fmean(known) if known else None
     strict = None
-    if lost and shown:
-        known = [v for r in group.results if (v := r.majority.get(metric)) is not None]
-        strict = fmean(shown + [fmean(known) if known else 0.0] * lost)
+    if diverged and shown:
+        strict = fmean(shown + [constant or 0.0] * diverged)
     return Summary(
         values=shown,
+        kept=100 * fmean([r.kept for r in having]) if having else None,
+        how={reading.how for reading in having},
         planned=len(group.seeds),
         diverged=diverged,
         failed=len(group.failures),
-        off_target=len(group.ok) - len(there),
-        undefined=len(there) - len(shown),
-        majority=fmean(chance) if chance else None,
+        over=len(there.over),
+        undefined=len(there.readings) - len(shown),
+        collapsed=len(collapsed(having, next(iter(table.metrics_of(task)), ""))),
+        constant=constant,
         strict=strict,
     )
 
@@ -104,12 +115,6 @@ def spread_text(numbers: Sequence[float]) -> str:
 def remaining(results: Sequence[Result]) -> Entry:
     """Measured remaining weights in percent: one number, or a range over tasks and seeds."""
     return ranged([100 * result.remaining.density for result in results], percent)
-
-
-def difference(group: SeedGroup, dense: SeedGroup, metric: str) -> float | None:
-    """The difference of the mean from dense, in points."""
-    own, other = values(at_target(group), metric), values(at_target(dense), metric)
-    return fmean(own) - fmean(other) if own and other else None
 
 
 def label(row: RowKey, results: Sequence[Result]) -> str:
@@ -131,8 +136,8 @@ ABOUT = ("Method", "Target %", "Remaining weights % (measured)", "New per task",
 """Columns before the metrics."""
 
 
-def main_table(board: Board, table: Table, best: Collection[tuple[RowKey, str, str]]) -> MainTable:
-    """The table of methods; `best` are the (row, task, metric) to stress."""
+def main_table(board: Board, table: Table, top: Collection[RowKey]) -> MainTable:
+    """The table of methods; the names of the rows in `top` are stressed."""
     plain = board.without_distillation(table)
     source, tasks = plain or table, table.tasks
     columns = [(task, metric) for task in tasks for metric in table.metrics_of(task)]
@@ -142,12 +147,7 @@ def main_table(board: Board, table: Table, best: Collection[tuple[RowKey, str, s
     if plain is not None and plain.teacher in plain.rows:
         lines.append((None, _row(plain, source, plain.teacher, tasks, columns)))
     lines += [(row, _row(table, source, row, tasks, columns)) for row in table.rows]
-    bold = {
-        (i, len(ABOUT) + j)
-        for i, (row, _) in enumerate(lines)
-        for j, column in enumerate(columns)
-        if row is not None and (row, *column) in best
-    }
+    bold = {(i, 0) for i, (row, _) in enumerate(lines) if row in top}
     grid = Grid(header, [entries for _, entries in lines], frozenset(bold))
     return MainTable(grid, [row for row, _ in lines])
 
@@ -160,21 +160,21 @@ def _row(
     table: Table, source: Table, row: RowKey, tasks: Sequence[str], columns: Columns
 ) -> list[Entry]:
     ran = table.of_row(row)
-    there = [result for result in ran if result.ok and not off_target(result)]
-    teacher = source.teacher
+    there = [run for task in tasks for run in at_target(table, row, task).runs]
     differences: list[float | None] = []
     for task in tasks:
-        first = next(iter(table.metrics_of(task)), "")
-        dense = source.group(teacher, task) if teacher else SeedGroup()
-        differences.append(difference(table.group(row, task), dense, first))
+        metric = next(iter(table.metrics_of(task)), "")
+        own = at_target(table, row, task).values(metric)
+        dense = at_target(source, source.teacher, task).values(metric) if source.teacher else []
+        differences.append(fmean(own) - fmean(dense) if own and dense else None)
     return [
         label(row, ran),
         Quantity(100 * row.density, f"{100 * row.density:g}"),
         remaining(there),
         ranged([result.parameters.new for result in there], amount),
         ranged([result.parameters.trainable for result in there], amount),
-        *(summary(table.group(row, task), metric).entry for task, metric in columns),
-        "" if row == teacher else _joined(differences),
+        *(summary(table, row, task, metric).entry for task, metric in columns),
+        "" if row == source.teacher else _joined(differences),
     ]
 
 
@@ -196,11 +196,11 @@ def _majority(table: Table, columns: Columns) -> list[Entry]:
     return ["majority class", *([""] * (len(ABOUT) - 1)), *shown, ""]
 
 
-def off_target_grid(table: Table) -> Grid:
-    """Each run that missed its target, at its measured remaining weights."""
+def over_grid(table: Table) -> Grid:
+    """Each run that kept more than its target allows and that no lower run brings down."""
     rows: list[list[Entry]] = []
-    for row, task, group in table.entries():
-        for result in filter(off_target, group.ok):
+    for row, task, _ in table.entries():
+        for result in at_target(table, row, task).over:
             shown = [
                 f"{metric} {value:.1f}"
                 for metric in table.metrics_of(task)
@@ -216,11 +216,11 @@ def off_target_grid(table: Table) -> Grid:
 def selection_grid(table: Table) -> Grid:
     """The last step beside the evaluation with the best first metric at the final density."""
     rows: list[list[Entry]] = []
-    for row, task, group in table.entries():
+    for row, task, _ in table.entries():
         for metric in table.metrics_of(task):
             both = [
                 r
-                for r in at_target(group)
+                for r in at_target(table, row, task).runs
                 if r.best.metrics.get(metric) is not None and r.metrics.get(metric) is not None
             ]
             if both:

@@ -6,24 +6,19 @@ from functools import cached_property
 
 from leaderboard import prose
 from leaderboard.collect import Board, Table
-from leaderboard.compare import (
-    best_entries,
-    compare,
-    comparison_grid,
-    overall,
-    overall_grid,
-    reference_of,
-)
+from leaderboard.compare import Family, cells, families, reference_of
 from leaderboard.formats import Grid
 from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import published_grid
 from leaderboard.series import Series
-from leaderboard.tables import OFF_TARGET, MainTable, main_table, off_target_grid, selection_grid
+from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
+from leaderboard.targets import AT_MOST
+from leaderboard.verdicts import cell_grid, sentence, verdict_grid
 
 HEADINGS = {
-    "off-target": f"Off target by more than {OFF_TARGET:g} points of remaining weights",
-    "comparisons": "Is it more than noise: differences with intervals, over seeds and examples",
-    "over-tasks": "Over all tasks",
+    "verdicts": "Who is better, over all tasks",
+    "over-target": f"Runs that kept more than {AT_MOST:g} times their target",
+    "by-task": "Task by task: means and differences with intervals",
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
     **{layout.name: layout.heading for layout in LAYOUTS},
@@ -51,9 +46,25 @@ class View:
         return prose.notes(self.table)
 
     @cached_property
+    def reference(self) -> str:
+        """The method that others are compared with."""
+        return reference_of(self.table, self.against)
+
+    @cached_property
+    def families(self) -> Sequence[Family]:
+        """The verdicts of every target."""
+        return families(self.table, self.reference)
+
+    @property
+    def sentences(self) -> Sequence[str]:
+        """What the verdicts come to, a sentence per target."""
+        return [sentence(family) for family in self.families]
+
+    @cached_property
     def main(self) -> MainTable:
         """The table of methods."""
-        return main_table(self.board, self.table, best_entries(self.table))
+        top = {v.row for family in self.families for v in family.verdicts if v.top}
+        return main_table(self.board, self.table, top)
 
     @cached_property
     def series(self) -> Series:
@@ -65,11 +76,10 @@ class View:
         """The tables beside the main one by name; those without rows are left out."""
         table, board = self.table, self.board
         plain = board.without_distillation(table) or table
-        against = reference_of(table, self.against)
         found = {
-            "off-target": off_target_grid(table),
-            "comparisons": comparison_grid(compare(table, plain, against), against),
-            "over-tasks": overall_grid(overall(table, against), against),
+            "verdicts": verdict_grid(self.families),
+            "over-target": over_grid(table),
+            "by-task": cell_grid(cells(table, plain, self.reference), self.reference),
             "selection": selection_grid(table),
             "published": published_grid(table),
             **paper_grids(board, table),

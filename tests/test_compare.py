@@ -1,6 +1,8 @@
 """Comparisons within a table: who is better beyond noise, and where nothing may be said."""
 
 import base64
+import math
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ from scipy import stats
 
 from leaderboard import write
 from leaderboard.collect import collect
-from leaderboard.compare import best_entries, compare, reference_of
+from leaderboard.compare import cells, families, reference_of
 from leaderboard.formats import comma_separated, csv_text, latex, latex_text, markdown
+from leaderboard.ranks import ALPHA, rank_p
 from leaderboard.view import View
 from tests.helpers import a_result, a_trial
 from tests.test_leaderboard import rows
+from tests.test_right_values import values as laboratory
 from zoo.records.packed import pack_bits, unpack_bits
-from zoo.records.result import Failure, MethodFacts
+from zoo.records.result import MethodFacts
 from zoo.records.storage import save
 
 SCORES = {
@@ -36,43 +40,72 @@ def fill(folder: Path, scores=SCORES, **changes) -> Path:
     return folder
 
 
-def by_method(folder: Path, reference: str = "magnitude"):
+def verdicts(folder: Path, reference: str = "magnitude"):
     (table,) = collect(folder).tables
-    return {c.row.method: c for c in compare(table, table, reference)}
+    (family,) = families(table, reference)
+    return {v.row.method: v for v in family.verdicts}
 
 
-def test_a_comparison_against_scipy(tmp_path):
-    found = by_method(fill(tmp_path / "s"))
+def by_task(folder: Path, reference: str = "magnitude"):
+    (table,) = collect(folder).tables
+    return {c.row.method: c for c in cells(table, table, reference)}
+
+
+def test_a_difference_against_scipy(tmp_path):
+    folder = fill(tmp_path / "s")
     ours, theirs = SCORES["movement"], SCORES["magnitude"]
     expected = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
-    got = found["movement"]
-    assert (got.reference.low, got.reference.high) == pytest.approx((expected.low, expected.high))
-    assert got.p == pytest.approx(2 / 252)
-    assert got.corrected == pytest.approx(2 * 2 / 252)  # two methods were compared
-    assert got.seeds_needed == 2 and got.dense is None
-    assert found["smp_s"].corrected == got.corrected
+    for found in (by_task(folder)["movement"], verdicts(folder)["movement"]):
+        got = found.difference
+        assert (got.low, got.high) == pytest.approx((expected.low, expected.high))
 
 
-def test_where_no_comparison_may_be_made(tmp_path):
-    found = by_method(fill(tmp_path / "s"))
-    assert found["magnitude"].why_not == "the reference" and found["magnitude"].p is None
-    assert found["random"].why_not == "fewer than 3 seeds" and found["random"].reference is None
-    other = fill(tmp_path / "o", {"magnitude": SCORES["magnitude"][:4]})
-    for seed in range(1, 5):
-        save(a_result(a_trial(method="movement", seed=seed), metrics={"acc": 80.0 + seed}), other)
-    assert by_method(other)["movement"].why_not == "other seeds"
-    assert (
-        by_method(fill(tmp_path / "n", {"movement": SCORES["movement"]}))["movement"].why_not
-        == "no magnitude at this target"
-    )
+def test_p_is_holms_over_the_methods_that_prune(tmp_path):
+    """Controls take no part: two methods are compared, 5 seeds against 5 on one task."""
+    found = verdicts(fill(tmp_path / "s"))
+    assert found["movement"].p == pytest.approx(2 * 2 / 252)
+    assert found["smp_s"].p == found["movement"].p
+    assert found["random"].p is None and found["random"].why_not == "a control"
+    assert found["magnitude"].p is None and found["magnitude"].why_not == "the reference"
 
 
-def test_examples_are_compared_on_the_seeds_that_both_have(tmp_path):
-    found = by_method(fill(tmp_path / "s"))
-    assert found["random"].examples is not None  # two seeds are enough for this one
-    assert found["movement"].examples.difference.low > 0
-    assert found["movement"].examples.p < 1e-4
-    assert found["magnitude"].examples is None
+def test_other_seeds_and_other_numbers_of_them_are_compared(tmp_path):
+    folder = fill(tmp_path / "s", {"magnitude": SCORES["magnitude"]})
+    for seed in range(5, 8):
+        save(a_result(a_trial(method="movement", seed=seed), metrics={"acc": 80.0 + seed}), folder)
+    assert verdicts(folder)["movement"].p == pytest.approx(2 / 56)
+    alone = fill(tmp_path / "n", {"movement": SCORES["movement"]})
+    assert verdicts(alone)["movement"].p is None
+
+
+def test_a_single_seed_is_not_judged_and_is_shown(tmp_path):
+    one = {"magnitude": SCORES["magnitude"][:1], "movement": SCORES["movement"][:1]}
+    folder = fill(tmp_path / "s", one)
+    assert verdicts(folder)["movement"].why_not == "fewer than 2 seeds on every task"
+    found = by_task(folder)["movement"]
+    assert found.difference is None and 0 < found.one_seed < 0.001  # McNemar's, for these two
+    assert rows(write(folder, figures=False).read_text())["movement", "10"][5].startswith("80.0 (1")
+
+
+def test_examples_are_drawn_anew_with_the_seeds(tmp_path):
+    found = by_task(fill(tmp_path / "s"))
+    assert found["movement"].crossed.low > 5 and found["movement"].crossed.high < 15
+    assert found["magnitude"].crossed is None
+    assert found["movement"].mean.high - found["movement"].mean.low > 2 * 0.6  # the seeds' alone
+
+
+def test_another_metric_than_right_answers_has_no_error_over_examples(tmp_path):
+    """Bits are those of accuracy; they say nothing of a correlation."""
+    for method in ("magnitude", "movement"):
+        for seed in range(3):
+            bits = np.random.default_rng(seed).random(1000) < 0.8
+            correct = {"validation": pack_bits(bits)}
+            trial = a_trial(method=method, task="cola", seed=seed)
+            save(a_result(trial, metrics={"mcc": 40.0 + seed}, correct=correct), tmp_path / "s")
+    found = by_task(tmp_path / "s")["movement"]
+    assert found.crossed is None and found.one_seed is None
+    half = stats.t.ppf(0.975, 2) / math.sqrt(3)
+    assert (found.mean.low, found.mean.high) == pytest.approx((41 - half, 41 + half))
 
 
 def test_bits_come_back():
@@ -85,33 +118,56 @@ def test_bits_come_back():
     ]
 
 
-def test_only_what_is_better_than_all_others_beyond_noise_is_bold(tmp_path):
-    close = {name: SCORES[name] for name in ("magnitude", "movement", "smp_s")}
-    (table,) = collect(fill(tmp_path / "close", close)).tables
-    assert best_entries(table) == set()
-    clear = {name: SCORES[name] for name in ("magnitude", "movement")}
-    folder = fill(tmp_path / "clear", clear)
-    (table,) = collect(folder).tables
-    assert [(row.method, task, metric) for row, task, metric in best_entries(table)] == [
-        ("movement", "t", "acc")
-    ]
+def on_three_tasks(folder: Path, scores) -> Path:
+    for task in ("a", "b", "c"):
+        fill(folder, scores, task=task)
+    return folder
+
+
+def test_the_top_group_is_bold(tmp_path):
+    """What is not told apart from the best by the corrected test, and nothing else."""
+    folder = on_three_tasks(
+        tmp_path / "s", {n: SCORES[n] for n in ("magnitude", "movement", "smp_s")}
+    )
+    assert {name for name, v in verdicts(folder).items() if v.top} == {"movement", "smp_s"}
     page = write(folder, figures=False).read_text()
-    assert rows(page)["movement", "10"][5] == "**80.4 ± 0.5 (5/5)**"
-    assert "**" not in rows(page)["magnitude", "10"][5]
+    assert "| **movement** " in page and "| **smp_s** " in page and "| **magnitude** " not in page
+    assert "smp_s 80.5 and movement 80.4 lead and are not told apart" in page
+    assert "better than magnitude: " in page
 
 
-def test_what_lost_a_seed_is_not_the_best(tmp_path):
-    clear = {name: SCORES[name] for name in ("magnitude", "movement")}
-    folder = fill(tmp_path / "s", clear)
-    save(Failure(a_trial(method="movement", seed=7), "lost"), folder)
-    (table,) = collect(folder).tables
-    assert best_entries(table) == set()
+def test_controls_are_in_no_top_group(tmp_path):
+    scores = {"random": SCORES["movement"], "magnitude": SCORES["magnitude"]}
+    found = verdicts(on_three_tasks(tmp_path / "s", scores))
+    assert not found["random"].top and found["random"].difference.value > 9
 
 
-def test_nothing_is_ranked_while_a_rival_has_too_few_seeds(tmp_path):
-    scores = {"magnitude": SCORES["magnitude"], "movement": SCORES["movement"][:2]}
-    (table,) = collect(fill(tmp_path / "s", scores)).tables
-    assert best_entries(table) == set()
+def test_a_page_says_where_nothing_can_be_concluded(tmp_path):
+    folder = fill(tmp_path / "s", {n: s[:3] for n, s in SCORES.items() if n != "random"})
+    page = write(folder, figures=False).read_text()
+    assert "these seeds and tasks can show no difference (the smallest possible p is 0.2)" in page
+
+
+def test_nobody_is_left_out_in_silence(tmp_path):
+    """A method on one of two tasks is judged there, and the sentence says so."""
+    folder = fill(tmp_path / "s", {n: SCORES[n] for n in ("magnitude", "movement")}, task="a")
+    fill(folder, {"magnitude": SCORES["magnitude"]}, task="b")
+    found = verdicts(folder)["movement"]
+    assert found.tasks == ["a"] and found.p == pytest.approx(2 / 252)
+    assert "judged on some tasks only: movement" in write(folder, figures=False).read_text()
+
+
+def test_one_method_under_two_names_is_not_told_apart():
+    """The laboratory's seeds of each method, split in two in every way: 5 % at most differ."""
+    found = []
+    for name in ("magnitude", "movement", "l0", "soft_movement", "smp_l", "smp_s", "smp_g"):
+        for density in ("0.1", "0.03"):
+            by_seed = laboratory(name, density)
+            for chosen in combinations(range(5), 2):
+                ours = [[v for i, v in enumerate(task) if i in chosen] for task in by_seed]
+                rest = [[v for i, v in enumerate(task) if i not in chosen] for task in by_seed]
+                found.append(rank_p(ours, rest) <= ALPHA)
+    assert len(found) == 140 and sum(found) / len(found) <= ALPHA
 
 
 def test_the_reference_is_the_wanted_one_or_the_first_that_prunes(tmp_path):
@@ -121,18 +177,6 @@ def test_the_reference_is_the_wanted_one_or_the_first_that_prunes(tmp_path):
     without = {name: SCORES[name] for name in ("random", "movement", "smp_s")}
     (table,) = collect(fill(tmp_path / "b", without)).tables
     assert reference_of(table, "magnitude") == "movement"
-
-
-def test_over_all_tasks(tmp_path):
-    folder = fill(tmp_path / "s", task="a")
-    fill(folder, task="b")
-    board = collect(folder)
-    grid = View(board, board.tables[0]).grids["over-tasks"]
-    cells = {row[0]: [str(entry) for entry in row] for row in grid.rows}
-    assert set(cells) == {"magnitude", "movement", "smp_s"}  # random has two seeds
-    assert (
-        cells["movement"][2].startswith("80.4 (") and cells["movement"][4] == "1.00 (1.00 to 1.00)"
-    )
 
 
 HOSTILE = [

@@ -7,13 +7,16 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from leaderboard import prose
 from leaderboard.collect import collect
 from leaderboard.formats import markdown
+from leaderboard.verdicts import sentence
 from leaderboard.view import View
-from tests.helpers import a_result, a_training, a_trial
+from tests.helpers import a_remaining, a_result, a_training, a_trial
+from zoo.records.packed import pack_bits
 from zoo.records.result import Divergence, Failure, Plan, Steps
 from zoo.records.storage import save, save_plan
 from zoo.records.trial import Trial
@@ -39,7 +42,7 @@ def last_of_movement(trial: Trial) -> bool:
 
 
 def partial(folder: Path) -> None:
-    """One planned seed of movement has not run: counted, and never set in bold."""
+    """One planned seed of movement has not run: counted, and named."""
     five_seeds(folder, last_of_movement)
 
 
@@ -81,7 +84,28 @@ def conflicting(folder: Path) -> None:
         )
 
 
-CASES = (partial, failed, diverged, shortened, unpaired, conflicting)
+def bimodal(folder: Path) -> None:
+    """One seed of five at the level of a constant answer: counted, named, median and range."""
+    five_seeds(folder, lambda trial: trial.method == "movement")
+    for seed, right in enumerate((849, 851, 503, 846, 850)):
+        correct = {"validation": pack_bits(np.arange(1000) < right)}
+        result = a_result(a_trial(seed=seed), metrics={"acc": right / 10}, correct=correct)
+        save(result, folder)
+
+
+def interpolated(folder: Path) -> None:
+    """A method that drives a penalty: at its run, between two, at the nearest below, and over."""
+    five_seeds(folder, lambda trial: trial.method == "movement")
+    kept = {0: (0.1, 0.03), 1: (0.12, 0.04), 2: (0.08, 0.02), 3: (0.2, 0.11), 4: (0.15, 0.05)}
+    for seed, densities in kept.items():
+        for target, density in zip((0.1, 0.03), densities, strict=True):
+            trial = a_trial(method="l0", density=target, seed=seed, hyper={})
+            metrics = {"acc": 70 + 100 * density}
+            made = a_result(trial, metrics=metrics, remaining=a_remaining(density), correct={})
+            save(made, folder)
+
+
+CASES = (partial, failed, diverged, shortened, unpaired, conflicting, bimodal, interpolated)
 
 
 def shown(folder: Path) -> str:
@@ -91,7 +115,9 @@ def shown(folder: Path) -> str:
     for table in board.tables:
         found = View(board, table).all_grids
         parts += [f"## {prose.title(table)}", markdown(found["methods"])]
-        parts += [markdown(found["comparisons"])] if "comparisons" in found else []
+        parts += [sentence(family) for family in View(board, table).families]
+        names = ("verdicts", "over-target", "by-task")
+        parts += [markdown(found[n]) for n in names if n in found]
     troubles = "\n".join(f"- {line}" for line in prose.troubles(board))
     return "\n\n".join([*parts, troubles]).rstrip() + "\n"
 

@@ -46,12 +46,12 @@ def test_table_1_has_both_halves_sizes_and_every_metric(tmp_path):
         *("New per task", "Trainable", "mnli acc_m", "mnli acc_mm", "squad em", "squad f1")
     ]
     got = rows(grid)
-    assert got["smp_l", "no", "10"][2] == "62.0 ± 1.0 (3/3)"
+    assert got["smp_l", "no", "10"][2] == "62.0 ± 1.0 (3/3 at 10.00 %)"
     assert got[f"SMP-L{PRINTED}", "no", "10"] == [
         *("0M", "85M", "82 ± 0.27", "82.3", "75", "84.3 ± 0.36")
     ]
     assert got[f"CAP{PRINTED}", "yes", "50"][:3] == ["42.5M", "170M", "83.8"]
-    assert got["dense", "", "100"][2] == "70.0 (1/1)"
+    assert got["dense", "", "100"][2] == "70.0 (1/1 at 100.00 %)"
     order = [tuple(row[:3]) for row in grid.rows]
     assert order.index(("smp_l", "no", "10")) < order.index(("movement", "yes", "50"))
     assert order.index(("smp_l", "yes", "10")) < order.index((f"SMP-L{PRINTED}", "yes", "10"))
@@ -77,7 +77,7 @@ def test_the_metric_is_the_printed_one(tmp_path):
 def test_spreads_that_are_printed_alone(tmp_path):
     found = fill(tmp_path / "s", ("smp_l", "smp_s"), (0.1,))
     got = rows(found["smp-table-6"])
-    assert got["smp_s", "no", "10"][0] == "62.0 ± 1.0 (3/3)"
+    assert got["smp_s", "no", "10"][0] == "62.0 ± 1.0 (3/3 at 10.00 %)"
     assert got[f"SMP-S{PRINTED}", "no", "10"][0] == "± 0.25"
 
 

@@ -6,6 +6,7 @@ coreset pruning, LayerDrop), and come back together with their methods.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, BertConfig, BertModel
 
 from leaderboard import write
+from leaderboard.collect import collect
+from leaderboard.tables import selection_grid
 from methods.movement import movement, soft_movement
 from methods.smp import smp_l
 from tasks.glue import mnli, sst2, stsb
@@ -675,16 +678,16 @@ def test_pitfall_35_compilation_or_checkpointing_detaches_the_scores(make_run):
 
 
 def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
-    """Half a point off is shown under the target with what was measured; more is shown apart."""
+    """What is not at the target is interpolated and marked, or shown apart with what it kept."""
     folder = tmp_path / "suite"
-    for seed, density in enumerate((0.1049, 0.1051)):
-        trial = a_trial(method="l0", seed=seed)
-        save(a_result(trial, remaining=a_remaining(density)), folder)
+    for seed, target, density in ((0, 0.1, 0.12), (0, 0.03, 0.05), (1, 0.1, 0.2)):
+        trial = a_trial(method="l0", density=target, seed=seed)
+        metrics = {"acc": 70.0 if density == 0.05 else 80.0}
+        save(a_result(trial, metrics=metrics, remaining=a_remaining(density)), folder)
     page = write(folder, figures=False).read_text()
-    target = rows(page)["l0", "10"]
-    assert target[2] == "10.49" and target[5] == "80.0 (1/2, 1 off target)"
-    apart = rows(page[page.index("**Off target") :])["l0", "10"]
-    assert apart[2:] == ["t", "1", "10.51", "acc 81.0"]
+    between = 70 + 10 * math.log(0.1 / 0.05) / math.log(0.12 / 0.05)
+    assert rows(page)["l0", "10"][5] == f"{between:.1f} (1/2 at ~10.00 %; 1 over)"
+    assert re.search(r"\| l0 +\| +10 \| +t \| +1 \| +20\.00 \| acc 80\.0 \|", page)
 
 
 def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path):
@@ -692,5 +695,6 @@ def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path)
     save(a_result(best=Best(candidates=4, step=200, metrics={"acc": 83.5})), folder)
     page = write(folder, figures=False).read_text()
     assert rows(page)["movement", "10"][5].startswith("80.0")
-    both = rows(page[page.index("<details><summary>Last step") :])["movement", "10"]
-    assert both[2:] == ["t acc", "80.0", "83.5", "4"]
+    (table,) = collect(folder).tables
+    (both,) = selection_grid(table).rows
+    assert list(map(str, both)) == ["movement", "10", "t acc", "80.0", "83.5", "4"]

@@ -1,4 +1,4 @@
-"""Statistics against scipy, hand-made sums, simulation and published figures."""
+"""Intervals against scipy, hand-made sums and brute force."""
 
 import math
 import statistics
@@ -8,21 +8,26 @@ import pytest
 from scipy import stats
 
 from leaderboard.statistics import (
-    across_tasks,
-    evaluation_error,
-    holm,
-    interquartile_mean,
+    Estimate,
+    difference_over_tasks,
     interval,
-    paired_examples,
-    permutation_p,
+    is_collapsed,
+    mcnemar_p,
+    mean_over_tasks,
+    of_examples,
     sample_std,
-    seeds_needed,
+    smallest_difference,
     welch,
-    welch_of,
 )
 
 A = [83.1, 84.7, 82.05, 90.0, 85.2]
 B = [80.0, 83.9, 81.0, 82.2, 79.5]
+
+
+def ends(found: Estimate | None) -> tuple[float, float]:
+    """The interval."""
+    assert found is not None
+    return found.low, found.high
 
 
 def test_the_sample_std_against_the_standard_library():
@@ -31,115 +36,96 @@ def test_the_sample_std_against_the_standard_library():
 
 
 def test_the_interval_of_a_mean_against_scipy():
-    got = interval(A)
-    low, high = stats.t.interval(0.95, 4, statistics.mean(A), stats.sem(A))
-    assert (got.low, got.high) == (pytest.approx(low), pytest.approx(high))
+    expected = stats.t.interval(0.95, 4, statistics.mean(A), stats.sem(A))
+    assert ends(interval(A)) == pytest.approx(expected)
     assert interval([1.0]) is None
 
 
+def test_errors_of_seeds_and_examples_add_up_as_squares():
+    """99.6 to 100 from 1,000 right answers, and no spread of the seeds: no zero width."""
+    found = interval([100.0, 100.0], of_examples(np.ones((2, 1000), bool)))
+    assert found is not None and found.high == 100.0
+    assert found.low == pytest.approx(100 * stats.binomtest(1000, 1000).proportion_ci().low)
+    plain, both = interval(A), interval(A, Estimate(85.0, 82.0, 89.0))
+    assert plain is not None and both is not None
+    assert both.high - both.value == pytest.approx(math.hypot(plain.high - plain.value, 4.0))
+    assert both.value - both.low == pytest.approx(math.hypot(plain.value - plain.low, 3.0))
+
+
+def test_the_interval_over_examples_against_scipy():
+    """Of one seed Clopper and Pearson's; of several seeds it shrinks, but not to nothing."""
+    rng = np.random.default_rng(0)
+    one = rng.random((1, 500)) < 0.8
+    expected = stats.binomtest(int(one.sum()), 500).proportion_ci()
+    assert ends(of_examples(one)) == pytest.approx((100 * expected.low, 100 * expected.high))
+    five = rng.random((5, 500)) < 0.8  # independent of each other: a fifth of the variance
+    low, high = ends(of_examples(five))
+    whole = stats.binomtest(round(500 * five.mean()), 500).proportion_ci()
+    shrunk = (high - low) / (100 * (whole.high - whole.low))
+    assert shrunk == pytest.approx(1 / math.sqrt(5), abs=0.1)
+    same = np.repeat(one, 5, axis=0)  # five equal seeds: nothing shrinks
+    assert ends(of_examples(same)) == pytest.approx(ends(of_examples(one)))
+
+
 def test_welch_against_scipy():
-    got = welch(A, B)
     expected = stats.ttest_ind(A, B, equal_var=False).confidence_interval(0.95)
-    assert (got.low, got.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
-    assert got.value == pytest.approx(statistics.mean(A) - statistics.mean(B))
+    assert ends(welch(A, B)) == pytest.approx((expected.low, expected.high))
     assert welch([1.0], B) is None
-    certain = welch([2.0, 2.0], [1.0, 1.0])
-    assert certain.low > 0
+    assert ends(welch([2.0, 2.0], [1.0, 1.0])) == (1.0, 1.0)
 
 
-def test_permutations_against_scipy():
-    expected = stats.permutation_test(
-        (A, B), lambda x, y: np.mean(x) - np.mean(y), n_resamples=np.inf, vectorized=False
-    )
-    assert permutation_p(A, B) == pytest.approx(expected.pvalue)
-    assert permutation_p([1, 2, 3, 4, 5], [11, 12, 13, 14, 15]) == pytest.approx(2 / 252)
-    assert permutation_p([1, 2, 3], [11, 12, 13]) == pytest.approx(0.1)
-    assert permutation_p([1.0, 1.0], [1.0, 1.0]) == 1.0
-    assert permutation_p([1.0] * 20, [2.0] * 20) is None
+def test_a_difference_over_tasks_by_hand():
+    """The mean of two differences; variances of four means, Satterthwaite's degrees of freedom."""
+    C, D = [10.0, 12.0, 11.0], [9.0, 13.0]
+    found = difference_over_tasks([A, C], [B, D])
+    value = (statistics.mean(A) - statistics.mean(B) + 11.0 - 11.0) / 2
+    parts = [(statistics.variance(v) / len(v), len(v) - 1) for v in (A, B, C, D)]
+    total = sum(part for part, _ in parts)
+    freedom = total**2 / sum(part**2 / free for part, free in parts)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(total) / 2
+    assert ends(found) == pytest.approx((value - half, value + half))
+    assert difference_over_tasks([A, [1.0]], [B, D]) is None
+    assert difference_over_tasks([], []) is None
 
 
-def test_holm_by_hand():
-    """0.01 x 4, 0.02 x 3, 0.03 x 2 -> 0.06 kept monotone, 0.5 x 1."""
-    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert holm([0.9, 0.8]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
+def test_a_mean_over_tasks_by_hand():
+    found = mean_over_tasks([A, B])
+    assert found is not None
+    assert found.value == pytest.approx((statistics.mean(A) + statistics.mean(B)) / 2)
+    assert ends(mean_over_tasks([A])) == pytest.approx(ends(interval(A)))
 
 
-def test_seeds_needed_for_the_papers_own_spreads():
-    """Spread and difference of SMP's tables: RTE +1.2 at 1.59, MRPC 0.7 at 1.21."""
-    assert seeds_needed(1.2, 1.59) == 29
-    assert seeds_needed(-0.7, 1.21) == 48
-    assert seeds_needed(0.0, 1.0) is None and seeds_needed(1e-9, 1.0) is None
-    assert seeds_needed(1.0, 0.0) == 2
+def test_the_smallest_difference_has_the_power_that_it_says():
+    """Against the noncentral t distribution: 80 % within two points."""
+    found = smallest_difference([A], [B])
+    assert found is not None
+    error = math.sqrt(statistics.variance(A) / 5 + statistics.variance(B) / 5)
+    parts = [statistics.variance(v) / 5 for v in (A, B)]
+    freedom = sum(parts) ** 2 / sum(part**2 / 4 for part in parts)
+    edge, shift = stats.t.ppf(0.975, freedom), found / error
+    assert 1 - stats.nct.cdf(edge, freedom, shift) == pytest.approx(0.8, abs=0.02)
 
 
-def test_the_error_of_a_finite_evaluation_set_is_binomial():
-    """RTE: 277 examples at 72 %: 2.69 points."""
-    correct = np.zeros((1, 277), bool)
-    correct[0, : round(0.72 * 277)] = True
-    p = correct.mean()
-    assert evaluation_error(correct) == pytest.approx(100 * math.sqrt(p * (1 - p) / 276))
-    assert evaluation_error(correct) == pytest.approx(2.69, abs=0.02)
+def test_an_interval_stays_in_a_metrics_range():
+    assert Estimate(99.0, 90.0, 116.4).within(0.0, 100.0) == Estimate(99.0, 90.0, 100.0)
 
 
-def test_paired_examples_of_one_seed_are_mcnemars_test():
-    ours, others = np.zeros((1, 100), bool), np.zeros((1, 100), bool)
-    ours[0, :30], others[0, :18] = True, True
-    others[0, 95:] = True  # ours wins 12 examples, loses 5
-    got = paired_examples(ours, others)
-    assert got.difference.value == pytest.approx(7.0)
-    by_hand = sum(math.comb(17, k) for k in (*range(6), *range(12, 18))) / 2**17
-    assert got.p == pytest.approx(by_hand)
-    assert paired_examples(ours, ours).p == 1.0
+@pytest.mark.parametrize("value", [50.0, 51.0, 52.5, 52.6, 52.7, 53.0, 60.0, 47.7])
+def test_a_collapsed_seed_against_scipy(value):
+    """Not above the constant answer by the one-sided binomial test."""
+    p = stats.binomtest(round(10 * value), 1000, 0.5, alternative="greater").pvalue
+    assert is_collapsed(value, 50.0, 1000, proportion=True) == (p > 0.05)
 
 
-def test_the_interval_over_examples_is_what_the_bootstrap_tends_to():
+def test_a_collapsed_correlation():
+    assert is_collapsed(0.0, 0.0, 1043, proportion=False)
+    assert is_collapsed(5.0, 0.0, 1043, proportion=False)  # 1.645 / sqrt(1043) is 5.09 %
+    assert not is_collapsed(5.2, 0.0, 1043, proportion=False)
+
+
+def test_mcnemar_against_the_binomial_test():
     rng = np.random.default_rng(1)
-    ours, others = rng.random((3, 500)) < 0.8, rng.random((3, 500)) < 0.7
-    got = paired_examples(ours, others).difference
-    each = ours.mean(0) - others.mean(0)
-    drawn = 100 * each[rng.integers(0, 500, (4000, 500))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    assert got.low == pytest.approx(low, abs=0.25) and got.high == pytest.approx(high, abs=0.25)
-
-
-def test_the_interquartile_mean_is_that_of_the_middle_half():
-    assert interquartile_mean(np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 100.0]])) == [3.5]
-
-
-def test_across_tasks_by_hand():
-    ours, theirs = {"a": [3.0, 5.0], "b": [10.0, 10.0]}, {"a": [4.0, 4.0], "b": [10.0, 9.0]}
-    got = across_tasks(ours, theirs)
-    assert got.mean.value == pytest.approx(7.0)
-    assert got.interquartile.value == pytest.approx((5 + 10) / 2)
-    assert got.improvement.value == pytest.approx((0.5 + 0.75) / 2)
-    assert got.mean.low <= 7.0 <= got.mean.high
-    assert across_tasks(ours, theirs) == got
-
-
-def test_the_stratified_bootstrap_covers_nearly_as_often_as_it_says():
-    """Five seeds on eight tasks, drawn 300 times. Percentile intervals of small samples are a
-    little short."""
-    rng = np.random.default_rng(7)
-    truth = {str(task): 70 + 3 * task for task in range(8)}
-    hits = 0
-    for _ in range(300):
-        drawn = {task: (centre + rng.normal(0, 1.5, 5)).tolist() for task, centre in truth.items()}
-        estimate = across_tasks(drawn, resamples=500).mean
-        hits += estimate.low <= statistics.fmean(list(truth.values())) <= estimate.high
-    assert 0.86 <= hits / 300 <= 0.98
-
-
-@pytest.mark.parametrize("size", [3, 5])
-def test_welch_covers_as_often_as_it_says(size):
-    rng = np.random.default_rng(size)
-    hits = 0
-    for _ in range(1500):
-        estimate = welch(rng.normal(1.0, 1.0, size).tolist(), rng.normal(0.0, 3.0, size).tolist())
-        hits += estimate.low <= 1.0 <= estimate.high
-    assert 0.93 <= hits / 1500 <= 0.98
-
-
-def test_welch_from_means_and_spreads_equals_welch_from_values():
-    a, b = statistics.stdev(A), statistics.stdev(B)
-    assert welch_of(statistics.fmean(A), a, 5, statistics.fmean(B), b, 5) == welch(A, B)
+    a, b = rng.random(200) < 0.8, rng.random(200) < 0.7
+    won, lost = int((a & ~b).sum()), int((~a & b).sum())
+    assert mcnemar_p(a, b) == pytest.approx(stats.binomtest(won, won + lost).pvalue)
+    assert mcnemar_p(a, a) == 1.0

@@ -24,7 +24,7 @@ def quality(found: Sequence[Quality]) -> Any:
             axis.errorbar(
                 [dot.x for dot in line.dots],
                 [dot.y for dot in line.dots],
-                [dot.spread for dot in line.dots],
+                [[d.y - d.low for d in line.dots], [d.high - d.y for d in line.dots]],
                 label=line.name,
                 markersize=5,
                 linewidth=1.3,

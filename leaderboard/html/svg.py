@@ -49,7 +49,7 @@ def frame_of(one: Quality) -> Frame:
     """A frame that holds all dots with their spread, the baselines and the targets."""
     dots = [dot for line in one.lines for dot in line.dots]
     xs = [dot.x for dot in dots] + list(one.targets)
-    ys = [v for dot in dots for v in (dot.y - dot.spread, dot.y + dot.spread)]
+    ys = [v for dot in dots for v in (dot.low, dot.high)]
     ys += [baseline.y for baseline in one.baselines[:BASELINES]]
     low, high = math.log(min(xs) / 1.15), math.log(max(xs) * 1.15)
     return Frame(low, high, *_padded(min(ys), max(ys)))
@@ -98,15 +98,15 @@ def _line(f: Frame, line: Line, label: str) -> str:
         f' stroke-dasharray="{_dash(line.index)}"/>'
     ]
     for dot in line.dots:
-        if dot.spread:
-            ends = f'y1="{f.y(dot.y - dot.spread):.1f}" y2="{f.y(dot.y + dot.spread):.1f}"'
+        if dot.low < dot.high:
+            ends = f'y1="{f.y(dot.low):.1f}" y2="{f.y(dot.high):.1f}"'
             out.append(f'<line x1="{f.x(dot.x):.1f}" x2="{f.x(dot.x):.1f}" {ends}/>')
         out.append(_marker(line.index, f.x(dot.x), f.y(dot.y), f"{label}: {_words(dot)}"))
     return "".join([*out, "</g>"])
 
 
 def _words(dot: Dot) -> str:
-    plus = f" ± {dot.spread:.1f}" if dot.spread else ""
+    plus = f" ({dot.low:.1f} to {dot.high:.1f})" if dot.low < dot.high else ""
     return f"{dot.y:.1f}{plus} at {dot.x:.2f} %"
 
 
