@@ -122,7 +122,11 @@ def resources(settings: Settings) -> Resources:
         cache=str(settings.cache),
         plugins=settings.plugins,
         threads=settings.cpus,
-        environment={"git": git_state(), "options": tuple(settings.options)},
+        environment={
+            "git": git_state(),
+            "options": tuple(settings.options),
+            "caveat": settings.scale.caveat,
+        },
     )
 
 

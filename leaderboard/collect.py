@@ -28,7 +28,7 @@ class Key:
     @property
     def order(self) -> tuple[object, ...]:
         """What tables are sorted by."""
-        conditions = self.conditions.options
+        conditions = self.conditions.words
         return (self.scale, self.model_sha, self.recipe, conditions, self.data, self.distill)
 
 

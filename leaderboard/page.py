@@ -84,7 +84,8 @@ def markdown_page(
         parts += [*_shown(view), *map(plain_text, view.notes)]
     parts += [plain_text(trouble)] if trouble else []
     for caption, path in drawn:
-        parts += [f"### {caption}", f"![{caption}]({FIGURES}/{path.name})"]
+        text = plain_text(caption)
+        parts += [f"### {text}", f"![{text}]({FIGURES}/{path.name})"]
     troubles = [f"- {plain_text(line)}" for line in prose.troubles(board)]
     if troubles:
         parts += ["## Failed, diverged and missing", "\n".join(troubles)]

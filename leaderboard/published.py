@@ -14,7 +14,7 @@ from leaderboard.formats import Entry, Grid
 from leaderboard.statistics import Estimate, of_examples, sample_std, t_quantile
 from leaderboard.tables import label, spread_text
 from leaderboard.targets import at_target
-from zoo.records.result import Result
+from zoo.records.result import GIVEN, Result
 
 FILE = Path(__file__).with_name("published.csv")
 """Every number of the papers' tables and of their authors' run log; conflicts are several rows."""
@@ -97,6 +97,8 @@ def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
         return ", ".join(key.conditions.words)
     if key.recipe != "released":
         return f"recipe {key.recipe}"
+    if any(GIVEN in result.environment.sources.values() for result in results):
+        return f"values {GIVEN}"
     return "" if all(result.whole_data for result in results) else "part of the data"
 
 

@@ -246,7 +246,7 @@ def dots(there: AtTarget, metric: str) -> list[Dot]:
         ([r.kept for r in read], there.values(metric)),
         ([r.remaining.density for r in over], values(over, metric)),
     ):
-        if numbers:
+        if numbers and any(kept):  # the axis is logarithmic
             y, spread = fmean(numbers), sample_std(numbers) or 0.0
             low, high = max(y - spread, least_of(metric)), min(y + spread, 100.0)
             found.append(Dot(100 * fmean(kept), y, low, high))

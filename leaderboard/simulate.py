@@ -6,6 +6,7 @@ of the intervals. The table is docs/statistics.md; a test repeats it with fewer 
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ METHODS = 8
 """Methods of a family, beside the reference."""
 SEEDS, TASKS, SHIFTS = (3, 5, 10), (1, 3), (1.0, 2.0, 3.0)
 EXAMPLES = 1000
+SPREADS = (0.08, 0.4)
+"""How much seeds vary, in the logarithm of the odds: a point or so, and five or so."""
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -108,16 +111,19 @@ def _covers(found: Estimate | None, truth: float = 0.0) -> bool:
     return found is not None and found.low <= truth <= found.high
 
 
-def over_examples(seeds: int, boards: int) -> tuple[float, float]:
+def over_examples(seeds: int, spread: float, boards: int) -> tuple[float, float]:
     """Coverage of the crossed interval of a difference, and of the interval of a mean over seeds
-    and examples. The truth: examples are of different difficulty, seeds differ by a point or so."""
-    rng = np.random.default_rng(seeds)
+    and examples. The truth: examples are of different difficulty, seeds differ by `spread` in the
+    logarithm of the odds."""
+    rng = np.random.default_rng([seeds, round(100 * spread)])
     both = alone = 0
     for _ in range(boards):
-        level = np.array([1.5, 1.2])[:, None, None] + 0.08 * rng.standard_normal((2, seeds, 1))
+        level = np.array([1.5, 1.2])[:, None, None]
+        level = level + spread * rng.standard_normal((2, seeds, 1))
         hard = rng.standard_normal(EXAMPLES)
         right = rng.random((2, seeds, EXAMPLES)) < _sigmoid(level + hard)
-        difference, mean = 100 * (_expected(1.5) - _expected(1.2)), 100 * _expected(1.5)
+        mean = 100 * _expected(1.5, spread)
+        difference = mean - 100 * _expected(1.2, spread)
         both += _covers(crossed(list(right[0]), list(right[1])), difference)
         found = interval((100 * right[0].mean(1)).tolist(), of_examples(right[0]))
         alone += _covers(found, mean)
@@ -128,11 +134,11 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-def _expected(level: float) -> float:
+def _expected(level: float, spread: float) -> float:
     """The mean accuracy at a level, over examples and seeds."""
     nodes, shares = np.polynomial.hermite_e.hermegauss(40)
-    spread = np.sqrt(1 + 0.08**2)
-    return float((_sigmoid(level + spread * nodes) * shares).sum() / shares.sum())
+    whole = math.sqrt(1 + spread**2)
+    return float((_sigmoid(level + whole * nodes) * shares).sum() / shares.sum())
 
 
 def page(boards: int) -> str:
@@ -145,8 +151,12 @@ def page(boards: int) -> str:
         + [f"{v:.3f}" for v in (r.error, *r.power, r.left_out, r.mean, r.difference)]
         for r in rates
     ]
-    examples = [[str(n), *(f"{v:.3f}" for v in over_examples(n, boards))] for n in SEEDS]
-    names = ["Seeds", "Difference covered", "Mean covered"]
+    examples = [
+        [f"{spread:g}", str(n), *(f"{v:.3f}" for v in over_examples(n, spread, boards // 4))]
+        for spread in SPREADS
+        for n in SEEDS
+    ]
+    names = ["Seeds vary by", "Seeds", "Difference covered", "Mean covered"]
     return TEXT.format(
         boards=boards, rates=markdown(Grid(header, rows)), examples=markdown(Grid(names, examples))
     )
@@ -166,17 +176,17 @@ Scores: `normal`; `skewed` (a tail of bad seeds); `bimodal` (one seed in five co
 {rates}
 
 One task with three or five seeds cannot conclude: the smallest p there is .1 and .0079, and Holm
-multiplies it by eight. With several tasks three seeds can. Intervals over collapsed seeds cover
-less than they say, which no interval from five numbers mends: look at the seeds, which every page
-shows.
+multiplies it by eight. With several tasks three seeds can. Where spreads are very unequal the error
+can be .07. Intervals over collapsed seeds cover less than they say, which no interval from five
+numbers mends: look at the seeds, which every page shows.
 
 Over examples too: the crossed bootstrap of a difference, and the interval of a mean over seeds and
-examples; 1,000 examples of different difficulty, seeds that vary by a point.
+examples; 1,000 examples of different difficulty, a quarter of the boards. Seeds vary by so much in
+the logarithm of the odds: 0.08 is a point of accuracy or so, 0.4 five.
 
 {examples}
 
-The crossed bootstrap draws few seeds and is too narrow with three; the primary test does not use
-it.
+The primary test uses neither of these two.
 """
 
 

@@ -389,6 +389,51 @@ def test_a_recipe_without_chosen_rates_keeps_its_own_in_the_laboratory(run, tmp_
     assert re.search(r"lr_head +0\.05 +me", out) and re.search(r"batch +32 +ours", out)
 
 
+BAD_VALUES = """
+from zoo import Cell, Method, OURS, Scale, Value, register_method, register_scale, register_suite
+from methods.movement import movement_recipe
+def recipe(request):
+    train, hyper = movement_recipe(request)
+    return train, {"x": Value(float("nan"), OURS)}
+@register_method("not_a_number", recipe=recipe)
+def not_a_number(density, x):
+    return Method()
+def recipe2(request):
+    train, hyper = movement_recipe(request)
+    return {**train, "batch": Value(8, 5)}, {}
+@register_method("source_is_a_number", recipe=recipe2)
+def source_is_a_number(density):
+    return Method()
+@register_suite("a_list")
+def a_list(scale, **given):
+    return [Cell("dense", "sst2", 1.0, False, 0, (("betas", [0.8, 0.98]),))]
+@register_suite("seed_is_a_text")
+def seed_is_a_text(scale, **given):
+    return [Cell("dense", "sst2", 1.0, False, "0")]
+@register_suite("no_cells")
+def no_cells(scale, **given):
+    return ["dense"]
+@register_scale("no_scale")
+def no_scale():
+    return 5
+"""
+
+
+def test_values_that_cannot_be_written_down_are_rejected(run, local, tmp_path):
+    """Before a trial runs, since its result could not be read back."""
+    (tmp_path / "v.py").write_text(BAD_VALUES)
+    plugin = (*local[2:], "--plugin", str(tmp_path / "v.py"))
+    for name in ("not_a_number", "source_is_a_number"):
+        line = fails(run, "--suite", "smoke", *plugin, "--methods", name)
+        assert f"method {name} (" in line and "a value cannot be written down" in line
+    data = plugin[:4]
+    assert "seed is '0', not a whole number" in fails(run, "--suite", "seed_is_a_text", *data)
+    assert "must return a list of zoo.Cell, got 'dense'" in fails(run, "--suite", "no_cells", *data)
+    assert "must return a zoo.Scale" in fails(run, "--suite", "smoke", "--scale", "no_scale")
+    code, *_ = run("--suite", "a_list", *data, "--max-steps", "1")
+    assert code == 0
+
+
 BAD_TASKS = """
 from dataclasses import replace
 from zoo import register_task

@@ -1,9 +1,11 @@
 """The leaderboard: a pure function of result files that mixes nothing and hides nothing."""
 
+import json
 import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from leaderboard.collect import collect
 from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
 from tests.helpers import a_remaining, a_result, a_training, a_trial
-from zoo.records.result import Best, Divergence, Failure, MethodFacts, Plan
+from zoo.records.result import Best, Divergence, Environment, Failure, MethodFacts, Plan
 from zoo.records.storage import save, save_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -328,3 +330,45 @@ def test_a_missing_folder_is_named(tmp_path, capsys):
 
     assert main([str(tmp_path / "absent")]) == 2
     assert "is not a folder of results" in capsys.readouterr().err
+
+
+def test_one_file_without_facts_changes_no_others(tmp_path):
+    """A field with a default may be missing; the others of the method still state it."""
+    folder = tmp_path / "s"
+    for seed in range(3):
+        facts = MethodFacts() if seed == 2 else MethodFacts(family="controls", teaches=True)
+        dense = a_trial(method="mine", density=1.0, hyper={}, seed=seed)
+        save(a_result(dense, facts=facts), folder)
+    (table,) = collect(folder).tables
+    assert table.teacher is not None and table.facts["mine"].family == "controls"
+
+
+def test_a_caveat_stays_without_a_plan(tmp_path):
+    environment = Environment({}, "cpu", caveat="only a laboratory")
+    save(a_result(environment=environment), tmp_path / "s")
+    assert "only a laboratory" in write(tmp_path / "s", figures=False).read_text()
+
+
+def test_unknown_conditions_have_a_table_of_their_own(tmp_path):
+    """A later version's condition is not known here; its trials never join others."""
+    folder = tmp_path / "s"
+    save(a_result(a_trial()), folder)
+    train = replace(a_training(), extra={"sparse_kernels": "on"})
+    save(a_result(a_trial(train=train)), folder)
+    tables = collect(folder).tables
+    assert len(tables) == 2 and "sparse_kernels on" in write(folder, figures=False).read_text()
+
+
+@pytest.mark.parametrize("text", ["x", "1000000000000:AA==", "9:AA=="])
+def test_bits_that_are_none_make_a_result_unreadable(tmp_path, text):
+    path = save(a_result(), tmp_path / "s")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "correct": {"validation": text}}))
+    page = write(tmp_path / "s", figures=False).read_text()
+    assert "correct.validation holds no bits" in page
+
+
+def test_a_method_that_lost_every_weight_stops_no_page(tmp_path):
+    folder = tmp_path / "s"
+    save(a_result(a_trial(method="l0"), remaining=a_remaining(0.0)), folder)
+    assert write(folder).exists()

@@ -687,7 +687,7 @@ def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
     page = write(folder, figures=False).read_text()
     between = 70 + 10 * math.log(0.1 / 0.05) / math.log(0.12 / 0.05)
     assert rows(page)["l0", "10"][5] == f"{between:.1f} (1/2 at ~10.00 %; 1 over)"
-    assert re.search(r"\| l0 +\| +10 \| +t \| +1 \| +20\.00 \| acc 80\.0 \|", page)
+    assert re.search(r"\| l0 +\| +10 \| +t \| +1 \| +20\.00 \| +acc 80\.0 \|", page)
 
 
 def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path):

@@ -9,6 +9,7 @@ from leaderboard.published import Published, printed_of, published, published_gr
 from leaderboard.ranks import holm
 from leaderboard.statistics import Estimate
 from tests.helpers import a_result, a_training, a_trial
+from zoo.records.result import GIVEN, Environment
 from zoo.records.storage import save
 from zoo.records.trial import Conditions
 from zoo.registry import methods
@@ -57,13 +58,14 @@ def test_ten_of_fifteen_cells_of_the_smp_paper_are_significant():
 def grid(tmp_path, **changes):
     trial = {"scale": "base", "model": "bert-base-uncased", "method": "smp_s", "density": 0.1}
     trial |= {"task": "mnli"} | {
-        k: v for k, v in changes.items() if k not in ("scores", "whole_data")
+        k: v for k, v in changes.items() if k not in ("scores", "whole_data", "sources")
     }
     for seed, score in enumerate(changes.get("scores", (82.4, 82.6, 82.7))):
         result = a_result(
             a_trial(seed=seed, **trial),
             metrics={"acc_m": score},
             whole_data=changes.get("whole_data", True),
+            environment=Environment({}, "cpu", sources=changes.get("sources", {})),
         )
         save(result, tmp_path / "s")
     return published_grid(collect(tmp_path / "s").tables[0]).rows
@@ -94,6 +96,7 @@ def test_a_verdict(tmp_path, scores, verdict):
         ({"train": a_training(precision="bfloat16")}, "trained in bfloat16"),
         ({"recipe": "paper"}, "recipe paper"),
         ({"whole_data": False}, "part of the data"),
+        ({"sources": {"steps": GIVEN}}, "values given by the suite"),
     ],
 )
 def test_what_cannot_be_compared_says_why(tmp_path, changes, reason):

@@ -1,5 +1,6 @@
 """Names and plugins, and errors about them."""
 
+import sys
 from itertools import groupby
 from pathlib import Path
 
@@ -180,3 +181,30 @@ def test_a_name_that_is_like_no_other_gets_the_list_alone():
         "unknown fruit 'aple'; did you mean 'apple'? Known: apple, pear"
     )
     assert unknown("fruit", "zzz", ["pear", "apple"]) == "unknown fruit 'zzz'. Known: apple, pear"
+
+
+def test_a_function_from_a_helper_belongs_to_the_plugin_that_registers_it(tmp_path):
+    """What counts is the file whose import registered it."""
+    (tmp_path / "helper_of_mine.py").write_text("def f(density):\n    return None\n")
+    path = write(
+        tmp_path,
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from zoo import register_method\nfrom helper_of_mine import f\n"
+        "register_method('mine')(f)\n",
+    )
+    plugin = find_plugin(str(path))
+    load_plugin(plugin)
+    sys.path.remove(str(tmp_path))
+    assert plugin_of(methods["mine"], [plugin]) == plugin
+
+
+@pytest.mark.parametrize("text", ["import no_such_module_here\n", "x = (\n"])
+def test_a_fault_in_a_file_of_a_package_is_named(tmp_path, monkeypatch, text):
+    package = tmp_path / "some_methods"
+    package.mkdir()
+    load = "from zoo.plugins import load_modules\nload_modules(__name__, __path__)\n"
+    (package / "__init__.py").write_text(load)
+    (package / "zz.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"some_methods/zz\.py:1: "):
+        load_plugin(Plugin("some_methods"))

@@ -31,7 +31,7 @@ def test_what_is_better_is_seen():
 def test_intervals_cover():
     found = simulate("normal", 3, 5, BOARDS)
     assert found.mean > 0.9 and found.difference > 0.9
-    both, alone = over_examples(5, 60)
+    both, alone = over_examples(5, 0.08, 60)
     assert both > 0.85 and alone > 0.85
 
 

@@ -16,6 +16,7 @@ from zoo import (
     Cell,
     ConfigError,
     Encoded,
+    Evaluation,
     LossTerm,
     Method,
     Ramp,
@@ -581,3 +582,30 @@ def test_clipping_equals_torchs(most):
     assert clip(sides[1], most) == float(norm)
     for one, other in zip(*sides, strict=True):
         assert torch.equal(one.grad, other.grad)
+
+
+def optimiser_of(change):
+    """AdamW on groups that `change` makes of those that it is given."""
+    return lambda groups, train: torch.optim.SGD(change(groups), lr=1e-3)
+
+
+def test_an_optimiser_must_hold_what_it_is_given(planner, resources):
+    run = build(planner.plan(cell("movement")).trial, resources)
+    run.method = replace(run.method, optimiser=optimiser_of(lambda groups: groups[:-1]))
+    with pytest.raises(TrialError, match="must hold exactly the parameters of the groups"):
+        make_optimizer(run)
+    one = optimiser_of(lambda groups: [p for group in groups for p in group["params"]])
+    run.method = replace(run.method, optimiser=one)
+    made, parameters = make_optimizer(run)
+    assert [group["peak"] for group in made.param_groups] == [1e-3]
+    assert len(made.param_groups[0]["params"]) == len(parameters)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, "0.5"])
+def test_a_metric_is_a_finite_number_or_none(planner, resources, value):
+    run = build(planner.plan(cell("dense")).trial, resources)
+    run.task = replace(run.task, evaluate=lambda *given: Evaluation({"acc": value}, None))
+    with pytest.raises(TrialError, match="acc must be a finite number, or None"):
+        evaluate(run, None)
+    run.task = replace(run.task, evaluate=lambda *given: Evaluation({"acc": np.float32(0.5)}, None))
+    assert type(evaluate(run, None)[0]["acc"]) is float

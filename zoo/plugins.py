@@ -7,7 +7,6 @@ file (`my_method.py`). Workers import the same plugins as the driver.
 import hashlib
 import importlib
 import importlib.util
-import os
 import pkgutil
 import sys
 import traceback
@@ -68,16 +67,27 @@ def load_plugin(plugin: Plugin) -> None:
         if spec is None or spec.loader is None:
             raise ConfigError(f"plugin {plugin.path} is not a Python file")
         sys.modules[name] = module = importlib.util.module_from_spec(spec)
+        before = _entries()
         try:
             _run(plugin, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
+            _REGISTERED.update((new, plugin.path) for new in _entries() if new not in before)
         except ConfigError:
             del sys.modules[name]
             raise
 
 
 def plugin_of(entry: Entry[Any], plugins: Iterable[Plugin]) -> Plugin | None:
-    """The user's plugin file that registered `entry`; None if an importable module did."""
-    return next((p for p in plugins if p.path and p.path == os.path.realpath(entry.file)), None)
+    """The user's plugin file whose import registered `entry`; None if a built-in module's did."""
+    path = _REGISTERED.get(id(entry))
+    return next((p for p in plugins if p.path and p.path == path), None)
+
+
+_REGISTERED: dict[int, str] = {}
+"""By id of an entry, which lives as long as the process: the plugin file that was imported."""
+
+
+def _entries() -> dict[int, Entry[Any]]:
+    return {id(entry): entry for registry in REGISTRIES for entry in registry}
 
 
 def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
@@ -86,11 +96,23 @@ def _run(plugin: Plugin, load: Callable[[], Any]) -> None:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:  # a user's file may raise anything at import
-        where = plugin.path or plugin.name
-        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == where]
-        line = getattr(error, "lineno", None) or (lines[-1] if lines else None)
+        own = [f for f in traceback.extract_tb(error.__traceback__) if _is_of(plugin, f.filename)]
+        where = own[-1].filename if own else plugin.path or plugin.name
+        line = own[-1].lineno if own else None
+        if isinstance(error, SyntaxError) and error.filename:
+            where, line = error.filename, error.lineno
         at = f"{where}:{line}" if line else where
         raise ConfigError(f"plugin {at}: {cause_of(error)}") from error
+
+
+def _is_of(plugin: Plugin, file: str) -> bool:
+    """Whether a file is the plugin, or stands in the folder of a built-in package."""
+    if plugin.path:
+        return file == plugin.path
+    package = importlib.util.find_spec(plugin.name)
+    folders = (package and package.submodule_search_locations) or []
+    inside = any(Path(file).parent == Path(folder) for folder in folders)
+    return inside and Path(file).name != "__init__.py"
 
 
 @contextmanager

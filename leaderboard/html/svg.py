@@ -47,7 +47,7 @@ class Frame:
 
 def frame_of(one: Quality) -> Frame:
     """A frame that holds all dots with their spread, the baselines and the targets."""
-    dots = [dot for line in one.lines for dot in line.dots]
+    dots = [dot for line in one.lines for dot in line.dots if dot.x > 0]
     xs = [dot.x for dot in dots] + list(one.targets)
     ys = [v for dot in dots for v in (dot.low, dot.high)]
     ys += [baseline.y for baseline in one.baselines[:BASELINES]]

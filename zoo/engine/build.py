@@ -129,6 +129,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         if name in network.fresh:
             parameter.requires_grad_(True)
     if trial.train.compile:
+        torch.compiler.reset()  # what earlier trials in this process compiled changes nothing
         for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
             layer.compile(dynamic=True)
     return Run(

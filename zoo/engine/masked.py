@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.errors import TrialError
+from zoo.errors import ConfigError, TrialError
 from zoo.inputs.architecture import architecture_of
 from zoo.parts.method import Method
 from zoo.parts.scores import stored
@@ -105,6 +105,10 @@ class MaskedModel:
     """
 
     def __init__(self, encoder: Any, method: Method, generator: torch.Generator | None = None):
+        if not isinstance(method, Method):
+            raise ConfigError(
+                f"MaskedModel needs a Method, got {method!r:.60}; call the factory with a density"
+            )
         self.encoder, self.method = encoder, method
         self.generator = generator or torch.Generator().manual_seed(0)
         self.architecture = architecture_of(encoder)
@@ -196,12 +200,10 @@ class MaskedModel:
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
         if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
-            missing = (
-                sorted(set(self.layers) - set(masks)) if isinstance(masks, Mapping) else ["all"]
-            )
-            raise TrialError(
-                f"the mask function must return a mask per matrix; missing: {missing[:1]}"
-            )
+            found = set(masks) if isinstance(masks, Mapping) else set()
+            lacking, more = sorted(set(self.layers) - found), sorted(found - set(self.layers))
+            what = f"none for {lacking[0]}" if lacking else f"one for {more[0]}, which is none"
+            raise TrialError(f"the mask function must return a mask per matrix; there is {what}")
         for name, layer in self.layers.items():
             layer.mask = _checked(name, masks[name], layer.weight)
 

@@ -14,6 +14,7 @@ from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.frozen import Frozen, load_frozen, predict, store_outputs, teacher_logits
 from zoo.errors import Diverged, TrialError, unknown
 from zoo.inputs.batches import collate, random_batches
+from zoo.inputs.task import Task
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
 from zoo.records.packed import pack_bits
@@ -249,7 +250,16 @@ def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
     if not groups:
         raise TrialError(f"method {run.trial.method} trains nothing: no weights, head or scores")
     optimizer = run.method.optimiser(groups, train)
-    return optimizer, [p for group in groups for p in group["params"]]
+    parameters = [p for group in groups for p in group["params"]]
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    if {id(p) for p in held} != {id(p) for p in parameters}:
+        raise TrialError(
+            f"method {run.trial.method}: its optimiser must hold exactly the parameters of the"
+            f" groups that it is given, {len(parameters)}; it holds {len(held)}"
+        )
+    for made in optimizer.param_groups:  # an optimiser may put groups of its own together
+        made.setdefault("peak", made["lr"])
+    return optimizer, parameters
 
 
 def rate(step: int, total: int, warmup: float) -> float:
@@ -267,6 +277,23 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["peak"] * factor
 
 
+def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics as plain numbers. Raises TrialError for one that is not among the task's, or that
+    is neither a finite number nor None."""
+    found: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        if name not in task.metrics:
+            raise TrialError(unknown(f"metric of task {task.name}", name, task.metrics))
+        number = float(value) if isinstance(value, float | int | np.number) else value
+        if number is not None and (isinstance(number, str) or not math.isfinite(number)):
+            raise TrialError(
+                f"task {task.name}: {name} must be a finite number, or None where it is undefined;"
+                f" got {value!r:.40}"
+            )
+        found[name] = number
+    return found
+
+
 def evaluate(
     run: Run, level: float | None
 ) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
@@ -281,12 +308,7 @@ def evaluate(
     with run.masked.evaluating():
         for split, data in run.data.evaluation.items():
             found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
-            for name in found.metrics:
-                if name not in run.task.metrics:
-                    raise TrialError(
-                        unknown(f"metric of task {run.task.name}", name, run.task.metrics)
-                    )
-            metrics.update(found.metrics)
+            metrics |= _checked(run.task, found.metrics)
             if found.correct is not None:
                 correct[split] = found.correct
     return metrics, correct

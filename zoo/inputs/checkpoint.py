@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError
+from zoo.errors import ConfigError, cause_of
 from zoo.inputs.architecture import ARCHITECTURES, Architecture, prunable_weights, whole_number
 from zoo.inputs.hub import from_hub
 
@@ -111,11 +111,11 @@ def _config(folder: Path) -> dict[str, Any]:
     """The content of config.json, if it is that of a supported model."""
     try:
         config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read config.json: {error}") from None
     if not isinstance(config, dict):
         raise ConfigError("config.json is not a JSON object")
-    if config.get("model_type") not in ARCHITECTURES:
+    if not isinstance(config.get("model_type"), str) or config["model_type"] not in ARCHITECTURES:
         raise ConfigError(
             f"config.json says model_type {config.get('model_type')!r:.80};"
             f" supported: {', '.join(ARCHITECTURES)}"
@@ -158,7 +158,12 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The checkpoint's own tokeniser."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    try:
+        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
+    except Exception as error:  # transformers raises anything for a broken file
+        raise ConfigError(
+            f"model {checkpoint.name}: its tokeniser cannot be loaded: {cause_of(error)}"
+        ) from error
 
 
 def load_encoder(checkpoint: Checkpoint, *, pooler: bool) -> tuple[Any, frozenset[str]]:
@@ -189,14 +194,18 @@ def _load(
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    model, info = auto.from_pretrained(
-        checkpoint.folder,
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-        **options,
-    )
+    try:
+        model, info = auto.from_pretrained(
+            checkpoint.folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, with their names
+            **options,
+        )
+    except Exception as error:  # transformers raises anything for an odd configuration
+        raise ConfigError(f"model {checkpoint.name} cannot be loaded: {cause_of(error)}") from error
     missing = frozenset(info["missing_keys"])
     lacking = sorted(name for name in missing if not (may_lack and name.startswith(may_lack)))
     if lacking or info["mismatched_keys"]:

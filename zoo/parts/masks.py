@@ -32,9 +32,9 @@ def count(density: float, numel: int) -> int:
 
 
 def _fraction(level: float) -> float:
-    """The level; raises ConfigError above 1, which is usually a percentage."""
-    if level > 1:
-        hint = f"; did you mean {level / 100:g}?" if level <= 100 else ""
+    """The level; raises ConfigError outside [0, 1], above which it is usually a percentage."""
+    if not 0 <= level <= 1:
+        hint = f"; did you mean {level / 100:g}?" if 1 < level <= 100 else ""
         raise ConfigError(f"the level of a top-k mask is a fraction, got {level:g}{hint}")
     return level
 

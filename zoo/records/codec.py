@@ -5,6 +5,7 @@ A field with a default may be missing in a file. A field that this program does 
 """
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Hashable, Mapping, Sequence
@@ -60,7 +61,7 @@ def from_json(kind: type[R], content: Any, where: str = "") -> R:
     extra = {name: value for name, value in content.items() if name not in hints}
     try:
         return kind(**values, extra=extra)
-    except ConfigError as error:
+    except (ConfigError, ValueError) as error:
         raise ValueError(f"{where + ': ' if where else ''}{error}") from None
 
 
@@ -110,7 +111,9 @@ def _is(value: Any, kind: type) -> bool:
     """Whether a plain value is of a plain type: a whole number is a float too, a bool no number."""
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, (float, int) if kind is float else kind)
+    if kind is float and isinstance(value, float | int):
+        return math.isfinite(value)
+    return isinstance(value, kind)
 
 
 def fields_of(kind: Any) -> tuple[dataclasses.Field[Any], ...]:

@@ -39,6 +39,8 @@ def from_schema_3(content: Mapping[str, Any]) -> dict[str, Any]:
     new["facts"] = {**facts_of_schema_3(trial["method"]), "label": content["label"]}
     new["distribution"] = content["distribution"] or None
     part = re.compile(rf"{re.escape(trial['task'])}: (\S+ has .* of .* rows|no \S+ set here.*)")
+    if trial["scale"] == "tiny":
+        new["environment"] = {**content["environment"], "caveat": CAVEAT_OF_TINY}
     new["whole_data"] = not any(map(part.fullmatch, content["notes"]))
     return {**new, "schema": 4}
 
@@ -88,7 +90,10 @@ def _remaining(remaining: Mapping[str, Any]) -> dict[str, Any]:
         }
     # The first results of schema 3 had no encoder_density.
     whole = remaining.get("encoder_density", remaining["density"])
-    return {"density": remaining["density"], "encoder_density": whole, "matrices": matrices}
+    known = ("density", "encoder_density", "kept", "total", "heads")
+    rest = {name: value for name, value in remaining.items() if name not in known}
+    own = {"density": remaining["density"], "encoder_density": whole, "matrices": matrices}
+    return {**rest, **own}
 
 
 @lru_cache

@@ -89,6 +89,10 @@ class Matrix(Record):
     role: str
     attention_heads: tuple[float, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.kept <= self.total or self.total < 1:
+            raise ValueError(f"kept must be in [0, total], got {self.kept} of {self.total}")
+
 
 @dataclass(frozen=True)
 class Remaining(Record):
@@ -101,6 +105,10 @@ class Remaining(Record):
     density: float
     encoder_density: float
     matrices: Mapping[str, Matrix]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.density <= 1:
+            raise ValueError(f"density must be in [0, 1], got {self.density}")
 
 
 @dataclass(frozen=True)
@@ -180,12 +188,17 @@ class Cost(Record):
     step_seconds: float | None = None
 
 
+GIVEN = "given by the suite"
+"""The source of a value that the suite sets instead of the recipe."""
+
+
 @dataclass(frozen=True)
 class Environment(Record):
     """Versions, hardware kind and command; no names of machines or users, no absolute paths.
 
     `options` are what a reader adds to the command to run the trial again; `sources` say where each
-    value of the trial comes from; `git` is the commit, with "+" if files differed from it.
+    value of the trial comes from; `git` is the commit, with "+" if files differed from it; `caveat`
+    is what a reader must know about results at this scale.
     """
 
     packages: Mapping[str, str]
@@ -197,6 +210,7 @@ class Environment(Record):
     sources: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
     visible_gpus: str = ""
+    caveat: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +246,13 @@ class Result(Record):
     distribution: Distribution | None = None
     diverged: Divergence | None = None
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        for split, text in self.correct.items():
+            number, _, packed = text.partition(":")
+            bytes_of = (len(packed.rstrip("=")) * 3) // 4
+            if not number.isdigit() or int(number) > 8 * bytes_of:
+                raise ValueError(f"correct.{split} holds no bits: {text!r:.40}")
 
     @property
     def ok(self) -> bool:

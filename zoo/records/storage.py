@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,8 @@ def load_folder(folder: Path) -> Folder:
     unreadable: list[Unreadable] = []
     for path in sorted(folder.glob("[!.]*.json")):
         try:
+            if not path.is_file():
+                raise ValueError("it is not a regular file")
             if path.name.startswith(PLAN):
                 plans.append(_load_plan(path))
                 continue
@@ -111,17 +114,33 @@ def load_folder(folder: Path) -> Folder:
             failures.append(record)
     done = {result.trial.id for result in results}
     planned = {trial.id: trial for plan in plans for trial in plan.trials}
-    facts = {name: known for plan in plans for name, known in plan.facts.items()}
     outcomes: list[Outcome] = [*failures, *results]
-    facts |= {record.trial.method: record.facts for record in outcomes}
+    facts = {name: known for plan in plans for name, known in plan.facts.items()}
+    for name, told in _facts_of(outcomes).items():
+        if told != MethodFacts() or name not in facts:  # files without facts have the defaults
+            facts[name] = told
     return Folder(
         results=results,
         failures=[failure for failure in failures if failure.trial.id not in done],
         planned=[planned[id] for id in sorted(planned)],
         facts=facts,
-        caveats={name: text for plan in plans for name, text in plan.caveats.items()},
+        caveats={**_caveats_of(results), **{n: t for p in plans for n, t in p.caveats.items()}},
         unreadable=unreadable,
     )
+
+
+def _facts_of(outcomes: Iterable[Outcome]) -> dict[str, MethodFacts]:
+    """By method the facts that most of its files state, the defaults if none states any."""
+    counts: dict[str, Counter[MethodFacts]] = {}
+    for record in outcomes:
+        told = counts.setdefault(record.trial.method, Counter())
+        told[record.facts] += record.facts != MethodFacts()
+    return {name: told.most_common(1)[0][0] for name, told in counts.items()}
+
+
+def _caveats_of(results: Iterable[Result]) -> dict[str, str]:
+    """What results say about their scales."""
+    return {r.trial.scale: r.environment.caveat for r in results if r.environment.caveat}
 
 
 def save_plan(plan: Plan, folder: Path) -> Path:
@@ -141,7 +160,13 @@ def _load_plan(path: Path) -> Plan:
     content = _read(path)
     if isinstance(content, list):
         content = plan_of_schema_3(content)
-    return from_json(Plan, content)
+    if isinstance(content, Mapping) and content.get("schema") != SCHEMA:
+        raise ValueError(
+            f"its schema is {content.get('schema')!r:.40}, this program reads {SCHEMA}"
+        )
+    plan = from_json(Plan, content)
+    _ = [trial.id for trial in plan.trials]  # raises for a trial that has no id
+    return plan
 
 
 def _read(path: Path) -> Any:

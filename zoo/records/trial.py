@@ -58,14 +58,16 @@ class Conditions(Record):
 
     @property
     def conditions(self) -> "Conditions":
-        """These conditions alone."""
-        return Conditions(**{f.name: getattr(self, f.name) for f in condition_fields()})
+        """These conditions alone, with unknown ones, which a later version wrote."""
+        own = {f.name: getattr(self, f.name) for f in condition_fields()}
+        return Conditions(**own, extra=self.extra)
 
     @property
     def words(self) -> list[str]:
         """A phrase per condition that is not the default, for titles and verdicts."""
         own = [(f, getattr(self, f.name)) for f in condition_fields()]
-        return [f.metadata["words"].format(value) for f, value in own if value != f.default]
+        words = [f.metadata["words"].format(value) for f, value in own if value != f.default]
+        return words + [f"{name} {value}" for name, value in sorted(self.extra.items())]
 
     @property
     def options(self) -> list[str]:

@@ -6,8 +6,8 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import ConfigError, unknown
-from zoo.parts.recipes import VERSIONS
+from zoo.errors import ConfigError, cause_of, unknown
+from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.trial import Conditions, condition_fields, option_of
 from zoo.registry import methods, scales, suites, tasks
@@ -89,7 +89,12 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--plugin", action="append", default=[], help="a .py file of your own; repeatable"
     )
-    p.add_argument("--results", default="results", help="folder of the results (default: results)")
+    p.add_argument(
+        "--results",
+        type=not_empty,
+        default="results",
+        help="folder of the results (default: results)",
+    )
     p.add_argument(
         "--executor", choices=EXECUTORS, default="ray", help="ray (default), or in this process"
     )
@@ -181,6 +186,23 @@ def load_plugins(given: Iterable[str]) -> tuple[Plugin, ...]:
     return plugins
 
 
+def scale_of(name: str) -> Scale:
+    """A registered scale; a ConfigError if its own code raises or returns something else."""
+    entry = scales[name]
+    try:
+        made = entry.make()
+    except ConfigError:
+        raise
+    except Exception as error:  # a user's scale may raise anything
+        raise ConfigError(f"scale {name} ({entry.origin}): {cause_of(error)}") from error
+    if not isinstance(made, Scale):
+        raise ConfigError(f"scale {name} ({entry.origin}) must return a zoo.Scale")
+    for kind, value in made.values.items():
+        if not isinstance(value, Value):
+            raise ConfigError(f"scale {name} ({entry.origin}): {kind} must be a zoo.Value")
+    return made
+
+
 def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
     """Check every option before anything is loaded. Raises ConfigError."""
     from zoo.runs.plan import check_density
@@ -189,7 +211,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         raise ConfigError("give --suite NAME; --list shows the suites")
     suites[options.suite]
     local = options.model is not None or options.data_dir is not None
-    scale: Scale = scales[options.scale or ("base" if local else "tiny")].make()
+    scale = scale_of(options.scale or ("base" if local else "tiny"))
     axes = ("tasks", "methods", "densities", "seeds")
     given = {axis: getattr(options, axis) for axis in axes if getattr(options, axis) is not None}
     for axis, check_one in (

@@ -27,14 +27,15 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     found = written_meanwhile(job, resources, folder)
     if found:
         return found
+    record: Outcome
     try:
-        record: Outcome = run_trial(job.trial, resources)
+        record = run_trial(job.trial, resources)
+        save(record, folder)
     except StorageError:
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
-        reason = cause_of(error)
-        record = Failure(job.trial, reason, job.facts)
-    save(record, folder)
+        record = Failure(job.trial, cause_of(error), job.facts)
+        save(record, folder)
     return record
 
 

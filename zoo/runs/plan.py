@@ -1,5 +1,6 @@
 """From cells to jobs: find values, data, checkpoint and teachers, and check all of it first."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from functools import cached_property
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.build import make_method
-from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
+from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
@@ -16,7 +17,7 @@ from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import Record, fields_of, from_json, to_json
 from zoo.records.result import MethodFacts
-from zoo.records.trial import Conditions, Training, Trial, training_names
+from zoo.records.trial import Conditions, Training, Trial, canonical, training_names
 from zoo.registry import methods, tasks
 from zoo.runs.suites import Cell, Scale
 from zoo.runs.values import Resolved, check_version, resolve
@@ -80,6 +81,9 @@ class Planner:
             except Exception as error:  # a user's task may raise anything
                 where = f"task {name} ({tasks[name].origin})"
                 raise ConfigError(f"{where}: {cause_of(error)}") from error
+            if not isinstance(task, Task) or not isinstance(source, Source):
+                where = f"task {name} ({tasks[name].origin})"
+                raise ConfigError(f"{where} must return a zoo.Task that locates a zoo.Source")
             if task.train not in source.rows or not set(task.evaluation) & set(source.rows):
                 raise ConfigError(
                     f"task {name} ({tasks[name].origin}) reads the split {task.train} and one of"
@@ -101,6 +105,8 @@ class Planner:
         check_version(self.version)
         cells = list(cells)
         for cell in cells:
+            if not isinstance(cell, Cell):
+                raise ConfigError(f"a suite must return a list of zoo.Cell, got {cell!r:.80}")
             methods[cell.method], tasks[cell.task]
             check_density(cell.density)
         jobs: dict[str, Job] = {}
@@ -218,7 +224,17 @@ def _check_names(cell: Cell, values: Resolved) -> None:
 
 
 def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
-    return Job(trial, teaches, planned.values.sources, methods[trial.method].facts)
+    """The job of a trial; a ConfigError if it would not be read as it is written."""
+    entry = methods[trial.method]
+    job = Job(trial, teaches, planned.values.sources, entry.facts)
+    try:
+        from_json(Job, json.loads(canonical(to_json(job))))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"method {entry.name} ({entry.origin}) on {trial.task}: a value cannot be written down:"
+            f" {one_line(error, 200)}"
+        ) from None
+    return job
 
 
 def teacher_of(cell: Cell) -> Cell:

@@ -4,9 +4,11 @@ Each trial writes its own file when it ends, so a finished trial is never lost. 
 module that imports ray, and only when it is used.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -46,8 +48,11 @@ class RayTune:
 
         started = not ray.is_initialized()
         if started:
+            terminated = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(**_ray_options())
+                with contextlib.suppress(ValueError):  # outside the main thread
+                    signal.signal(signal.SIGTERM, terminated)  # Ray puts its own in place
             except ConnectionError as error:
                 raise ResourceError(
                     f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}:"

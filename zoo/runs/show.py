@@ -8,12 +8,12 @@ from typing import Any
 from tabulate import tabulate
 
 from zoo.parts.recipes import Value, Values
+from zoo.records.result import GIVEN
 from zoo.registry import REGISTRIES, methods
 from zoo.runs.command import Settings
 from zoo.runs.estimate import duration, seconds_of
 from zoo.runs.pending import Pending
 from zoo.runs.plan import Job, Planner
-from zoo.runs.values import GIVEN
 
 RESULT_KB = 15
 """Approximate size of a result file."""

@@ -38,6 +38,13 @@ class Scale:
     penalties: Path | None = None
     caveat: str = ""
 
+    def __post_init__(self) -> None:
+        for name in ("choices", "penalties"):
+            path = getattr(self, name)
+            if path is not None and not Path(path).is_file():
+                raise ConfigError(f"scale {self.name}: {name} {path} is no file")
+            object.__setattr__(self, name, None if path is None else Path(path))
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -55,6 +62,10 @@ class Cell:
     distill: bool
     seed: int
     given: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        frozen = ((name, tuple(v) if isinstance(v, list) else v) for name, v in self.given)
+        object.__setattr__(self, "given", tuple(frozen))
 
 
 AXES = ("methods", "tasks", "densities", "distill", "seeds")

@@ -11,14 +11,13 @@ from pathlib import Path
 from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.recipes import OURS, VERSIONS, Recipe, Request, Value, Values
-from zoo.records.result import MethodFacts
+from zoo.records.result import GIVEN, MethodFacts
 from zoo.records.trial import training_names
 from zoo.registry import Entry, methods, tasks
 from zoo.runs.suites import Cell, Scale
 
 CALIBRATED = f"{OURS}: python -m zoo.tools.calibrate, with the released recipe"
 """The source of values that were chosen for a scale."""
-GIVEN = "given by the suite"
 NO_RUN = "no run is known that gives its penalty; leave it out"
 
 
