@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 
-.PHONY: bench test lint setup constraints clean
+.PHONY: bench test lint setup constraints picture clean
 
 bench: $(VENV)/ready
 	$(RUN)/python run_benchmark.py --suite high_sparsity
@@ -34,6 +34,13 @@ constraints: $(VENV)/ready
 		--universal --python-version 3.11 --no-header --no-annotate --extra test \
 		-o constraints.txt pyproject.toml
 	sed -i 's/^\(torch==[0-9.]*\)+cpu/\1/' constraints.txt
+
+# docs/page.png, the page of the committed results; needs chromium.
+picture: $(VENV)/ready
+	$(RUN)/python -m leaderboard docs/runs/laboratory/high_sparsity --out .page
+	chromium --headless --no-sandbox --hide-scrollbars --window-size=1280,1240 \
+		--screenshot=docs/page.png file://$(CURDIR)/.page/leaderboard.html
+	rm -r .page
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -13,10 +13,12 @@ from zoo.errors import one_line
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with the text that shows it; tables are sorted by the number."""
+    """A number with the text that shows it; tables are sorted by the number. `short` is the text
+    where there is little room, "" for the same."""
 
     value: float
     text: str
+    short: str = ""
 
     def __str__(self) -> str:
         return self.text

@@ -72,7 +72,15 @@ class Summary:
         low = found.low if found else centre
         marked = self.constant is not None and low <= self.constant
         mark = f" {NOT_ABOVE_CONSTANT}" * marked
-        return Quantity(centre, f"{spread_text(self.values)} ({'; '.join(shown)}){mark}")
+        text = spread_text(self.values)
+        return Quantity(centre, f"{text} ({'; '.join(shown)}){mark}", self._short(text) + mark)
+
+    def _short(self, text: str) -> str:
+        """'83.2 ± 0.4', with the numbers of seeds where some are missing or collapsed."""
+        number = len(self.values)
+        if self.collapsed:
+            return f"{text} ({number - self.collapsed} of {number} trained)"
+        return text + f" ({number}/{self.planned})" * (number < self.planned)
 
     @property
     def at(self) -> str:
@@ -132,8 +140,10 @@ class MainTable:
     keys: Sequence[RowKey | None]
 
 
-ABOUT = ("Method", "Target %", "Remaining weights % (measured)", "New per task", "Trainable")
+ABOUT = ("Method", "Target %", "Remaining weights % (measured)")
 """Columns before the metrics."""
+SIZES = ("New per task", "Trainable")
+"""Columns behind them."""
 
 
 def main_table(board: Board, table: Table, top: Collection[RowKey]) -> MainTable:
@@ -142,7 +152,7 @@ def main_table(board: Board, table: Table, top: Collection[RowKey]) -> MainTable
     source, tasks = plain or table, table.tasks
     columns = [(task, metric) for task in tasks for metric in table.metrics_of(task)]
     header = [*ABOUT, *(f"{task} {metric}" for task, metric in columns)]
-    header += [f"Δ dense ({', '.join(tasks)})"]
+    header += [f"Δ dense ({', '.join(tasks)})", *SIZES]
     lines: list[tuple[RowKey | None, list[Entry]]] = [(None, _majority(source, columns))]
     if plain is not None and plain.teacher in plain.rows:
         lines.append((None, _row(plain, source, plain.teacher, tasks, columns)))
@@ -171,10 +181,10 @@ def _row(
         label(row, ran),
         Quantity(100 * row.density, f"{100 * row.density:g}"),
         remaining(there),
-        ranged([result.parameters.new for result in there], amount),
-        ranged([result.parameters.trainable for result in there], amount),
         *(summary(table, row, task, metric).entry for task, metric in columns),
         "" if row == source.teacher else _joined(differences),
+        ranged([result.parameters.new for result in there], amount),
+        ranged([result.parameters.trainable for result in there], amount),
     ]
 
 
@@ -193,7 +203,7 @@ def _majority(table: Table, columns: Columns) -> list[Entry]:
             if value is not None:
                 found[(result.trial.task, metric)] = value
     shown = [quantity(found.get(column), ".1f") for column in columns]
-    return ["majority class", *([""] * (len(ABOUT) - 1)), *shown, ""]
+    return ["majority class", *([""] * (len(ABOUT) - 1)), *shown, "", *([""] * len(SIZES))]
 
 
 def over_grid(table: Table) -> Grid:

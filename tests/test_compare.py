@@ -84,7 +84,7 @@ def test_a_single_seed_is_not_judged_and_is_shown(tmp_path):
     assert verdicts(folder)["movement"].why_not == "fewer than 2 seeds on every task"
     found = by_task(folder)["movement"]
     assert found.difference is None and 0 < found.one_seed < 0.001  # McNemar's, for these two
-    assert rows(write(folder, figures=False).read_text())["movement", "10"][5].startswith("80.0 (1")
+    assert rows(write(folder, figures=False).read_text())["movement", "10"][3].startswith("80.0 (1")
 
 
 def test_examples_are_drawn_anew_with_the_seeds(tmp_path):

@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 
+from leaderboard.collect import collect
 from leaderboard.figures.masks import scores, weights
 from leaderboard.figures.style import write_texts
+from leaderboard.html.strips import strip_chart
+from leaderboard.panels import panels_of
+from leaderboard.series import Series
+from tests.helpers import a_remaining, a_result, a_trial
 from tests.test_distribution import model  # noqa: F401
 from zoo.engine.measure import distribution
+from zoo.records.storage import save
 
 
 def drawn(write) -> np.ndarray:
@@ -48,3 +54,34 @@ def test_distributions_are_drawn(model):  # noqa: F811
     image = plane.axes[0].images[0].get_array()
     counts = 10 ** image.compressed() - 1
     assert counts.sum() == pytest.approx(sum(model.sizes.values()), rel=0.05)
+
+
+def test_the_strip_chart_shows_every_seed(tmp_path):
+    """Dots of seeds and of runs over the target; methods sorted by their mean at the lowest target;
+    the mean of the tasks by seed."""
+    folder = tmp_path / "s"
+    for task, more in (("a", 0.0), ("b", 4.0)):
+        for method, score in (("movement", 70.0), ("magnitude", 60.0)):
+            for seed in range(3):
+                for density in (0.1, 0.03):
+                    trial = a_trial(method=method, task=task, seed=seed, density=density)
+                    metrics = {"acc": score + more + seed + 100 * density}
+                    kept = 0.2 if (method, seed, density) == ("magnitude", 2, 0.1) else density
+                    save(a_result(trial, metrics=metrics, remaining=a_remaining(kept)), folder)
+    board = collect(folder)
+    first, second, mean = panels_of(Series(board, board.tables[0]))
+    assert [panel.title for panel in (first, second, mean)] == [
+        "a: acc",
+        "b: acc",
+        "mean of the tasks",
+    ]
+    assert [strip.name for strip in first.strips] == ["movement", "magnitude"]
+    movement, magnitude = first.strips
+    assert movement.seeds[3.0] == [73.0, 74.0, 75.0] and movement.over[10.0] == []
+    assert magnitude.seeds[10.0] == [70.0, 71.0] and magnitude.over[10.0] == [72.0]
+    assert mean.strips[0].seeds[3.0] == [75.0, 76.0, 77.0]
+    assert mean.strips[1].seeds[10.0] == [72.0, 73.0]
+    drawn = str(strip_chart([first, second, mean], {"movement": "<m>", "magnitude": "magnitude"}))
+    assert drawn.count("<circle") == 2 * (6 + 5 + 1) + 6 + 5 and drawn.count(' over"') == 2
+    assert "&lt;m&gt;" in drawn and "<m>" not in drawn
+    assert strip_chart([], {}) == ""

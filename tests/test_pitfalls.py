@@ -686,7 +686,7 @@ def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
         save(a_result(trial, metrics=metrics, remaining=a_remaining(density)), folder)
     page = write(folder, figures=False).read_text()
     between = 70 + 10 * math.log(0.1 / 0.05) / math.log(0.12 / 0.05)
-    assert rows(page)["l0", "10"][5] == f"{between:.1f} (1/2 at ~10.00 %; 1 over)"
+    assert rows(page)["l0", "10"][3] == f"{between:.1f} (1/2 at ~10.00 %; 1 over)"
     assert re.search(r"\| l0 +\| +10 \| +t \| +1 \| +20\.00 \| +acc 80\.0 \|", page)
 
 
@@ -694,7 +694,7 @@ def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path)
     folder = tmp_path / "suite"
     save(a_result(best=Best(candidates=4, step=200, metrics={"acc": 83.5})), folder)
     page = write(folder, figures=False).read_text()
-    assert rows(page)["movement", "10"][5].startswith("80.0")
+    assert rows(page)["movement", "10"][3].startswith("80.0")
     (table,) = collect(folder).tables
     (both,) = selection_grid(table).rows
     assert list(map(str, both)) == ["movement", "10", "t acc", "80.0", "83.5", "4"]

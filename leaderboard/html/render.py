@@ -1,6 +1,6 @@
 """Fill the page's template: rows with their details, charts and maps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ from markupsafe import Markup
 from leaderboard import prose
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.formats import Entry, Grid, percent, quantity, ranged
+from leaderboard.html.strips import strip_chart
 from leaderboard.html.svg import curve_drawing, heat_map_drawing, legend, quality_chart
+from leaderboard.panels import panels_of
 from leaderboard.series import Curve
-from leaderboard.view import View
+from leaderboard.view import HEADINGS, View
 from zoo.errors import one_line
 from zoo.records.result import Result
 
@@ -32,11 +34,12 @@ class Detail:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the main table: the first entry, the others with whether they are bold, and what it
-    opens to, None for rows without trials of their own."""
+    """A row of the main table: the first entry, whether it is in the top group, the others, and
+    what it opens to, None for rows without trials of their own."""
 
     name: str
-    entries: Sequence[tuple[Entry, bool]]
+    top: bool
+    entries: Sequence[Entry]
     target: str
     family: str
     new_target: bool
@@ -48,6 +51,9 @@ class Section:
     """One table's part of the page."""
 
     view: View
+    strips: Markup
+    verdicts: Grid
+    beside: Mapping[str, Grid]
     targets: Sequence[str]
     rows: Sequence[Row]
     charts: Sequence[Markup]
@@ -88,8 +94,13 @@ def _section(board: Board, view: View) -> Section:
     series, rows = view.series, _rows(board, view)
     task = next(iter(series.table.tasks), "")
     maps = series.matrices.get(task, [])
+    beside = view.beside
+    verdicts = beside.pop(HEADINGS["verdicts"], Grid([], []))
     return Section(
         view=view,
+        strips=strip_chart(panels_of(series), series.labels),
+        verdicts=verdicts,
+        beside=beside,
         targets=list(dict.fromkeys(row.target for row in rows if row.target)),
         rows=rows,
         charts=[quality_chart(one, series.labels) for one in series.quality if one.lines],
@@ -107,7 +118,8 @@ def _rows(board: Board, view: View) -> list[Row]:
         rows.append(
             Row(
                 name=str(entries[0]),
-                entries=[(entry, (index, j) in grid.bold) for j, entry in enumerate(entries)][1:],
+                top=(index, 0) in grid.bold,
+                entries=entries[1:],
                 target=target,
                 family=table.facts_of(key).family if key else "",
                 new_target=bool(rows) and target != rows[-1].target,
