@@ -5,8 +5,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from leaderboard.collect import Board, collect
 from leaderboard.page import FIGURES, HTML, PAGE, write
-from zoo.errors import BenchmarkError, ConfigError, StaleError
+from zoo.errors import BenchmarkError, ConfigError, StaleError, unknown
 
 COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
 """Endings of the files that --check compares."""
@@ -35,6 +36,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not options.folder.is_dir():
             raise ConfigError(f"{options.folder} is not a folder of results")
+        board = collect(options.folder)
+        if not (board.tables or board.unreadable):
+            raise ConfigError(
+                f"{options.folder} holds no results; give a suite's folder, such as"
+                " results/high_sparsity"
+            )
+        if options.reference:
+            check_reference(board, options.reference)
         if options.check:
             check(options.folder, options.out or options.folder, options.reference)
             return 0
@@ -44,6 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def check_reference(board: Board, wanted: str) -> None:
+    """Raise ConfigError unless a method of this name prunes in one of the tables."""
+    known = {row.method for table in board.tables for row in table.rows if row.density < 1}
+    if wanted not in known:
+        raise ConfigError(unknown("reference", wanted, known))
 
 
 def check(folder: Path, out: Path, against: str | None = None) -> None:

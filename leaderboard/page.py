@@ -9,16 +9,19 @@ from leaderboard.figures import draw
 from leaderboard.formats import comma_separated, latex, markdown, plain_text
 from leaderboard.html import html_page
 from leaderboard.tables import cost_grid
+from leaderboard.tidy import results_csv
 from leaderboard.view import HEADINGS, View
 from zoo.errors import cause_of
 from zoo.records.storage import write_whole
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
+TIDY = "results.csv"
 FIGURES, TABLES = "figures", "tables"
 OPEN = ("verdicts", "over-target")
 """Tables that the markdown page shows, beside the main one."""
 BESIDE = (
     f"Seconds and memory are in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
+    f" [{TIDY}]({TIDY}) has a row per trial and metric;"
     f" [{HTML}]({HTML}) is this page to sort, filter and open."
 )
 ALONE = (
@@ -60,7 +63,7 @@ def write(
 
 def other_files(board: Board, views: Sequence[View]) -> dict[str, str]:
     """Every text file but the markdown page, by name."""
-    found = {COSTS: costs(board), HTML: html_page(board, views)}
+    found = {COSTS: costs(board), HTML: html_page(board, views), TIDY: results_csv(board)}
     for number, view in enumerate(views, 1):
         for name, grid in view.all_grids.items():
             stem = f"{TABLES}/{number}-{name}"

@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A horizontal line: a method that keeps every weight, or the majority class."""
+    """A horizontal line: a method that keeps every weight, or the constant answer."""
 
     name: str
     y: float

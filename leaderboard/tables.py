@@ -203,7 +203,7 @@ def _majority(table: Table, columns: Columns) -> list[Entry]:
             if value is not None:
                 found[(result.trial.task, metric)] = value
     shown = [quantity(found.get(column), ".1f") for column in columns]
-    return ["majority class", *([""] * (len(ABOUT) - 1)), *shown, "", *([""] * len(SIZES))]
+    return ["constant answer", *([""] * (len(ABOUT) - 1)), *shown, "", *([""] * len(SIZES))]
 
 
 def over_grid(table: Table) -> Grid:

@@ -1,5 +1,6 @@
 """The leaderboard: a pure function of result files that mixes nothing and hides nothing."""
 
+import csv
 import json
 import math
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from leaderboard import write
+from leaderboard.__main__ import main
 from leaderboard.collect import collect
 from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
@@ -54,7 +56,7 @@ def test_cells_show_what_became_of_every_seed(tmp_path):
     assert got["dense", "100"][3:5] == ["91.0 ± 1.0 (3/3 at 100.00 %)", ""]
     assert got["movement", "10"][3:5] == ["81.0 ± 1.4 (2/3 at 10.00 %; 1 failed)", "-10.0"]
     assert got["movement", "3"][3:5] == ["1 diverged", "-"]
-    assert got["majority class", ""][3] == "50.0"
+    assert got["constant answer", ""][3] == "50.0"
     assert "failed: t-movement-0.1-seed2" in page and "out of luck &#124; really" in page
     assert "diverged: t-movement-0.03-seed0" in page and "step 7 (value nan)" in page
     assert "not run yet: movement at 3 % on t, seed 1, 2" in page
@@ -263,7 +265,7 @@ def test_a_check_says_what_is_not_up_to_date(tmp_path, capsys):
     folder = fill(tmp_path / "suite")
     assert main([str(folder)]) == 0
     assert main([str(folder), "--check"]) == 0
-    assert main([str(folder), "--check", "--reference", "dense"]) == 0  # nothing to compare with
+    assert main([str(folder), "--check", "--reference", "movement"]) == 0  # it is the default
     capsys.readouterr()
     save(a_result(a_trial(seed=1, density=0.03)), folder)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
@@ -372,3 +374,43 @@ def test_a_method_that_lost_every_weight_stops_no_page(tmp_path):
     folder = tmp_path / "s"
     save(a_result(a_trial(method="l0"), remaining=a_remaining(0.0)), folder)
     assert write(folder).exists()
+
+
+def test_every_trial_and_metric_is_a_row_of_one_table(tmp_path):
+    folder = fill(tmp_path / "suite")
+    write(folder, figures=False)
+    with (folder / "results.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert len(found) == 6
+    one = next(r for r in found if r["id"].startswith("t-movement-0.1-seed0"))
+    assert (one["method"], one["density"], one["kept"], one["seed"]) == (
+        "movement",
+        "0.1",
+        "0.1",
+        "0",
+    )
+    assert (one["metric"], one["value"], one["status"], one["distilled"]) == (
+        "acc",
+        "80.0",
+        "ok",
+        "no",
+    )
+    assert [r["value"] for r in found if r["status"] == "diverged"] == [""]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--reference", "movment"], "unknown reference 'movment'; did you mean 'movement'?"),
+        (["--reference", "dense"], "unknown reference 'dense'"),
+    ],
+)
+def test_an_unknown_reference_is_an_error(tmp_path, capsys, arguments, message):
+    assert main([str(fill(tmp_path / "s")), "--page-only", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_results_is_an_error(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "holds no results; give a suite's folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -5,12 +5,14 @@ import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from methods.movement import movement
+from tasks.glue import mrpc
 from tests.helpers import a_result, now_and_then
 from zoo import (
     Cell,
@@ -34,6 +36,7 @@ from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teac
 from zoo.engine.measure import sketch
 from zoo.engine.train import (
     Trainer,
+    best_constant,
     clip,
     evaluate,
     fit,
@@ -609,3 +612,22 @@ def test_a_metric_is_a_finite_number_or_none(planner, resources, value):
         evaluate(run, None)
     run.task = replace(run.task, evaluate=lambda *given: Evaluation({"acc": np.float32(0.5)}, None))
     assert type(evaluate(run, None)[0]["acc"]) is float
+
+
+@pytest.mark.parametrize(("ones", "acc", "f1"), [(50, 50.0, 200 / 3), (68, 68.0, 13600 / 168)])
+def test_the_constant_answer_is_the_best_by_each_metric(ones, acc, f1):
+    """F1 of always "yes" is 66.7 among equal classes, 81 on MRPC; that of always "no" is 0."""
+    labels = np.array([1] * ones + [0] * (100 - ones))
+    data = SimpleNamespace(evaluation={"validation": LabelsAlone(labels)})
+    found = best_constant(SimpleNamespace(task=mrpc(), data=data))
+    assert found == pytest.approx({"acc": acc, "f1": f1})
+
+
+class LabelsAlone:
+    """What the metrics of classes read of an encoded split."""
+
+    def __init__(self, labels: np.ndarray):
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)

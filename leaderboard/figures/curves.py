@@ -9,7 +9,7 @@ from leaderboard.series import COSTS, Curve, Quality
 
 def quality(found: Sequence[Quality]) -> Any:
     """Per task: mean and sample standard deviation over seeds against remaining weights on a log
-    axis, with methods that do not prune and the majority class as horizontal lines."""
+    axis, with methods that do not prune and the constant answer as horizontal lines."""
     titles = [f"{one.task}: {one.metric}" for one in found]
     figure, axes = panels(titles, ["remaining weights (%)"] * len(found))
     for axis, one in zip(axes, found, strict=True):
@@ -19,7 +19,7 @@ def quality(found: Sequence[Quality]) -> Any:
             axis.axhline(baseline.y, label=baseline.name, **look)
         if one.majority is not None:
             look = {"color": "#bbbbbb", "linewidth": 3, "alpha": 0.6}
-            axis.axhline(one.majority, label="majority class", **look)
+            axis.axhline(one.majority, label="constant answer", **look)
         for line in one.lines:
             axis.errorbar(
                 [dot.x for dot in line.dots],

@@ -128,8 +128,8 @@ def legend(names: Sequence[str], labels: Mapping[str, str]) -> Markup:
 
 
 def curve_drawing(title: str, shown: Curve) -> Markup:
-    """A metric during the run, remaining weights behind it; "" for fewer than two evaluations."""
-    if len(shown.steps) < 2:
+    """A metric during the run, remaining weights behind it; "" for fewer than three evaluations."""
+    if len(shown.steps) < 3:
         return Markup("")
     width, height = 210, 70
     low, high = _padded(min(shown.metric), max(shown.metric))

@@ -79,7 +79,7 @@ def result_of(
         status="diverged" if diverged else "ok",
         metrics={name: last.get(name) for name in names},
         best=best_of(run, curve, diverged),
-        majority=majority(run),
+        majority=best_constant(run),
         curve=tuple(curve),
         remaining=measure.remaining(run.masked),
         parameters=measure.parameters(run.network, run.masked),
@@ -109,16 +109,18 @@ def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Be
     return Best(len(defined), best.step, {name: best.metrics.get(name) for name in names})
 
 
-def majority(run: Run) -> Metrics:
-    """The metrics of always answering the most frequent class of the training set; {} without
+def best_constant(run: Run) -> Metrics:
+    """Each metric of the constant answer that is best by it: always the same class. {} without
     classes."""
-    if not run.task.labels:
-        return {}
-    counts = np.bincount(run.data.train.labels, minlength=len(run.task.labels))
     found: dict[str, float | None] = {}
-    for split, data in run.data.evaluation.items():
-        constant = np.tile(counts == counts.max(), (len(data), 1)).astype(np.float32)
-        found.update(run.task.evaluate(split, constant, data).metrics)
+    for number in range(len(run.task.labels)):
+        answer = np.eye(len(run.task.labels), dtype=np.float32)[number]
+        for split, data in run.data.evaluation.items():
+            same = np.tile(answer, (len(data), 1))
+            for name, value in run.task.evaluate(split, same, data).metrics.items():
+                before = found.get(name)
+                if value is not None and (before is None or value > before):
+                    found[name] = value
     return found
 
 

@@ -218,8 +218,8 @@ class Result(Record):
     """What one trial gave. Everything but `cost` and `environment` is reproduced bit for bit on
     one kind of device with the same number of threads.
 
-    `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` are those of
-    always answering the most frequent class. `correct` holds one bit per example and split, as
+    `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` has each metric
+    of the constant answer that is best by it. `correct` holds one bit per example and split, as
     "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
     `whole_data` says whether every split had its official number of rows. `sketch` lets masks of
     one model be compared without keeping them, "" without a mask.
