@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import numpy as np
-
+from leaderboard.answers import answers_of, bits
 from leaderboard.collect import RowKey, Table
 from leaderboard.crossed import crossed
 from leaderboard.ranks import against, smallest_p, top_group, wins
@@ -20,9 +19,8 @@ from leaderboard.statistics import (
     smallest_difference,
     welch,
 )
-from leaderboard.tables import values
 from leaderboard.targets import at_target, collapsed
-from zoo.records.packed import EMPTY, unpack_bits, unpack_sketch
+from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Result
 
 RANKED = 2
@@ -246,38 +244,26 @@ def _cell(table: Table, plain: Table, reference: str, row: RowKey, task: str, me
     rival = at_target(table, RowKey(row.density, reference), task)
     dense = at_target(plain, plain.teacher, task) if plain.teacher else None
     mine, theirs = here.values(metric), rival.values(metric)
-    own, others = bits(here.runs, metric), bits(rival.runs, metric)
+    own, theirs_too = bits(here.runs, metric), bits(rival.runs, metric)
     apart = row.method != reference
-    whole = len(own) == len(mine) and len(others) == len(theirs)
-    comparable = apart and whole and own.size > 0 and others.size > 0
-    alone = comparable and len(own) == len(others) == 1 and own.shape == others.shape
+    mine_of, by = answers_of(here.runs, metric)
+    theirs_of, _ = answers_of(rival.runs, metric)
+    whole = len(mine_of) == len(mine) and len(theirs_of) == len(theirs)
+    comparable = apart and whole and bool(mine_of) and bool(theirs_of)
+    alone = comparable and len(own) == len(theirs_too) == 1 and own.shape == theirs_too.shape
     return Cell(
         row=row,
         task=task,
         results=[run for reading in here.readings for run in reading.runs],
         metric=metric,
         mean=_bounded(
-            interval(mine, of_examples(own) if own.size and whole else None), table, [task]
+            interval(mine, of_examples(own) if len(own) == len(mine) > 0 else None), table, [task]
         ),
         dense=welch(mine, dense.values(metric)) if dense and row != plain.teacher else None,
         difference=welch(mine, theirs) if apart else None,
-        crossed=crossed(list(own), list(others)) if comparable and len(own) > 1 else None,
-        one_seed=mcnemar_p(own[0], others[0]) if alone else None,
+        crossed=crossed(mine_of, theirs_of, by) if comparable and len(mine_of) > 1 else None,
+        one_seed=mcnemar_p(own[0], theirs_too[0]) if alone else None,
     )
-
-
-def bits(results: Sequence[Result], metric: str) -> np.ndarray:
-    """Whether each example of the first evaluation set was answered correctly, (seeds, examples);
-    empty unless the metric is the fraction of correct answers (accuracy, exact match)."""
-    rows = [unpack_bits(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
-    shown = values(results, metric)
-    if len(rows) != len(shown) or not rows or len({len(row) for row in rows}) > 1:
-        return NO_BITS
-    found = np.stack(rows)
-    return found if np.allclose(100 * found.mean(1), shown, atol=1e-6, rtol=0) else NO_BITS
-
-
-NO_BITS = np.zeros((0, 0), bool)
 
 
 def agreement(one: Result, other: Result) -> float | None:

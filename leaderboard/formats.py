@@ -132,6 +132,8 @@ LATEX = {
     "±": "$\\pm$",
     "Δ": "$\\Delta$",
     "▽": "$\\triangledown$",
+    "‡": "$\\ddagger$",
+    "≤": "$\\leq$",
     "×": "$\\times$",
     "−": "$-$",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}

@@ -3,7 +3,7 @@
 import shlex
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.tables import BELOW, INTERPOLATED, NOT_ABOVE_CONSTANT
+from leaderboard.tables import BELOW, INTERPOLATED, MIXED, NOT_ABOVE_CONSTANT
 from leaderboard.targets import AT_MOST
 from zoo.records.result import Result
 
@@ -40,6 +40,10 @@ SMALL_PRINT = (
         "marks a mean whose 95 % interval reaches down to the best constant answer.",
     ),
     (
+        MIXED,
+        "marks a mean over runs on different devices, library versions or commits.",
+    ),
+    (
         "New per task",
         "is what a task adds to the shared pre-trained model: remaining weights that were trained,"
         " everything else that was trained, and one bit per prunable weight for the mask (counted"
@@ -67,8 +71,8 @@ SMALL_PRINT = (
     (
         "Task by task:",
         "the interval of a mean adds the errors of the seeds and of the finite evaluation set."
-        " Other examples too: the crossed bootstrap over seeds and examples, where the metric is"
-        " the fraction of right answers. docs/statistics.md shows how often each is wrong.",
+        " Other examples too: the crossed bootstrap over seeds and examples; the metric is"
+        " computed anew on every draw. docs/statistics.md shows how often each is wrong.",
     ),
     (
         "Published numbers",

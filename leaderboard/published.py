@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 
+from leaderboard.answers import bits
 from leaderboard.collect import RowKey, Table
-from leaderboard.compare import bits
 from leaderboard.formats import Entry, Grid
 from leaderboard.statistics import Estimate, of_examples, sample_std, t_quantile
 from leaderboard.tables import label, spread_text

@@ -13,6 +13,8 @@ from zoo.records.result import Result
 
 NOT_ABOVE_CONSTANT = "▽"
 """Marks a mean whose interval reaches down to the best constant answer."""
+MIXED = "‡"
+"""Marks a mean over runs on different devices, library versions or commits."""
 INTERPOLATED, BELOW = "~", "≤"
 """Mark remaining weights: some seeds are read between two runs, or at a run that kept fewer."""
 
@@ -31,7 +33,8 @@ class Summary:
     percent, None without values, and `how` they were read; `planned`: how many seeds there should
     be; `diverged`, `failed`, `over` (kept more than the target), `undefined` count the others;
     `collapsed`: seeds at the level of a constant answer, whose metric is `constant`, None if there
-    is none; `strict`: the mean with every diverged seed counted as `constant`, None without one.
+    is none; `strict`: the mean with every diverged seed counted as `constant`, None without one;
+    `mixed`: whether the runs are from different devices, library versions or commits.
     """
 
     values: Sequence[float]
@@ -45,6 +48,7 @@ class Summary:
     collapsed: int
     constant: float | None
     strict: float | None
+    mixed: bool = False
 
     @property
     def entry(self) -> Entry:
@@ -71,7 +75,7 @@ class Summary:
         found = interval(self.values)
         low = found.low if found else centre
         marked = self.constant is not None and low <= self.constant
-        mark = f" {NOT_ABOVE_CONSTANT}" * marked
+        mark = f" {NOT_ABOVE_CONSTANT}" * marked + f" {MIXED}" * self.mixed
         text = spread_text(self.values)
         return Quantity(centre, f"{text} ({'; '.join(shown)}){mark}", self._short(text) + mark)
 
@@ -111,7 +115,15 @@ def summary(table: Table, row: RowKey, task: str, metric: str) -> Summary:
         collapsed=len(collapsed(having, next(iter(table.metrics_of(task)), ""))),
         constant=constant,
         strict=strict,
+        mixed=len({_where(run) for reading in having for run in reading.runs}) > 1,
     )
+
+
+def _where(run: Result) -> tuple[str, ...]:
+    """Device, versions and commit that a run's numbers depend on."""
+    about = run.environment
+    versions = [about.packages.get(name, "") for name in ("torch", "transformers")]
+    return (about.device, about.git, *versions)
 
 
 def spread_text(numbers: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ def evaluate_classes(
     """Metrics of the largest logit; `names` maps split -> shown name -> metric."""
     predictions, labels = np.asarray(logits).argmax(-1), np.asarray(encoded.labels)
     shown = {n: compute(metric, predictions, labels) for n, metric in names[split].items()}
-    return Evaluation(shown, predictions == labels)
+    return Evaluation(shown, predictions == labels, predictions)
 
 
 def evaluate_regression(
@@ -27,7 +27,7 @@ def evaluate_regression(
     """Metrics of the one output against the target; single answers are not right or wrong."""
     predictions, labels = np.asarray(logits)[:, 0], np.asarray(encoded.labels)
     shown = {n: compute(metric, predictions, labels) for n, metric in names[split].items()}
-    return Evaluation(shown, None)
+    return Evaluation(shown, None, predictions)
 
 
 def _glue(

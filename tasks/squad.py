@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tasks.metrics import answer_exact, compute
+from tasks.metrics import answer_exact, answer_f1, compute
 from tasks.reading import locate
 from tasks.text import flattened, texts_of
 from zoo import SPAN, ConfigError, Encoded, Evaluation, Task, register_task
@@ -106,7 +106,8 @@ def evaluate_spans(split: str, logits: Any, encoded: Encoded) -> Evaluation:
         "em": compute("em", predictions, texts["answers"]),
         "f1": compute("span_f1", predictions, texts["answers"]),
     }
-    return Evaluation(metrics, np.asarray(correct, dtype=bool))
+    overlap = [answer_f1(p, a) for p, a in zip(predictions, texts["answers"], strict=True)]
+    return Evaluation(metrics, np.asarray(correct, dtype=bool), np.asarray(overlap))
 
 
 def best_spans(logits: np.ndarray, encoded: Encoded, contexts: Sequence[str]) -> list[str]:

@@ -16,8 +16,8 @@ from leaderboard.formats import markdown
 from leaderboard.verdicts import sentence
 from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_training, a_trial
-from zoo.records.packed import pack_bits
-from zoo.records.result import Divergence, Failure, Plan, Steps
+from zoo.records.packed import pack_bits, pack_classes
+from zoo.records.result import Answers, Divergence, Environment, Failure, Plan, Steps
 from zoo.records.storage import save, save_plan
 from zoo.records.trial import Trial
 
@@ -105,7 +105,43 @@ def interpolated(folder: Path) -> None:
             save(made, folder)
 
 
-CASES = (partial, failed, diverged, shortened, unpaired, conflicting, bimodal, interpolated)
+def correlated(folder: Path) -> None:
+    """Matthews correlation with stored answers: its own interval, not that of accuracy."""
+    truth = np.arange(1000) % 10 < 7
+    for method, wrong in (("magnitude", 250), ("movement", 150)):
+        for seed in range(5):
+            flipped = np.random.default_rng(seed).permutation(1000) < wrong + 5 * seed
+            said = np.where(flipped, ~truth, truth)
+            result = a_result(
+                a_trial(method=method, task="cola", seed=seed),
+                metrics={"mcc": 100 * float(np.corrcoef(said, truth)[0, 1])},
+                majority={"mcc": 0.0},
+                correct={"validation": pack_bits(~flipped)},
+                answers={"validation": Answers("classes", pack_classes(said.astype(int)))},
+            )
+            save(result, folder)
+
+
+def two_devices(folder: Path) -> None:
+    """A mean over runs on two kinds of processors is marked."""
+    five_seeds(folder, last_of_movement)
+    environment = Environment({"torch": "2.13.0"}, "cuda NVIDIA H100")
+    made = a_result(a_trial(seed=4), metrics={"acc": 85.2}, correct={}, environment=environment)
+    save(made, folder)
+
+
+CASES = (
+    partial,
+    failed,
+    diverged,
+    shortened,
+    unpaired,
+    conflicting,
+    bimodal,
+    interpolated,
+    correlated,
+    two_devices,
+)
 
 
 def shown(folder: Path) -> str:

@@ -5,7 +5,7 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,9 +17,19 @@ from torch import Tensor
 from zoo.engine.export import export
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import release
+from zoo.inputs.batches import Encoded
+from zoo.inputs.task import Evaluation, Task
 from zoo.parts.heads import Network
-from zoo.records.packed import EMPTY, pack_counts, pack_sketch
-from zoo.records.result import Cost, Distribution, Environment, Matrix, Parameters, Remaining
+from zoo.records.packed import EMPTY, pack_classes, pack_counts, pack_sketch, pack_values
+from zoo.records.result import (
+    Answers,
+    Cost,
+    Distribution,
+    Environment,
+    Matrix,
+    Parameters,
+    Remaining,
+)
 
 PACKAGES = ("torch", "transformers", "datasets", "evaluate", "ray", "numpy")
 """Packages whose versions are recorded."""
@@ -201,6 +211,24 @@ def _bin(tensor: Tensor, span: Sequence[float], bins: int) -> Tensor:
     """The bin of each entry over the span, flattened."""
     low, high = span
     return ((tensor.detach().flatten() - low) * (bins / (high - low))).clamp_(0, bins - 1).long()
+
+
+def answers(
+    task: Task, found: Mapping[str, Evaluation], data: Mapping[str, Encoded]
+) -> dict[str, Answers]:
+    """What was answered to each example, by split, where the task says it."""
+    packed = {}
+    for split, one in found.items():
+        if one.answers is None:
+            continue
+        if task.output.per_token:
+            packed[split] = Answers("overlap", pack_values(one.answers))
+        elif task.labels:
+            packed[split] = Answers("classes", pack_classes(one.answers))
+        else:
+            truth = pack_values(np.asarray(data[split].labels))
+            packed[split] = Answers("values", pack_values(one.answers), truth)
+    return packed
 
 
 def environment(device: torch.device, threads: int) -> Environment:

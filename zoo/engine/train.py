@@ -14,7 +14,7 @@ from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.frozen import Frozen, load_frozen, predict, store_outputs, teacher_logits
 from zoo.errors import Diverged, TrialError, unknown
 from zoo.inputs.batches import collate, random_batches
-from zoo.inputs.task import Task
+from zoo.inputs.task import Evaluation, Task
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
 from zoo.records.packed import pack_bits
@@ -42,13 +42,13 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
     run = build(trial, resources)
     frozen = load_frozen(run, Path(resources.cache))
     curve: list[Point] = []
-    correct: dict[str, np.ndarray] = {}
+    found: dict[str, Evaluation] = {}
     diverged = None
     try:
         with watch.training(run.steps):
             for step, level, loss in fit(run, frozen):
                 with watch.evaluating():
-                    metrics, correct = evaluate(run, level)
+                    metrics, found = evaluate(run, level)
                     remaining = run.masked.remaining().density
                 curve.append(Point(step, level, loss, remaining, metrics))
         if resources.keep_outputs:
@@ -57,13 +57,13 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
                 store_outputs(cache, trial.id, run.network, run.task, run.data.train)
     except Diverged as stop:
         diverged = Divergence(stop.step, repr(stop.value))
-    return result_of(run, curve, correct, diverged, watch.cost(run.device), resources)
+    return result_of(run, curve, found, diverged, watch.cost(run.device), resources)
 
 
 def result_of(
     run: Run,
     curve: Sequence[Point],
-    correct: Mapping[str, np.ndarray],
+    found: Mapping[str, Evaluation],
     diverged: Divergence | None,
     cost: Cost,
     resources: Resources,
@@ -88,7 +88,10 @@ def result_of(
         notes=tuple(run.notes),
         whole_data=run.task.is_whole(run.source),
         digests=measure.digests(run.network, run.masked),
-        correct={split: pack_bits(bits) for split, bits in correct.items()},
+        correct={
+            split: pack_bits(one.correct) for split, one in found.items() if one.correct is not None
+        },
+        answers=measure.answers(run.task, found, run.data.evaluation),
         sketch=measure.sketch(run.masked),
         distribution=measure.distribution(run.masked),
         diverged=diverged,
@@ -298,19 +301,19 @@ def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float
 
 def evaluate(
     run: Run, level: float | None
-) -> tuple[dict[str, float | None], dict[str, np.ndarray]]:
-    """Metrics by name and correctness by split with the current masks, which were made at `level`.
+) -> tuple[dict[str, float | None], dict[str, Evaluation]]:
+    """Metrics by name, and evaluations by split, with the current masks, which were made at
+    `level`.
 
     Raises TrialError if the masks keep more weights than the method may, and for a metric that is
     not among the task's.
     """
     run.masked.check_budget(level)
     metrics: dict[str, float | None] = {}
-    correct: dict[str, np.ndarray] = {}
+    by_split: dict[str, Evaluation] = {}
     with run.masked.evaluating():
         for split, data in run.data.evaluation.items():
             found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
             metrics |= _checked(run.task, found.metrics)
-            if found.correct is not None:
-                correct[split] = found.correct
-    return metrics, correct
+            by_split[split] = found
+    return metrics, by_split

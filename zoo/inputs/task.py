@@ -92,11 +92,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Metrics in percent by name, None where undefined; and for each example whether the answer
-    was correct, None where answers are not right or wrong."""
+    """Metrics in percent by name, None where undefined; for each example whether the answer was
+    correct, None where answers are not right or wrong; and what was answered, so that the metrics
+    can be computed on other examples: the class, the value, or the F1 of a text in [0, 1]."""
 
     metrics: dict[str, float | None]
     correct: np.ndarray | None
+    answers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

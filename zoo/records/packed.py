@@ -21,6 +21,34 @@ def unpack_bits(text: str) -> np.ndarray:
     return np.unpackbits(bits, count=int(number)).astype(bool)
 
 
+def pack_classes(classes: np.ndarray) -> str:
+    """Whole numbers below 256 as bits of each place: "<number>:<base64>:<base64>...", the lowest
+    place first."""
+    places = max(1, int(classes.max(initial=0)).bit_length())
+    planes = [_text(np.packbits((classes >> place) & 1)) for place in range(places)]
+    return ":".join([str(len(classes)), *planes])
+
+
+def unpack_classes(text: str) -> np.ndarray:
+    """The numbers that `pack_classes` wrote."""
+    number, *planes = text.split(":")
+    bits = [
+        unpack_bits(f"{number}:{plane}").astype(np.int64) << i for i, plane in enumerate(planes)
+    ]
+    found: np.ndarray = np.sum(bits, axis=0)
+    return found
+
+
+def pack_values(values: np.ndarray) -> str:
+    """Numbers as base64 of 16-bit floats: three digits."""
+    return _text(values.astype("<f2"))
+
+
+def unpack_values(text: str) -> np.ndarray:
+    """The numbers that `pack_values` wrote, as float64."""
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float64)
+
+
 def pack_sketch(least: np.ndarray) -> str:
     """The smallest hash in each bin, below 2^32, EMPTY for none, as base64 of 32-bit numbers."""
     return _text(least.astype("<u4"))

@@ -166,6 +166,19 @@ class Distribution(Record):
 
 
 @dataclass(frozen=True)
+class Answers(Record):
+    """What was answered to each example of a split, so that metrics can be computed on others.
+
+    `kind`: "classes" with `said` from packed.pack_classes; "values" with `said` and `truth` from
+    packed.pack_values; "overlap" with `said`, the F1 of each answer in [0, 1], from pack_values.
+    """
+
+    kind: str
+    said: str
+    truth: str = ""
+
+
+@dataclass(frozen=True)
 class Divergence(Record):
     """Where a loss or a gradient was not finite: the step, counted from 0, and the value's text."""
 
@@ -221,8 +234,9 @@ class Result(Record):
     `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` has each metric
     of the constant answer that is best by it. `correct` holds one bit per example and split, as
     "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
-    `whole_data` says whether every split had its official number of rows. `sketch` lets masks of
-    one model be compared without keeping them, "" without a mask.
+    `answers` by split are empty in older results. `whole_data` says whether every split had its
+    official number of rows. `sketch` lets masks of one model be compared without keeping them, ""
+    without a mask.
     """
 
     trial: Trial
@@ -242,6 +256,7 @@ class Result(Record):
     environment: Environment
     facts: MethodFacts = field(default_factory=MethodFacts)
     whole_data: bool = True
+    answers: Mapping[str, Answers] = field(default_factory=dict)
     sketch: str = ""
     distribution: Distribution | None = None
     diverged: Divergence | None = None
