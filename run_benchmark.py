@@ -155,4 +155,8 @@ def finish(folder: Path, progress: Progress) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code in (130, 143):  # interrupted inside torch, whose threads may abort a normal exit
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

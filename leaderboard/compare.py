@@ -1,7 +1,7 @@
 """Who is better, by how much, and is it more than noise: verdicts within a table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboard.answers import answers_of, bits
@@ -36,6 +36,7 @@ class Verdict:
 
     `tasks` it was judged on, `kept` their mean remaining weights in percent, `collapsed` seeds of
     `seeds` there. `why_not` says why it takes no part in the test: controls and the reference.
+    `dominated_by` is the best row, of any target, that keeps fewer weights and has a higher mean.
     """
 
     row: RowKey
@@ -51,6 +52,7 @@ class Verdict:
     smallest: float | None
     top: bool
     why_not: str
+    dominated_by: RowKey | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,27 @@ def reference_of(table: Table, wanted: str | None) -> str:
 def families(table: Table, reference: str) -> list[Family]:
     """The verdicts of every target, most remaining weights first."""
     densities = sorted({row.density for row in table.rows if row.density < 1}, reverse=True)
-    return [_family(table, reference, density) for density in densities]
+    return _with_dominance([_family(table, reference, density) for density in densities])
+
+
+def _with_dominance(found: Sequence[Family]) -> list[Family]:
+    """Name, for each row, the best of those that keep fewer weights and have a higher mean over the
+    same tasks."""
+    every = [v for family in found for v in family.verdicts if v.mean]
+
+    def over(v: Verdict) -> RowKey | None:
+        better = [
+            w
+            for w in every
+            if v.mean and w.mean and w.kept <= v.kept and w.mean.value > v.mean.value
+            if w.tasks == v.tasks
+        ]
+        best = max(better, key=lambda w: w.mean.value if w.mean else 0.0, default=None)
+        return best.row if best else None
+
+    return [
+        replace(f, verdicts=[replace(v, dominated_by=over(v)) for v in f.verdicts]) for f in found
+    ]
 
 
 def _family(table: Table, reference: str, density: float) -> Family:

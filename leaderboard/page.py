@@ -6,7 +6,7 @@ from pathlib import Path
 from leaderboard import prose
 from leaderboard.collect import Board, collect
 from leaderboard.figures import draw
-from leaderboard.formats import comma_separated, latex, markdown, plain_text
+from leaderboard.formats import comma_separated, compact, latex, markdown, plain_text
 from leaderboard.html import html_page
 from leaderboard.tables import cost_grid
 from leaderboard.tidy import results_csv
@@ -103,10 +103,10 @@ def _shown(view: View) -> list[str]:
     open_ones = {name: view.grids[name] for name in OPEN if name in view.grids}
     parts = []
     if "verdicts" in open_ones:
-        parts += [f"**{HEADINGS['verdicts']}**", markdown(open_ones.pop("verdicts"))]
-    parts += [markdown(view.main.grid)] if view.main.grid.rows else []
+        parts += [f"**{HEADINGS['verdicts']}**", compact(markdown(open_ones.pop("verdicts")))]
+    parts += [compact(markdown(view.main.grid))] if view.main.grid.rows else []
     for name, grid in open_ones.items():
-        parts += [f"**{HEADINGS[name]}**", markdown(grid)]
+        parts += [f"**{HEADINGS[name]}**", compact(markdown(grid))]
     rest = [HEADINGS[name] for name in view.grids if name not in OPEN]
     return parts + ([f"On the HTML page and as files: {'; '.join(rest)}."] if rest else [])
 

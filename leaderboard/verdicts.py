@@ -14,6 +14,7 @@ def verdict_grid(found: Sequence[Family]) -> Grid:
     reference = next((f.reference.method for f in found if f.reference), "reference")
     header = ["Method", "Target %", "Kept %", "Mean over tasks", f"Δ {reference}"]
     header += [f"P(beats {reference})", "p (Holm)", "Could be seen", "Seeds", "Tasks"]
+    header += ["Dominated by"]
     rows: list[list[Entry]] = []
     bold: set[tuple[int, int]] = set()
     for family in found:
@@ -37,6 +38,7 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
         quantity(v.smallest, ".1f"),
         trained,
         f"{len(v.tasks)} of {len(family.tasks)}",
+        f"{v.dominated_by.method} at {100 * v.dominated_by.density:g} %" if v.dominated_by else "",
     ]
 
 

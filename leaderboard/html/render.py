@@ -94,6 +94,7 @@ def _section(board: Board, view: View) -> Section:
     series, rows = view.series, _rows(board, view)
     task = next(iter(series.table.tasks), "")
     maps = series.matrices.get(task, [])
+    most = max((v for one in maps for row in one.values for v in row), default=0.0) or 1.0
     beside = view.beside
     verdicts = beside.pop(HEADINGS["verdicts"], Grid([], []))
     return Section(
@@ -105,8 +106,9 @@ def _section(board: Board, view: View) -> Section:
         rows=rows,
         charts=[quality_chart(one, series.labels) for one in series.quality if one.lines],
         legend=legend(series.names, series.labels),
-        maps=[heat_map_drawing(one, series.labels) for one in maps],
-        maps_title=f"Remaining weights by layer and matrix: {task}, target {series.least:g} %",
+        maps=[heat_map_drawing(one, series.labels, most) for one in maps],
+        maps_title=f"Remaining weights by layer and matrix: {task}, target {series.least:g} %;"
+        f" white is 0 %, the darkest {most:.1f} % in all maps",
     )
 
 

@@ -41,6 +41,18 @@ function filter(section) {
   section.querySelector("output").textContent = `${shown} row${shown === 1 ? "" : "s"}`;
 }
 
+function open(button, opened) {
+  button.setAttribute("aria-expanded", String(opened));
+  button.closest("tr").nextElementSibling.hidden = !opened;
+}
+
+function openAddressed() {
+  const detail = location.hash && document.getElementById(location.hash.slice(1));
+  if (!detail || !detail.matches("tr.detail")) return;
+  open(detail.previousElementSibling.querySelector(".open"), true);
+  detail.previousElementSibling.scrollIntoView();
+}
+
 for (const section of document.querySelectorAll("section.table")) {
   const table = section.querySelector("table.main");
   [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -52,18 +64,44 @@ for (const section of document.querySelectorAll("section.table")) {
   for (const button of table.querySelectorAll(".open")) {
     button.addEventListener("click", () => {
       const opened = button.getAttribute("aria-expanded") !== "true";
-      button.setAttribute("aria-expanded", String(opened));
-      button.closest("tr").nextElementSibling.hidden = !opened;
+      open(button, opened);
+      if (opened) history.replaceState(null, "", `#${button.getAttribute("aria-controls")}`);
     });
   }
   section.querySelector("input").addEventListener("input", () => filter(section));
   section.querySelector("select").addEventListener("change", () => filter(section));
 }
 
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.textContent = "Copied";
+  });
+}
+
+addEventListener("hashchange", openAddressed);
+openAddressed();
+
+// Storage may be closed to a page from disk; the theme then lasts as long as the page.
+function theme(value) {
+  try {
+    if (value) localStorage.setItem("theme", value);
+    return localStorage.getItem("theme");
+  } catch {
+    return value;
+  }
+}
+
+if (theme()) document.documentElement.dataset.theme = theme();
 document.querySelector(".theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme
     ? root.dataset.theme === "dark"
     : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
+  theme(root.dataset.theme);
+});
+
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
 });

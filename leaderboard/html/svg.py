@@ -149,11 +149,11 @@ def curve_drawing(title: str, shown: Curve) -> Markup:
     )
 
 
-def heat_map_drawing(one: HeatMap, labels: Mapping[str, str]) -> Markup:
-    """Percentages as shades, by layer and column, the largest darkest."""
+def heat_map_drawing(one: HeatMap, labels: Mapping[str, str], most: float) -> Markup:
+    """Percentages as shades, by layer and column; `most` is the darkest, the same for all maps of a
+    page."""
     size, left, top = 26, 30, 34
     width, height = left + size * len(one.columns) + 4, top + size * len(one.values) + 4
-    most = max((v for row in one.values for v in row), default=0.0) or 1.0
     title = escape(labels[one.name])
     out = [
         f'<svg class="map" viewBox="0 0 {width} {height}" style="max-width:{2 * width}px"'
