@@ -13,10 +13,10 @@ from typing import Any, NoReturn
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
+from zoo.errors import BenchmarkError, TrialError
 from zoo.records.result import Plan
 from zoo.records.storage import save_plan
-from zoo.registry import suites
+from zoo.registry import blaming, suites
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
@@ -99,13 +99,8 @@ def run_suite(settings: Settings) -> int:
 def cells_of(settings: Settings) -> list[Cell]:
     """The suite's cells; a suite may be a user's code."""
     entry = suites[settings.suite]
-    try:
+    with blaming(f"suite {entry.name}", entry):
         return list(entry.make(settings.scale, **settings.given))
-    except ConfigError:
-        raise
-    except Exception as error:
-        reason = cause_of(error)
-        raise ConfigError(f"suite {entry.name} ({entry.origin}): {reason}") from error
 
 
 def executor(settings: Settings) -> Executor:

@@ -6,6 +6,7 @@ import numpy as np
 
 from leaderboard.crossed import METRICS
 from leaderboard.tables import values
+from leaderboard.targets import bits_of
 from zoo.records.packed import unpack_bits, unpack_classes, unpack_values
 from zoo.records.result import Result
 
@@ -15,7 +16,7 @@ NO_BITS = np.zeros((0, 0), bool)
 def bits(results: Sequence[Result], metric: str) -> np.ndarray:
     """Whether each example of the first evaluation set was answered correctly, (seeds, examples);
     empty unless the metric is the fraction of correct answers (accuracy, exact match)."""
-    rows = [unpack_bits(next(iter(sorted(r.correct.items())))[1]) for r in results if r.correct]
+    rows = [found for result in results if (found := bits_of(result)) is not None]
     shown = values(results, metric)
     if len(rows) != len(shown) or not rows or len({len(row) for row in rows}) > 1:
         return NO_BITS

@@ -137,6 +137,10 @@ class Table:
         """The metrics of a task, in the task's order; empty without any result."""
         return self.metrics.get(task, [])
 
+    def first_metric(self, task: str) -> str:
+        """The metric that a task is judged by; "" without any result."""
+        return next(iter(self.metrics_of(task)), "")
+
     def entries(self) -> Iterator[tuple[RowKey, str, SeedGroup]]:
         """Row, task and group, in the order of pages."""
         for row in self.rows:

@@ -86,6 +86,10 @@ class Cell:
     one_seed: float | None
 
 
+ByTask = Mapping[str, Sequence[float]]
+"""The first metric of a row, by task and seed."""
+
+
 def reference_of(table: Table, wanted: str | None) -> str:
     """The method to compare with: `wanted` if the table has it, otherwise the first that prunes
     and is not a control; "" if no method qualifies."""
@@ -100,7 +104,8 @@ def reference_of(table: Table, wanted: str | None) -> str:
 def families(table: Table, reference: str) -> list[Family]:
     """The verdicts of every target, most remaining weights first."""
     densities = sorted({row.density for row in table.rows if row.density < 1}, reverse=True)
-    return _with_dominance([_family(table, reference, density) for density in densities])
+    control = _best_control(table)
+    return _with_dominance([_family(table, reference, d, control) for d in densities])
 
 
 def _with_dominance(found: Sequence[Family]) -> list[Family]:
@@ -123,23 +128,27 @@ def _with_dominance(found: Sequence[Family]) -> list[Family]:
     ]
 
 
-def _family(table: Table, reference: str, density: float) -> Family:
+def _family(
+    table: Table, reference: str, density: float, control: tuple[str, float] | None
+) -> Family:
     rows = [row for row in table.rows if row.density == density]
     found = {row: judged(table, row) for row in rows}
     rival = next((row for row in rows if row.method == reference and found[row]), None)
     tested = [r for r in rows if found[r] and not table.facts_of(r).control and r != rival]
-    p = _against(found, tested, rival) if rival else {}
-    sizes = [
-        smallest_p([(len(found[r][t]), len(found[rival][t])) for t in _common(found, r, rival)])
-        for r in (tested if rival else ())
-        if rival
-    ]
-    contenders = [*tested, *([rival] if rival else [])]
+    contenders, p, least = list(tested), dict[RowKey, float](), 1.0
+    if rival:
+        contenders.append(rival)
+        p = _against(found, tested, rival)
+        least = min((len(tested) * _smallest(found, r, rival) for r in tested), default=1.0)
     top = _top(found, contenders)
     verdicts = [_verdict(table, row, found[row], rival, found, p, row in top) for row in rows]
     verdicts.sort(key=lambda v: -(v.mean.value if v.mean else float("-inf")))
-    least = min(1.0, len(sizes) * min(sizes)) if sizes else 1.0
-    return Family(density, verdicts, rival, least, table.tasks, _best_control(table))
+    return Family(density, verdicts, rival, min(1.0, least), table.tasks, control)
+
+
+def _smallest(found: Mapping[RowKey, ByTask], row: RowKey, rival: RowKey) -> float:
+    common = _common(found, row, rival)
+    return smallest_p([(len(found[row][task]), len(found[rival][task])) for task in common])
 
 
 def _best_control(table: Table) -> tuple[str, float] | None:
@@ -151,15 +160,11 @@ def _best_control(table: Table) -> tuple[str, float] | None:
     return max(means, key=lambda pair: pair[1], default=None)
 
 
-ByTask = Mapping[str, Sequence[float]]
-"""The first metric of a row, by task and seed."""
-
-
 def judged(table: Table, row: RowKey) -> ByTask:
     """A row's first metrics, on tasks with enough seeds to judge it."""
     found = {}
     for task in table.tasks:
-        metric = next(iter(table.metrics_of(task)), "")
+        metric = table.first_metric(task)
         numbers = at_target(table, row, task).values(metric)
         if len(numbers) >= RANKED:
             found[task] = numbers
@@ -201,7 +206,7 @@ def _verdict(
     read = [r for task in own for r in at_target(table, row, task).readings]
     lost = 0
     for task in own:
-        metric = next(iter(table.metrics_of(task)), "")
+        metric = table.first_metric(task)
         lost += len(collapsed(at_target(table, row, task).readings, metric))
     difference = smallest = won = None
     if rival is not None and row != rival:
@@ -236,7 +241,7 @@ def _bounded(found: Estimate | None, table: Table, tasks: Sequence[str]) -> Esti
     """An interval of a mean of first metrics without what no mean can be."""
     if found is None:
         return None
-    low = fmean(least_of(next(iter(table.metrics_of(task)), "")) for task in tasks)
+    low = fmean(least_of(table.first_metric(task)) for task in tasks)
     return found.within(low, 100.0)
 
 
@@ -255,7 +260,7 @@ def cells(table: Table, plain: Table, reference: str) -> list[Cell]:
     trials."""
     found = []
     for row, task, _ in table.entries():
-        metric = next(iter(table.metrics_of(task)), "")
+        metric = table.first_metric(task)
         if at_target(table, row, task).values(metric):
             found.append(_cell(table, plain, reference, row, task, metric))
     return found

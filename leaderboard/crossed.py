@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from leaderboard.ranks import doubled_ranks
 from leaderboard.statistics import CONFIDENCE, Estimate
 
 DRAWS = 1000
@@ -86,12 +87,7 @@ def _correlation(answers: Answers, draws: np.ndarray) -> np.ndarray:
 
 def _ranked(answers: Answers, draws: np.ndarray) -> np.ndarray:
     """Pearson's correlation of the ranks among all examples, which a draw does not change."""
-    ranks = []
-    for side in answers:
-        _, inverse, counts = np.unique(side, return_inverse=True, return_counts=True)
-        last = np.cumsum(counts)
-        ranks.append((last - (counts - 1) / 2)[inverse])
-    return _correlation(np.stack(ranks), draws)
+    return _correlation(np.array([doubled_ranks(side) for side in answers]), draws)
 
 
 METRICS: dict[str, Callable[[Answers, np.ndarray], np.ndarray]] = {

@@ -11,7 +11,7 @@ from statistics import fmean
 from leaderboard.answers import bits
 from leaderboard.collect import RowKey, Table
 from leaderboard.formats import Entry, Grid
-from leaderboard.statistics import Estimate, of_examples, sample_std, t_quantile
+from leaderboard.statistics import Estimate, of_examples, pooled, sample_std, t_quantile
 from leaderboard.tables import label, spread_text
 from leaderboard.targets import at_target
 from zoo.records.result import GIVEN, Result
@@ -113,12 +113,10 @@ def verdict(ours: Sequence[float], printed: Published, examples: Estimate | None
     if spread is None or printed.mean is None:
         return "one seed"
     seeds = printed.seeds or 1
-    parts = [(spread**2 / len(ours), len(ours) - 1)]
+    parts = [(spread**2 / len(ours), len(ours) - 1.0)]
     if printed.std is not None and seeds > 1:
-        parts.append((printed.std**2 / seeds, seeds - 1))
-    variance = math.fsum(part for part, _ in parts)
-    below = math.fsum(part**2 / free for part, free in parts)
-    freedom = variance**2 / below if below else math.inf
+        parts.append((printed.std**2 / seeds, seeds - 1.0))
+    variance, freedom = pooled(parts)
     if len(parts) == 1:  # one spread for both
         variance += spread**2 / seeds
     half = t_quantile(freedom) * math.sqrt(variance)

@@ -65,7 +65,7 @@ def _smallest(numbers: tuple[tuple[int, int], ...]) -> float:
     return rank_p(best, worst)
 
 
-def doubled_ranks(values: Sequence[float]) -> list[int]:
+def doubled_ranks(values: Sequence[float] | np.ndarray) -> list[int]:
     """Twice the rank of each value, from 2; ties have the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)

@@ -110,7 +110,7 @@ class Series:
     @cached_property
     def quality(self) -> list[Quality]:
         """By task, the first metric against remaining weights."""
-        return [self._quality(task, self.table.metrics_of(task)[0]) for task in self.tasks]
+        return [self._quality(task, self.table.first_metric(task)) for task in self.tasks]
 
     def _quality(self, task: str, metric: str) -> Quality:
         source = self.board.without_distillation(self.table) or self.table
@@ -162,7 +162,7 @@ class Series:
         found = {}
         for row, task, group in self.table.entries():
             index = self.index(row) if row in self.pruned else 0
-            metric = next(iter(self.table.metrics_of(task)), "")
+            metric = self.table.first_metric(task)
             found[row, task] = curve(name_of(row), index, group.ok, metric)
         return found
 
@@ -224,7 +224,7 @@ class Series:
                 own.setdefault(row, {})[task] = results
         found = []
         for row in (row for row in self.pruned if row in own):
-            metrics = [values(own[row].get(t, ()), self.table.metrics_of(t)[0]) for t in tasks]
+            metrics = [values(own[row].get(t, ()), self.table.first_metric(t)) for t in tasks]
             if all(metrics):
                 metric = fmean([fmean(numbers) for numbers in metrics])
                 costs = {k: _mean_cost(own[row].values(), of) for k, of in COSTS.items()}

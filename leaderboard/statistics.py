@@ -116,11 +116,16 @@ def _error(
         return None
     value = fmean(fmean(a) - fmean(b) for a, b in pairs)
     parts = [(float(np.var(v, ddof=1)) / len(v), len(v) - 1) for pair in pairs for v in pair]
-    total = math.fsum(part for part, _ in parts)
-    if total == 0:
-        return value, 0.0, math.inf
-    freedom = total**2 / math.fsum(part**2 / free for part, free in parts)
+    total, freedom = pooled(parts)
     return value, math.sqrt(total) / len(pairs), freedom
+
+
+def pooled(parts: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The sum of variances, given with their degrees of freedom, and its degrees of freedom by
+    Welch and Satterthwaite; infinite without any variance."""
+    total = math.fsum(part for part, _ in parts)
+    below = math.fsum(part**2 / free for part, free in parts)
+    return total, total**2 / below if below else math.inf
 
 
 def mean_over_tasks(values: Sequence[Sequence[float]]) -> Estimate | None:

@@ -112,7 +112,7 @@ def summary(table: Table, row: RowKey, task: str, metric: str) -> Summary:
         failed=len(group.failures),
         over=len(there.over),
         undefined=len(there.readings) - len(shown),
-        collapsed=len(collapsed(having, next(iter(table.metrics_of(task)), ""))),
+        collapsed=len(collapsed(having, table.first_metric(task))),
         constant=constant,
         strict=strict,
         mixed=len({_where(run) for reading in having for run in reading.runs}) > 1,
@@ -185,7 +185,7 @@ def _row(
     there = [run for task in tasks for run in at_target(table, row, task).runs]
     differences: list[float | None] = []
     for task in tasks:
-        metric = next(iter(table.metrics_of(task)), "")
+        metric = table.first_metric(task)
         own = at_target(table, row, task).values(metric)
         dense = at_target(source, source.teacher, task).values(metric) if source.teacher else []
         differences.append(fmean(own) - fmean(dense) if own and dense else None)

@@ -79,9 +79,9 @@ def _read(table: Table, row: RowKey, task: str) -> AtTarget:
     readings, over = [], []
     for run in group.ok:
         own = [other for other in others if other.trial.seed == run.trial.seed]
-        found_one = _of_seed(row.density, run, own)
-        readings += [found_one] if found_one else []
-        over += [] if found_one else [run]
+        reading = _of_seed(row.density, run, own)
+        readings += [reading] if reading else []
+        over += [] if reading else [run]
     return AtTarget(readings, over)
 
 

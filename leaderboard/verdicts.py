@@ -133,11 +133,11 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def estimate(found: Estimate | None, *, signed: bool = False, digits: int = 1) -> Entry:
+def estimate(found: Estimate | None, *, signed: bool = False) -> Entry:
     """'83.2 (82.9 to 83.5)', or '-'."""
     if found is None:
         return NOTHING
-    form = f"{'+' if signed else ''}.{digits}f"
+    form = "+.1f" if signed else ".1f"
     text = f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
     return Quantity(found.value, text)
 

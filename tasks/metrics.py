@@ -53,6 +53,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (last - (counts - 1) / 2)[inverse]
 
 
+@lru_cache(maxsize=100_000)
 def normalise_answer(text: str) -> str:
     """Lower case, no punctuation, no articles, single spaces (the official SQuAD v1.1 script)."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)

@@ -2,7 +2,7 @@
 
 import runpy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from methods.published import SMP_STEPS
 from tests.helpers import save_checkpoint, write_parquet
 from zoo import ConfigError, Source, Task
+from zoo.inputs.cache import code_of
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer, word_ids
 from zoo.inputs.task import label_notes
 from zoo.inputs.tokenised import tokenise
@@ -177,3 +178,37 @@ def test_another_column_is_tokenised_anew(tmp_path, vocabulary):
         data = tokenise(replace(sst2, encode=encode), source, vocabulary, 16, tmp_path / "cache")
         lengths.append(len(data.train.tokens))
     assert lengths == [3 * ROWS, 4 * ROWS]
+
+
+def test_code_is_told_apart_by_what_is_bound_to_it():
+    """Partials, closures, methods, callable values, decorated functions and functions in C."""
+
+    def made(n):
+        return lambda: n
+
+    class Adder:
+        def __init__(self, n):
+            self.n = n
+
+        def __repr__(self):
+            return f"Adder({self.n})"
+
+        def __call__(self):
+            return self.n
+
+        def add(self):
+            return self.n
+
+    for pair in (
+        (partial(made, 1), partial(made, 2)),
+        (made(1), made(2)),
+        (Adder(1), Adder(2)),
+        (Adder(1).add, Adder(2).add),
+        (len, max),
+        (cache(made), cache(Adder.add)),
+    ):
+        first, second = map(code_of, pair)
+        assert first != second and first == code_of(pair[0])
+    typed = {}
+    exec(compile("def f(): return 1", "<stdin>", "exec"), typed)
+    assert code_of(typed["f"])

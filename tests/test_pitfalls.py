@@ -63,9 +63,10 @@ from zoo import (
 )
 from zoo.engine.build import Run, build, make_method
 from zoo.engine.compact import compact
+from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
 from zoo.engine.masked import Counts
-from zoo.engine.train import evaluate, fit, make_optimizer, rate
+from zoo.engine.train import fit, make_optimizer, rate
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint, word_ids
 from zoo.inputs.task import divergence, regression_distillation

@@ -32,18 +32,10 @@ from zoo import (
     with_distillation,
 )
 from zoo.engine.build import Run, build, stream
+from zoo.engine.evaluate import best_constant, evaluate
 from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teacher_logits
 from zoo.engine.measure import sketch
-from zoo.engine.train import (
-    Trainer,
-    best_constant,
-    clip,
-    evaluate,
-    fit,
-    make_optimizer,
-    rate,
-    run_trial,
-)
+from zoo.engine.train import Trainer, clip, fit, make_optimizer, rate, run_trial
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
 from zoo.records.packed import pack_bits

@@ -70,7 +70,7 @@ def load_plugin(plugin: Plugin) -> None:
         before = _entries()
         try:
             _run(plugin, lambda: spec.loader.exec_module(module))  # type: ignore[union-attr]
-            _REGISTERED.update((new, plugin.path) for new in _entries() if new not in before)
+            _REGISTERED.update(dict.fromkeys(_entries() - before, plugin.path))
         except ConfigError:
             del sys.modules[name]
             raise
@@ -78,16 +78,16 @@ def load_plugin(plugin: Plugin) -> None:
 
 def plugin_of(entry: Entry[Any], plugins: Iterable[Plugin]) -> Plugin | None:
     """The user's plugin file whose import registered `entry`; None if a built-in module's did."""
-    path = _REGISTERED.get(id(entry))
+    path = _REGISTERED.get(entry)
     return next((p for p in plugins if p.path and p.path == path), None)
 
 
-_REGISTERED: dict[int, str] = {}
-"""By id of an entry, which lives as long as the process: the plugin file that was imported."""
+_REGISTERED: dict[Entry[Any], str] = {}
+"""The plugin file whose import registered an entry."""
 
 
-def _entries() -> dict[int, Entry[Any]]:
-    return {id(entry): entry for registry in REGISTRIES for entry in registry}
+def _entries() -> set[Entry[Any]]:
+    return {entry for registry in REGISTRIES for entry in registry}
 
 
 def _run(plugin: Plugin, load: Callable[[], Any]) -> None:

@@ -4,10 +4,11 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from zoo.errors import ConfigError, one_line, unknown
+from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.records.codec import Record, fields_of, from_json
 from zoo.records.result import MethodFacts, in_order
 
@@ -64,6 +65,18 @@ class Entry(Generic[Facts]):
     def summary(self) -> str:
         """The first line of the factory's docstring."""
         return ((self.make.__doc__ or "").strip() or "(no description)").splitlines()[0]
+
+
+@contextmanager
+def blaming(what: str, entry: Entry[Any]) -> Iterator[None]:
+    """Inside, a user's function is called; what its own code raises becomes a ConfigError that says
+    where it is defined."""
+    try:
+        yield
+    except BenchmarkError:
+        raise
+    except Exception as error:  # a user's function may raise anything
+        raise ConfigError(f"{what} ({entry.origin}): {cause_of(error)}") from error
 
 
 class Registry(Generic[Facts]):

@@ -43,7 +43,7 @@ def figures(series: Series) -> Iterator[Figure]:
     if tasks:
         what = f"Training at {target}: the first metric, means over seeds"
         caption = f"{what}; dots: density, from 100 % at the top"
-        by_task = {f"{t}: {series.table.metrics_of(t)[0]}": series.curves(t) for t in tasks}
+        by_task = {f"{t}: {series.table.first_metric(t)}": series.curves(t) for t in tasks}
         yield "curves", caption, partial(curves.curves, by_task)
         what = f"Cost against quality at {target}"
         caption = f"{what}: time, memory and trainable parameters, means over tasks and seeds"

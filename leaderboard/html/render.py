@@ -134,7 +134,7 @@ def _rows(board: Board, view: View) -> list[Row]:
 def _detail(board: Board, view: View, row: RowKey) -> Detail:
     table, drawings = view.table, []
     for task in table.tasks:
-        metric = next(iter(table.metrics_of(task)), "")
+        metric = table.first_metric(task)
         shown = view.series.every_curve.get((row, task), Curve())
         drawings.append(curve_drawing(f"{task} {metric}", shown))
     return Detail(

@@ -11,7 +11,7 @@ Each masked layer computes y = x W'^T + b with a working weight W', a leaf tenso
 | S | penalties R with weight lambda | lambda * dR/dS in closed form, added to the above |
 | statistics | methods that observe | whatever `Score.observe` makes of (layer, G) |
 
-Evaluation uses the current W' and never recomputes a mask.
+Evaluation multiplies the current masks into the current W and never recomputes a mask.
 """
 
 from collections.abc import Iterator, Mapping

@@ -11,19 +11,18 @@ from torch import Tensor
 
 from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build, stream
-from zoo.engine.frozen import Frozen, load_frozen, predict, store_outputs, teacher_logits
-from zoo.errors import Diverged, TrialError, unknown
+from zoo.engine.evaluate import best_constant, best_of, evaluate
+from zoo.engine.frozen import Frozen, load_frozen, store_outputs, teacher_logits
+from zoo.errors import Diverged, TrialError
 from zoo.inputs.batches import collate, random_batches
-from zoo.inputs.task import Evaluation, Task
+from zoo.inputs.task import Evaluation
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
 from zoo.records.packed import pack_bits
 from zoo.records.result import (
-    Best,
     Cost,
     Divergence,
     HeadFacts,
-    Metrics,
     Point,
     Result,
     Steps,
@@ -98,33 +97,6 @@ def result_of(
         cost=cost,
         environment=replace(about, **resources.environment),
     )
-
-
-def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Best:
-    """The best evaluation by the first metric among those with the final masks' density."""
-    names, level = run.task.metrics, run.masked.level
-    density = run.masked.remaining().density
-    final = [p for p in curve if p.level == level and abs(p.remaining - density) < 0.01]
-    defined = {p.step: (value, p) for p in final if (value := p.metrics.get(names[0])) is not None}
-    if diverged or not defined:
-        return Best(len(defined), None, dict.fromkeys(names))
-    _, best = max(defined.values(), key=lambda pair: pair[0])
-    return Best(len(defined), best.step, {name: best.metrics.get(name) for name in names})
-
-
-def best_constant(run: Run) -> Metrics:
-    """Each metric of the constant answer that is best by it: always the same class. {} without
-    classes."""
-    found: dict[str, float | None] = {}
-    for number in range(len(run.task.labels)):
-        answer = np.eye(len(run.task.labels), dtype=np.float32)[number]
-        for split, data in run.data.evaluation.items():
-            same = np.tile(answer, (len(data), 1))
-            for name, value in run.task.evaluate(split, same, data).metrics.items():
-                before = found.get(name)
-                if value is not None and (before is None or value > before):
-                    found[name] = value
-    return found
 
 
 def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
@@ -280,40 +252,3 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's learning rate to its peak times the factor."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * factor
-
-
-def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """The metrics as plain numbers. Raises TrialError for one that is not among the task's, or that
-    is neither a finite number nor None."""
-    found: dict[str, float | None] = {}
-    for name, value in metrics.items():
-        if name not in task.metrics:
-            raise TrialError(unknown(f"metric of task {task.name}", name, task.metrics))
-        number = float(value) if isinstance(value, float | int | np.number) else value
-        if number is not None and (isinstance(number, str) or not math.isfinite(number)):
-            raise TrialError(
-                f"task {task.name}: {name} must be a finite number, or None where it is undefined;"
-                f" got {value!r:.40}"
-            )
-        found[name] = number
-    return found
-
-
-def evaluate(
-    run: Run, level: float | None
-) -> tuple[dict[str, float | None], dict[str, Evaluation]]:
-    """Metrics by name, and evaluations by split, with the current masks, which were made at
-    `level`.
-
-    Raises TrialError if the masks keep more weights than the method may, and for a metric that is
-    not among the task's.
-    """
-    run.masked.check_budget(level)
-    metrics: dict[str, float | None] = {}
-    by_split: dict[str, Evaluation] = {}
-    with run.masked.evaluating():
-        for split, data in run.data.evaluation.items():
-            found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
-            metrics |= _checked(run.task, found.metrics)
-            by_split[split] = found
-    return metrics, by_split

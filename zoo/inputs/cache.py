@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -22,15 +22,22 @@ Contents = tuple[Mapping[str, np.ndarray], Any]
 
 def code_of(function: Callable[..., Any]) -> list[str]:
     """What identifies the code of a function in a key: its name and line, the hash of its file, and
-    what is bound to it: the arguments of a partial, the variables of a closure, the fields of a
-    callable value."""
+    what is bound to it: the arguments of a partial, the variables of a closure, the object of a
+    method or of a callable value, by their representation."""
     if isinstance(function, partial):
         bound = [*function.args, *function.keywords, *function.keywords.values()]
         return code_of(function.func) + _described(bound)
-    code = getattr(function, "__code__", None)
-    if code is None:  # a value with __call__
-        return code_of(type(function).__call__) + _described([function])
-    content = hashlib.sha256(Path(code.co_filename).read_bytes()).hexdigest()
+    if isinstance(function, MethodType):
+        return code_of(function.__func__) + _described([function.__self__])
+    if hasattr(function, "__wrapped__"):  # decorated, as by functools.cache
+        return code_of(function.__wrapped__)
+    if not isinstance(function, FunctionType):
+        call = type(function).__call__
+        own = code_of(call) if isinstance(call, FunctionType) else []  # else written in C
+        return own + _described([function])
+    code, file = function.__code__, Path(function.__code__.co_filename)
+    written = file.read_bytes() if file.is_file() else code.co_code  # else typed at a prompt
+    content = hashlib.sha256(written).hexdigest()
     closed = [cell.cell_contents for cell in function.__closure__ or ()]
     return [function.__qualname__, str(code.co_firstlineno), content, *_described(closed)]
 

@@ -54,7 +54,8 @@ def plan_of_schema_3(content: list[Any]) -> dict[str, Any]:
     return {"trials": content, "facts": facts, "caveats": caveats, "schema": 4}
 
 
-CONVERTERS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {3: from_schema_3}
+Converter = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+CONVERTERS: dict[int, Converter] = {3: from_schema_3}
 """By the schema that they read."""
 
 PLACE = re.compile(r"encoder\.layer\.(\d+)\.(.*)")

@@ -17,7 +17,7 @@ from typing import Any
 
 from zoo.errors import StorageError, cause_of
 from zoo.records.codec import from_json, to_json
-from zoo.records.earlier import CONVERTERS, plan_of_schema_3
+from zoo.records.earlier import CONVERTERS, Converter, plan_of_schema_3
 from zoo.records.result import SCHEMA, Failure, MethodFacts, Outcome, Plan, Result
 from zoo.records.trial import Trial, canonical
 
@@ -82,7 +82,7 @@ def load_result(path: Path) -> Result:
 
 def load(path: Path) -> Outcome:
     """Read a result or a failure of this or an earlier schema; raises one of UNREADABLE."""
-    content = _in_this_schema(_read(path))
+    content = _in_this_schema(_read(path), CONVERTERS)
     failed = path.name.endswith(f"{FAILED}.json")
     record = from_json(Failure, content) if failed else from_json(Result, content)
     if path.name != f"{record.trial.id}{FAILED * failed}.json":
@@ -160,11 +160,7 @@ def _load_plan(path: Path) -> Plan:
     content = _read(path)
     if isinstance(content, list):
         content = plan_of_schema_3(content)
-    if isinstance(content, Mapping) and content.get("schema") != SCHEMA:
-        raise ValueError(
-            f"its schema is {content.get('schema')!r:.40}, this program reads {SCHEMA}"
-        )
-    plan = from_json(Plan, content)
+    plan = from_json(Plan, _in_this_schema(content, {}))
     _ = [trial.id for trial in plan.trials]  # raises for a trial that has no id
     return plan
 
@@ -176,15 +172,15 @@ def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
 
 
-def _in_this_schema(content: Any) -> Mapping[str, Any]:
+def _in_this_schema(content: Any, converters: Mapping[int, Converter]) -> Mapping[str, Any]:
     if not isinstance(content, Mapping):
         raise ValueError("it is not an object")
     while content["schema"] != SCHEMA:
-        if content["schema"] not in CONVERTERS:
+        if content["schema"] not in converters:
             raise ValueError(
                 f"its schema is {content['schema']!r:.40}, this program reads {SCHEMA}"
             )
-        content = CONVERTERS[content["schema"]](content)
+        content = converters[content["schema"]](content)
     return content
 
 

@@ -6,11 +6,11 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import ConfigError, cause_of, unknown
+from zoo.errors import ConfigError, unknown
 from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.trial import Conditions, condition_fields, option_of
-from zoo.registry import methods, scales, suites, tasks
+from zoo.registry import blaming, methods, scales, suites, tasks
 from zoo.runs.suites import Scale
 
 DISTILL = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -189,12 +189,8 @@ def load_plugins(given: Iterable[str]) -> tuple[Plugin, ...]:
 def scale_of(name: str) -> Scale:
     """A registered scale; a ConfigError if its own code raises or returns something else."""
     entry = scales[name]
-    try:
+    with blaming(f"scale {name}", entry):
         made = entry.make()
-    except ConfigError:
-        raise
-    except Exception as error:  # a user's scale may raise anything
-        raise ConfigError(f"scale {name} ({entry.origin}): {cause_of(error)}") from error
     if not isinstance(made, Scale):
         raise ConfigError(f"scale {name} ({entry.origin}) must return a zoo.Scale")
     for kind, value in made.values.items():

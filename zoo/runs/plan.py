@@ -18,7 +18,7 @@ from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import Record, fields_of, from_json, to_json
 from zoo.records.result import MethodFacts
 from zoo.records.trial import Conditions, Training, Trial, canonical, training_names
-from zoo.registry import methods, tasks
+from zoo.registry import blaming, methods, tasks
 from zoo.runs.suites import Cell, Scale
 from zoo.runs.values import Resolved, check_version, resolve
 
@@ -73,21 +73,17 @@ class Planner:
     def task(self, name: str) -> tuple[Task, Source]:
         """A task and where its rows are. Raises ConfigError, also where its own code raises."""
         if name not in self._tasks:
-            try:
+            what = f"task {name}"
+            with blaming(what, tasks[name]):
                 task = tasks[name].make()
                 source = task.locate(self.data_dir)
-            except BenchmarkError:
-                raise
-            except Exception as error:  # a user's task may raise anything
-                where = f"task {name} ({tasks[name].origin})"
-                raise ConfigError(f"{where}: {cause_of(error)}") from error
+            at = f"{what} ({tasks[name].origin})"
             if not isinstance(task, Task) or not isinstance(source, Source):
-                where = f"task {name} ({tasks[name].origin})"
-                raise ConfigError(f"{where} must return a zoo.Task that locates a zoo.Source")
+                raise ConfigError(f"{at} must return a zoo.Task that locates a zoo.Source")
             if task.train not in source.rows or not set(task.evaluation) & set(source.rows):
                 raise ConfigError(
-                    f"task {name} ({tasks[name].origin}) reads the split {task.train} and one of"
-                    f" {', '.join(task.evaluation)}; its data has {', '.join(source.rows)}"
+                    f"{at} reads the split {task.train} and one of {', '.join(task.evaluation)};"
+                    f" its data has {', '.join(source.rows)}"
                 )
             self._tasks[name] = task, source
         return self._tasks[name]

@@ -8,12 +8,12 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
-from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
+from zoo.errors import ConfigError, unknown
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.recipes import OURS, VERSIONS, Recipe, Request, Value, Values
 from zoo.records.result import GIVEN, MethodFacts
 from zoo.records.trial import training_names
-from zoo.registry import Entry, methods, tasks
+from zoo.registry import Entry, blaming, methods, tasks
 from zoo.runs.suites import Cell, Scale
 
 CALIBRATED = f"{OURS}: python -m zoo.tools.calibrate, with the released recipe"
@@ -110,16 +110,14 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
 
 def _called(entry: Entry[MethodFacts], recipe: Recipe, request: Request) -> tuple[Values, Values]:
     """What a recipe returns; a ConfigError if its own code raises or returns something else."""
-    where = f"the recipe of method {entry.name} ({entry.origin})"
-    try:
+    what = f"the recipe of method {entry.name}"
+    with blaming(what, entry):
         train, hyper = (dict(values) for values in recipe(request))
-    except BenchmarkError:
-        raise
-    except Exception as error:  # a user's function may raise anything
-        raise ConfigError(f"{where}: {cause_of(error)}") from error
     for name, value in (train | hyper).items():
         if not isinstance(value, Value):
-            raise ConfigError(f"{where} must return zoo.Value(value, source) for {name}")
+            raise ConfigError(
+                f"{what} ({entry.origin}) must return zoo.Value(value, source) for {name}"
+            )
     return train, hyper
 
 

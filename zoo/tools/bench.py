@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from zoo.engine.evaluate import evaluate
 from zoo.engine.measure import environment, peak_memory
-from zoo.engine.train import Trainer, evaluate
+from zoo.engine.train import Trainer
 from zoo.errors import BenchmarkError, ConfigError, unknown
 from zoo.records.codec import to_json
 from zoo.records.trial import condition_fields

@@ -1,0 +1,78 @@
+"""Evaluate a run: its metrics now, the best that it had, and those of a constant answer."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from zoo.engine.build import Run
+from zoo.engine.frozen import predict
+from zoo.errors import TrialError, unknown
+from zoo.inputs.task import Evaluation, Task
+from zoo.records.result import Best, Divergence, Metrics, Point
+
+
+def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The metrics as plain numbers. Raises TrialError for one that is not among the task's, or that
+    is neither a finite number nor None."""
+    found: dict[str, float | None] = {}
+    for name, value in metrics.items():
+        if name not in task.metrics:
+            raise TrialError(unknown(f"metric of task {task.name}", name, task.metrics))
+        if value is None:
+            found[name] = None
+        elif isinstance(value, float | int | np.number) and math.isfinite(value):
+            found[name] = float(value)
+        else:
+            raise TrialError(
+                f"task {task.name}: {name} must be a finite number, or None where it is undefined;"
+                f" got {value!r:.40}"
+            )
+    return found
+
+
+def evaluate(
+    run: Run, level: float | None
+) -> tuple[dict[str, float | None], dict[str, Evaluation]]:
+    """Metrics by name, and evaluations by split, with the current masks, which were made at
+    `level`.
+
+    Raises TrialError if the masks keep more weights than the method may, and for a metric that is
+    not among the task's.
+    """
+    run.masked.check_budget(level)
+    metrics: dict[str, float | None] = {}
+    by_split: dict[str, Evaluation] = {}
+    with run.masked.evaluating():
+        for split, data in run.data.evaluation.items():
+            found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
+            metrics |= _checked(run.task, found.metrics)
+            by_split[split] = found
+    return metrics, by_split
+
+
+def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Best:
+    """The best evaluation by the first metric among those with the final masks' density."""
+    names, level = run.task.metrics, run.masked.level
+    density = run.masked.remaining().density
+    final = [p for p in curve if p.level == level and abs(p.remaining - density) < 0.01]
+    defined = {p.step: (value, p) for p in final if (value := p.metrics.get(names[0])) is not None}
+    if diverged or not defined:
+        return Best(len(defined), None, dict.fromkeys(names))
+    _, best = max(defined.values(), key=lambda pair: pair[0])
+    return Best(len(defined), best.step, {name: best.metrics.get(name) for name in names})
+
+
+def best_constant(run: Run) -> Metrics:
+    """Each metric of the constant answer that is best by it: always the same class. {} without
+    classes."""
+    found: dict[str, float | None] = {}
+    for number in range(len(run.task.labels)):
+        answer = np.eye(len(run.task.labels), dtype=np.float32)[number]
+        for split, data in run.data.evaluation.items():
+            same = np.tile(answer, (len(data), 1))
+            for name, value in run.task.evaluate(split, same, data).metrics.items():
+                before = found.get(name)
+                if value is not None and (before is None or value > before):
+                    found[name] = value
+    return found
