@@ -1,27 +1,73 @@
-"""python -m leaderboard FOLDER: write the pages, tables and figures of a suite's results again."""
+"""python -m leaderboard FOLDER...: write the pages, tables and figures of a suite's results again,
+or of several suites' together. python -m leaderboard compare BEFORE AFTER: say what changed."""
 
 import argparse
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from leaderboard.changes import compare_folders, report
 from leaderboard.collect import Board, collect
-from leaderboard.page import FIGURES, HTML, PAGE, write
-from zoo.errors import BenchmarkError, ConfigError, StaleError, unknown
+from leaderboard.files import check, write_board
+from leaderboard.page import PAGE
+from leaderboard.published import read_published
+from leaderboard.view import View, Wanted
+from zoo.errors import BenchmarkError, ConfigError, RegressionError, StaleError, unknown
 
-COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
-"""Endings of the files that --check compares."""
 
-
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _compare(words[1:]) if words[:1] == ["compare"] else _write(words)
+    except BenchmarkError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _write(words: Sequence[str]) -> int:
+    options = _parser().parse_args(words)
+    folders, out = list(map(_folder, options.folder)), options.out or options.folder[0]
+    if len(folders) > 1 and not options.out:
+        raise ConfigError("--out says where the page of several folders is written")
+    wanted = Wanted(
+        against=options.reference,
+        columns=_listed(options.columns, ";"),
+        methods=_listed(options.methods, ","),
+        printed=read_published(options.published) if options.published else (),
+    )
+    board = collect(*folders)
+    _check_words(board, wanted)
+    if options.check:
+        check(board, out, wanted)
+    else:
+        print(write_board(board, out, page_only=options.page_only, wanted=wanted))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m leaderboard", description=__doc__)
-    parser.add_argument("folder", type=Path, help="a suite's results, e.g. results/high_sparsity")
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="+",
+        help="a suite's results, e.g. results/high_sparsity; several make one page",
+    )
     parser.add_argument("--out", type=Path, help="where to write (default: the same folder)")
     parser.add_argument(
         "--reference",
         help="the method that others are compared with (default: the first that prunes)",
     )
+    parser.add_argument(
+        "--published",
+        type=Path,
+        help="printed numbers of your own, a CSV file with the columns of published.csv",
+    )
+    parser.add_argument(
+        "--columns",
+        help="columns of the LaTeX tables behind the first, by their headers, separated by ';'",
+    )
+    parser.add_argument("--methods", help="methods of the LaTeX tables, separated by ','")
     parser.add_argument(
         "--page-only",
         action="store_true",
@@ -32,59 +78,55 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help=f"write nothing; exit {StaleError.exit_code} if a file is out of date",
     )
-    options = parser.parse_args(argv)
-    try:
-        if not options.folder.is_dir():
-            raise ConfigError(f"{options.folder} is not a folder of results")
-        board = collect(options.folder)
-        if not (board.tables or board.unreadable):
-            raise ConfigError(
-                f"{options.folder} holds no results; give a suite's folder, such as"
-                " results/high_sparsity"
-            )
-        if options.reference:
-            check_reference(board, options.reference)
-        if options.check:
-            check(options.folder, options.out or options.folder, options.reference)
-            return 0
-        how = {"against": options.reference, "page_only": options.page_only}
-        print(write(options.folder, options.out, **how))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return parser
 
 
-def check_reference(board: Board, wanted: str) -> None:
-    """Raise ConfigError unless a method of this name prunes in one of the tables."""
-    known = {row.method for table in board.tables for row in table.rows if row.density < 1}
-    if wanted not in known:
-        raise ConfigError(unknown("reference", wanted, known))
+def _compare(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m leaderboard compare",
+        description="Say what changed from one folder of results to another: the same trials by"
+        " their ids, the same methods by their names. The exit code is"
+        f" {RegressionError.exit_code} if a method became worse.",
+    )
+    parser.add_argument("before", type=Path, help="a suite's results")
+    parser.add_argument("after", type=Path, help="results to compare with them")
+    options = parser.parse_args(words)
+    before, after = _folder(options.before), _folder(options.after)
+    found = compare_folders(before, after)
+    print(report(before, after, found), end="")
+    return RegressionError.exit_code if found.worse else 0
 
 
-def check(folder: Path, out: Path, against: str | None = None) -> None:
-    """Raise StaleError if a file in `out` is not what the results in `folder` give.
-
-    The markdown page must exist; other files are compared where they exist. Text and SVG are
-    compared byte by byte. PNG files are not: another processor or font library draws other pixels.
-    """
-    how = {"figures": (out / FIGURES).is_dir(), "page_only": not (out / HTML).exists()}
-    with tempfile.TemporaryDirectory() as temporary:
-        fresh = Path(temporary)
-        write(folder, fresh, against=against, **how)
-        names = sorted(p.relative_to(fresh) for p in fresh.rglob("*") if p.suffix in COMPARED)
-        stale = [str(name) for name in names if _differs(fresh / name, out / name)]
-    if stale:
-        raise StaleError(
-            f"{out}: {', '.join(stale[:5])}{' and more' * (len(stale) > 5)} are not what the result"
-            f" files give; run python -m leaderboard {folder}"
+def _folder(path: Path) -> Path:
+    """The folder, if it has results; raises ConfigError."""
+    if not path.is_dir():
+        raise ConfigError(f"{path} is not a folder of results")
+    if not any(path.glob("*.json")):
+        raise ConfigError(
+            f"{path} holds no results; give a suite's folder, such as results/high_sparsity"
         )
+    return path
 
 
-def _differs(fresh: Path, written: Path) -> bool:
-    if not written.exists():
-        return fresh.name == PAGE
-    return fresh.read_bytes() != written.read_bytes()
+def _listed(text: str | None, mark: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, (text or "").split(mark))))
+
+
+def _check_words(board: Board, wanted: Wanted) -> None:
+    """Raise ConfigError for a reference, a column or a method that no table has."""
+    rows = [row for table in board.tables for row in table.rows]
+    pruned = {row.method for row in rows if row.density < 1}
+    if wanted.against is not None and wanted.against not in pruned:
+        raise ConfigError(unknown("reference", wanted.against, pruned))
+    for method in wanted.methods:
+        if method not in (known := {row.method for row in rows}):
+            raise ConfigError(unknown("method", method, known))
+    if wanted.columns:
+        grids = [g for t in board.tables for g in View(board, t, wanted).all_grids.values()]
+        headers = dict.fromkeys(name for grid in grids for name in grid.header[1:])
+        for column in wanted.columns:
+            if column not in headers:
+                raise ConfigError(unknown("column", column, headers))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Group the records of a suite's folder into tables whose entries may be compared."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 
 from zoo.records.codec import to_json
 from zoo.records.result import Failure, MethodFacts, Result, in_order
-from zoo.records.storage import Unreadable, load_folder
+from zoo.records.storage import Folder, Unreadable, load_folder
 from zoo.records.trial import Conditions, Trial, canonical
 
 
@@ -24,6 +25,14 @@ class Key:
     conditions: Conditions
     data: str
     distill: bool
+
+    @property
+    def slug(self) -> str:
+        """The name of files and addresses of a table: 'tiny-53d081-released-plain'. It follows from
+        the key alone, so that other tables do not change it."""
+        words = [self.scale, self.model_sha[:6], self.recipe]
+        words += ["distilled" if self.distill else "plain", *self.conditions.words, self.data]
+        return "-".join(re.findall(r"[a-z0-9_.]+", " ".join(words).lower()))
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -151,12 +160,16 @@ class Table:
 
 @dataclass
 class Board:
-    """Everything that a page shows of one suite."""
+    """Everything that a page shows of one suite, or of several folders: tables, files that cannot
+    be read, what is said about scales, by trial id the suite, and trials that two folders have with
+    other results."""
 
     suite: str
     tables: list[Table]
     unreadable: Sequence[Unreadable]
     caveats: Mapping[str, str] = field(default_factory=dict)
+    suites: Mapping[str, str] = field(default_factory=dict)
+    conflicts: Sequence[str] = ()
 
     @property
     def results(self) -> list[Result]:
@@ -183,9 +196,10 @@ class Board:
         return next((other for other in self.tables if other.key == key), None)
 
 
-def collect(folder: Path) -> Board:
-    """Read a suite's folder. Files that cannot be read are listed."""
-    found = load_folder(folder)
+def collect(*folders: Path) -> Board:
+    """Read the folders of one or several suites. Files that cannot be read are listed; of a trial
+    that two folders have, the first one's result counts."""
+    found, suites, conflicts = _together(folders)
     known = [r.trial for r in found.results] + [f.trial for f in found.failures] + found.planned
     variants = _variants(known)
     settings = _settings({trial.id: trial for trial in known})
@@ -209,7 +223,41 @@ def collect(folder: Path) -> Board:
             one.results.sort(key=lambda r: (r.trial.seed, r.trial.id))
             one.failures.sort(key=lambda f: (f.trial.seed, f.trial.id))
     ordered = sorted(tables.values(), key=lambda table: table.key.order)
-    return Board(folder.resolve().name, ordered, found.unreadable, found.caveats)
+    name = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
+    return Board(name, ordered, found.unreadable, found.caveats, suites, conflicts)
+
+
+def _together(folders: Iterable[Path]) -> tuple[Folder, dict[str, str], list[str]]:
+    """The records of all folders, by trial id the suite, and what contradicts itself."""
+    results: dict[str, Result] = {}
+    failures: dict[str, Failure] = {}
+    planned: dict[str, Trial] = {}
+    suites: dict[str, str] = {}
+    conflicts: list[str] = []
+    whole = Folder()
+    for folder in folders:
+        found, suite = load_folder(folder), folder.resolve().name
+        for result in found.results:
+            id = result.trial.id
+            if id in results and results[id].metrics != result.metrics:
+                conflicts.append(f"{id} has other metrics in {suite} than in {suites[id]}")
+            results.setdefault(id, result)
+            suites.setdefault(id, suite)
+        failures |= {f.trial.id: f for f in found.failures}
+        planned |= {trial.id: trial for trial in found.planned}
+        whole = replace(
+            whole,
+            facts={**found.facts, **whole.facts},
+            caveats={**found.caveats, **whole.caveats},
+            unreadable=[*whole.unreadable, *found.unreadable],
+        )
+    whole = replace(
+        whole,
+        results=[results[id] for id in sorted(results)],
+        failures=[failures[id] for id in sorted(failures) if id not in results],
+        planned=[planned[id] for id in sorted(planned)],
+    )
+    return whole, suites, conflicts
 
 
 def _named(trial: Trial, name: str) -> tuple[str, str, str]:

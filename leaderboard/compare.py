@@ -232,6 +232,14 @@ def _verdict(
     )
 
 
+def over_tasks(table: Table, row: RowKey) -> Estimate | None:
+    """The mean over tasks of a row that can be judged on all of them, with its interval; None for
+    any other."""
+    found = judged(table, row)
+    whole = bool(found) and set(found) == set(table.tasks)
+    return _bounded(mean_over_tasks(list(found.values())), table, list(found)) if whole else None
+
+
 def least_of(metric: str) -> float:
     """The lower end of a metric's range in percent."""
     return -100.0 if metric in CORRELATIONS else 0.0

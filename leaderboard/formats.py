@@ -15,11 +15,13 @@ from zoo.errors import one_line
 @dataclass(frozen=True)
 class Quantity:
     """A number with the text that shows it; tables are sorted by the number. `short` is the text
-    where there is little room, "" for the same."""
+    where there is little room, "" for the same; `parts` are the other numbers of the text by name,
+    which are columns of their own in CSV."""
 
     value: float
     text: str
     short: str = ""
+    parts: Sequence[tuple[str, float]] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -41,6 +43,31 @@ class Grid:
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows), self.header
 
+    def only(self, columns: Sequence[str], labels: Sequence[str]) -> "Grid":
+        """These columns, in this order behind the first, and the rows of these methods, given by
+        their names for people. No columns or methods are all of them, and so are columns of which
+        the table has none."""
+        chosen = [self.header.index(name) for name in columns if name in self.header[1:]]
+        places = [0, *(chosen or range(1, len(self.header)))]
+        kept = [
+            number
+            for number, row in enumerate(self.rows)
+            if not labels or any(_is_of(str(row[0]), name) for name in labels)
+        ]
+        bold = {
+            (i, j)
+            for i, row in enumerate(kept)
+            for j, column in enumerate(places)
+            if (row, column) in self.bold
+        }
+        rows = [[self.rows[row][column] for column in places] for row in kept]
+        return Grid([self.header[column] for column in places], rows, frozenset(bold))
+
+
+def _is_of(entry: str, name: str) -> bool:
+    """Whether the first entry of a row is a method's name, maybe with a variant behind it."""
+    return entry == name or entry.startswith(f"{name} (")
+
 
 NOTHING = "-"
 """Shown instead of a number that does not exist."""
@@ -56,7 +83,8 @@ def ranged(values: Sequence[float], show: Callable[[float], str]) -> Entry:
     if not values:
         return NOTHING
     low, high = show(min(values)), show(max(values))
-    return Quantity(min(values), low if low == high else f"{low} to {high}")
+    text = low if low == high else f"{low} to {high}"
+    return Quantity(min(values), text, parts=(("most", max(values)),))
 
 
 def percent(value: float) -> str:
@@ -92,30 +120,58 @@ def stressed(entry: Entry, bold: bool) -> str:
     return f"**{text}**" if bold else text
 
 
-def latex(grid: Grid) -> str:
-    """A booktabs tabular."""
+def latex(grid: Grid, caption: str, label: str) -> str:
+    """A table with a booktabs tabular, its entries in their short form."""
     lines = [
+        "% \\usepackage{booktabs,amssymb}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{latex_text(caption)}}}",
+        f"\\label{{{label}}}",
         f"\\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
         "\\toprule",
         " & ".join(map(latex_text, grid.header)) + " \\\\",
         "\\midrule",
     ]
     for i, row in enumerate(grid.rows):
-        cells = [
-            f"\\textbf{{{latex_text(str(c))}}}" if (i, j) in grid.bold else latex_text(str(c))
-            for j, c in enumerate(row)
-        ]
+        texts = [latex_text(str(getattr(c, "short", "") or c)) for c in row]
+        cells = [f"\\textbf{{{t}}}" if (i, j) in grid.bold else t for j, t in enumerate(texts)]
         lines.append(" & ".join(cells) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
 
 
 def comma_separated(grid: Grid) -> str:
-    """CSV as in RFC 4180, with line feeds; no entry can be taken for a formula."""
+    """CSV as in RFC 4180, with line feeds. A column of numbers holds numbers alone: their parts are
+    columns behind it, and what stands there as text is in a column "... note". No entry can be
+    taken for a formula."""
+    columns = [
+        column
+        for number, header in enumerate(grid.header)
+        for column in _csv_columns(header, [row[number] for row in grid.rows])
+    ]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    for row in (grid.header, *grid.rows):
-        writer.writerow([csv_text(str(entry)) for entry in row])
+    for line in zip(*columns, strict=True):
+        writer.writerow(list(map(csv_text, line)))
     return stream.getvalue()
+
+
+def _csv_columns(header: str, entries: Sequence[Entry]) -> list[list[str]]:
+    """The columns of one column, each with its header first."""
+    numbers = [entry for entry in entries if isinstance(entry, Quantity)]
+    if not numbers:
+        return [[header, *map(str, entries)]]
+    names = dict.fromkeys(name for entry in numbers for name, _ in entry.parts)
+    found = [[header, *(_csv_number(getattr(entry, "value", "")) for entry in entries)]]
+    for name in names:
+        parts = [dict(getattr(entry, "parts", ())).get(name, "") for entry in entries]
+        found.append([f"{header} {name}", *map(_csv_number, parts)])
+    notes = ["" if isinstance(e, Quantity) or e == NOTHING else e for e in entries]
+    return found + ([[f"{header} note", *notes]] if any(notes) else [])
+
+
+def _csv_number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 MARKUP = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`[]*\\"})

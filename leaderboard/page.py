@@ -1,18 +1,13 @@
-"""Everything that is written of a suite: the page as markdown and as HTML, tables, figures."""
+"""The markdown page of a suite."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 
 from leaderboard import prose
-from leaderboard.collect import Board, collect
-from leaderboard.figures import draw
-from leaderboard.formats import comma_separated, compact, latex, markdown, plain_text
-from leaderboard.html import html_page
-from leaderboard.tables import cost_grid
-from leaderboard.tidy import results_csv
+from leaderboard.collect import Board
+from leaderboard.costs import cost_grid
+from leaderboard.figures import Drawn
+from leaderboard.formats import compact, markdown, plain_text
 from leaderboard.view import HEADINGS, View
-from zoo.errors import cause_of
-from zoo.records.storage import write_whole
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 TIDY = "results.csv"
@@ -30,71 +25,31 @@ ALONE = (
 )
 
 
-def write(
-    folder: Path,
-    out: Path | None = None,
-    *,
-    figures: bool = True,
-    against: str | None = None,
-    page_only: bool = False,
-) -> Path:
-    """Write the pages, the tables, the costs and (unless `figures` is False) the figures of a
-    suite's folder into `out` (default: the same folder).
-
-    Methods are compared with the method `against`, or with the first that prunes. `page_only`
-    writes the markdown page alone. Returns the markdown page's path. Raises StorageError.
-    """
-    out = out or folder
-    board = collect(folder)
-    views = [View(board, table, against) for table in board.tables]
-    drawn, trouble = [], ""
-    if figures and not page_only:
-        try:
-            drawn = draw([view.series for view in views], out / FIGURES)
-        except Exception as error:  # the page is written without them
-            trouble = f"The figures could not be drawn: {cause_of(error)}"
-    found = {PAGE: markdown_page(board, views, drawn, trouble, ALONE if page_only else BESIDE)}
-    if not page_only:
-        found |= other_files(board, views)
-    for name, text in found.items():
-        write_whole(out / name, text.encode())
-    return out / PAGE
-
-
-def other_files(board: Board, views: Sequence[View]) -> dict[str, str]:
-    """Every text file but the markdown page, by name."""
-    found = {COSTS: costs(board), HTML: html_page(board, views), TIDY: results_csv(board)}
-    for number, view in enumerate(views, 1):
-        for name, grid in view.all_grids.items():
-            stem = f"{TABLES}/{number}-{name}"
-            found[f"{stem}.tex"], found[f"{stem}.csv"] = latex(grid), comma_separated(grid)
-    return found
-
-
 def markdown_page(
     board: Board,
     views: Iterable[View],
-    drawn: Iterable[tuple[str, Path]] = (),
+    drawn: Drawn,
     trouble: str = "",
-    more: str = ALONE,
+    *,
+    alone: bool = True,
 ) -> str:
-    """The page as markdown; `more` is its last line, which says what else there is."""
+    """The page as markdown; `alone` if no other file is written beside it."""
     views = list(views)
     parts = [f"# {plain_text(board.suite)}", *map(plain_text, prose.head(board))]
     for view in views:
         parts.append(f"## {plain_text(view.title)}")
         parts += ["\n".join(f"- {plain_text(line)}" for line in view.sentences)]
         parts += [*_shown(view), *map(plain_text, view.notes)]
+        for caption, path in drawn.get(view.table.key.slug, ()):
+            text = plain_text(caption)
+            parts += [f"**{text}**", f"![{text}]({FIGURES}/{path.name})"]
     parts += [plain_text(trouble)] if trouble else []
-    for caption, path in drawn:
-        text = plain_text(caption)
-        parts += [f"### {text}", f"![{text}]({FIGURES}/{path.name})"]
     troubles = [f"- {plain_text(line)}" for line in prose.troubles(board)]
     if troubles:
         parts += ["## Failed, diverged and missing", "\n".join(troubles)]
     parts += _commands(board, views)
     small = [f"- **{term}** {plain_text(meaning)}" for term, meaning in prose.SMALL_PRINT]
-    parts += ["## Small print", "\n".join(small), more]
+    parts += ["## Small print", "\n".join(small), ALONE if alone else BESIDE]
     return "\n\n".join(parts) + "\n"
 
 
@@ -112,18 +67,15 @@ def _shown(view: View) -> list[str]:
 
 
 def _commands(board: Board, views: Iterable[View]) -> list[str]:
-    """A command per table, that of the first row that prunes; the HTML page has every row's."""
+    """A command per table; the HTML page has every row's."""
     lines = []
     for view in views:
-        rows = [row for row in view.table.rows if view.table.of_row(row)]
-        if rows:
-            shown = next((row for row in rows if row.density < 1), rows[0])
-            lines += [f"# {view.title}", prose.command(board.suite, view.table, shown)]
+        words = prose.command(board, view.table, view.table.rows)
+        lines += [f"# {view.title}", words] if words else []
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))
-    about = "One row of each table; other rows differ in methods, densities and seeds."
-    return ["## Run a row again", about, f"```\n{block}\n```"]
+    return ["## Run it again", f"```\n{block}\n```"]
 
 
 def in_a_fence(line: str) -> str:

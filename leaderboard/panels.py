@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
+from leaderboard.looks import COLOURS, MARKS, Look
 from leaderboard.series import Baseline, Series, name_of
 from leaderboard.tables import values
 from leaderboard.targets import at_target
@@ -30,6 +31,27 @@ class Panel:
     strips: Sequence[Strip]
     constant: float | None
     baselines: Sequence[Baseline]
+
+
+def targets_of(panels: Sequence[Panel]) -> list[float]:
+    """The targets of all panels in percent, descending."""
+    return sorted({t for p in panels for s in p.strips for t in s.seeds}, reverse=True)
+
+
+def target_look(number: int) -> Look:
+    """The look of a target's seeds: marks differ in black and white."""
+    return Look(number % len(COLOURS), MARKS[number % len(MARKS)])
+
+
+def range_of(panel: Panel) -> tuple[float, float]:
+    """Round numbers around everything that a panel shows, at most 100."""
+    parts = [found for s in panel.strips for found in (*s.seeds.values(), *s.over.values())]
+    seen = [value for found in parts for value in found]
+    seen += [baseline.y for baseline in panel.baselines]
+    seen += [] if panel.constant is None else [panel.constant]
+    low = 10 * (min(seen, default=0.0) // 10)
+    high = min(100.0, 10 * (max(seen, default=100.0) // 10 + 1))
+    return low, max(high, low + 10)
 
 
 Rows = Mapping[float, RowKey]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.formats import NOTHING, Entry, Grid, amount, quantity, ranged
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, quantity, ranged
 from leaderboard.published import Published, published
 from leaderboard.tables import label, summary
 from leaderboard.targets import at_target
@@ -242,9 +242,11 @@ def _as_printed(
     return rows
 
 
-def _number(printed: Published | None, unit: str = "") -> str:
+def _number(printed: Published | None, unit: str = "") -> Entry:
     """A printed mean with its spread; the spread alone where only that is printed."""
     if printed is None or printed.mean is None:
         return NOTHING if printed is None or printed.std is None else f"± {printed.std:g}"
     spread = "" if printed.std is None else f" ± {printed.std:g}"
-    return f"{printed.mean:g}{unit}{spread}"
+    parts = [] if printed.std is None else [("std", printed.std)]
+    value = printed.mean * (1e6 if unit else 1)
+    return Quantity(value, f"{printed.mean:g}{unit}{spread}", parts=parts)

@@ -1,6 +1,7 @@
 """The sentences of a page as plain text; the formats escape them."""
 
 import shlex
+from collections.abc import Sequence
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.tables import BELOW, INTERPOLATED, MIXED, NOT_ABOVE_CONSTANT
@@ -105,6 +106,10 @@ def head(board: Board) -> list[str]:
     shown = {table.key.scale for table in board.tables}
     lines += [caveat for scale, caveat in board.caveats.items() if scale in shown]
     lines += [f"Warning: {u.path.name} cannot be read" for u in board.unreadable]
+    if board.conflicts:
+        first, number = board.conflicts[0], len(board.conflicts)
+        more = f", and {number - 1} more" if number > 1 else ""
+        lines.append(f"Warning: {first}{more}; the folder that was named first counts")
     return lines
 
 
@@ -156,16 +161,19 @@ def troubles(board: Board) -> list[str]:
     return lines
 
 
-def command(suite: str, table: Table, row: RowKey) -> str:
-    """The command that runs the trials of a row; "" if none ran."""
-    results = table.of_row(row)
+def command(board: Board, table: Table, rows: Sequence[RowKey]) -> str:
+    """The command that runs the trials of some rows: their methods at all of their densities; "" if
+    none ran."""
+    results = [result for row in rows for result in table.of_row(row)]
     if not results:
         return ""
-    key = table.key
+    key, suite = table.key, board.suites.get(results[0].trial.id, board.suite)
     words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale]
     words += results[0].environment.options
     words += ["--recipe", key.recipe, "--distill", "on" if key.distill else "off"]
-    words += ["--methods", row.method, "--densities", str(row.density)]
+    words += ["--methods", ",".join(dict.fromkeys(row.method for row in rows))]
+    densities = [row.density for row in rows if row.density < 1] or [1.0]
+    words += ["--densities", ",".join(map(str, dict.fromkeys(densities)))]
     words += ["--tasks", ",".join(sorted({r.trial.task for r in results}))]
     words += ["--seeds", ",".join(str(seed) for seed in sorted({r.trial.seed for r in results}))]
     return shlex.join(words + key.conditions.options)

@@ -2,18 +2,19 @@
 
 import csv
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 
 from leaderboard.answers import bits
 from leaderboard.collect import RowKey, Table
-from leaderboard.formats import Entry, Grid
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity
 from leaderboard.statistics import Estimate, of_examples, pooled, sample_std, t_quantile
-from leaderboard.tables import label, spread_text
+from leaderboard.tables import label, spread
 from leaderboard.targets import at_target
+from zoo.errors import ConfigError, cause_of, one_line
 from zoo.records.result import GIVEN, Result
 
 FILE = Path(__file__).with_name("published.csv")
@@ -46,40 +47,73 @@ class Published:
 @lru_cache
 def published() -> tuple[Published, ...]:
     """All rows of the file, but those with two numbers in one entry."""
-    found = []
     with FILE.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            try:
-                number = float(row["mean"]) if row["mean"] else None
-            except ValueError:  # two figures in one cell, as printed
-                continue
-            found.append(
-                Published(
-                    source=row["source"],
-                    table=row["table"],
-                    method=row["method"],
-                    name=row["name"],
-                    model=row["model"],
-                    distill=row["distill"],
-                    density=float(row["density"]),
-                    task=row["task"],
-                    metric=row["metric"],
-                    mean=number,
-                    std=float(row["std"]) if row["std"] else None,
-                    seeds=int(row["seeds"]) if row["seeds"] else None,
-                    note=row["note"],
+        rows = [row for row in csv.DictReader(file) if "/" not in row["mean"]]
+    return tuple(map(_read, rows))
+
+
+def read_published(path: Path) -> tuple[Published, ...]:
+    """A user's own file, with the columns of the project's. Raises ConfigError that names the
+    line."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file)
+            missing = [f.name for f in fields(Published) if f.name not in (rows.fieldnames or ())]
+            if missing:
+                raise ConfigError(
+                    f"{path}: no column {', '.join(missing)}; the columns are those of"
+                    " leaderboard/published.csv"
                 )
-            )
+            found = []
+            for row in rows:
+                try:
+                    found.append(_read(row))
+                except (ValueError, TypeError) as error:
+                    raise ConfigError(f"{path}, line {rows.line_num}: {one_line(error)}") from None
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise ConfigError(f"{path} cannot be read: {cause_of(error)}") from None
     return tuple(found)
 
 
-def printed_of(table: Table, row: RowKey, task: str, metric: str) -> list[Published]:
-    """Printed means of a row's metric, in the order of the file: for the table's model, or for all
-    models if there are none for it. Dense ones are in every table."""
+def _read(row: Mapping[str, str]) -> Published:
+    """A row of a file; raises ValueError for what cannot be meant."""
+    found = Published(
+        source=row["source"],
+        table=row["table"],
+        method=row["method"],
+        name=row["name"],
+        model=row["model"],
+        distill=row["distill"],
+        density=float(row["density"]),
+        task=row["task"],
+        metric=row["metric"],
+        mean=float(row["mean"]) if row["mean"] else None,
+        std=float(row["std"]) if row["std"] else None,
+        seeds=int(row["seeds"]) if row["seeds"] else None,
+        note=row["note"],
+    )
+    if not 0 < found.density <= 1:
+        raise ValueError(f"density must be a fraction in (0, 1], got {row['density']}")
+    if not all(math.isfinite(number) for number in (found.mean or 0.0, found.std or 0.0)):
+        raise ValueError("mean and std must be finite, or empty")
+    if found.distill not in DISTILL:
+        raise ValueError(f"distill must be one of {', '.join(DISTILL)}, got {row['distill']!r}")
+    return found
+
+
+DISTILL = ("yes", "no", "not stated")
+"""What a source says of distillation."""
+
+
+def printed_of(
+    table: Table, row: RowKey, task: str, metric: str, more: Sequence[Published] = ()
+) -> list[Published]:
+    """Printed means of a row's metric, in the order of the file, a user's `more` behind them: for
+    the table's model, or for all models if there are none for it. Dense ones are in every table."""
     dense = table.facts_of(row).teaches
     found = [
         p
-        for p in published()
+        for p in (*published(), *more)
         if (p.name, p.task, p.metric) == (row.method, task, metric)
         and p.mean is not None
         and abs(p.density - row.density) <= SAME_DENSITY
@@ -132,7 +166,24 @@ PRINTED_TO = 0.05
 """Half a unit of the last digit of printed numbers."""
 
 
-def published_grid(table: Table) -> Grid:
+def _ours(ours: Sequence[float]) -> Quantity:
+    """'83.2 ± 0.4 (n = 5)'."""
+    found = spread(ours)
+    return replace(
+        found, text=f"{found.text} (n = {len(ours)})", parts=[*found.parts, ("n", len(ours))]
+    )
+
+
+def _paper(printed: Published) -> Entry:
+    """'83.2 ± 0.4', with as many digits as are printed."""
+    if printed.mean is None:
+        return NOTHING
+    std = "" if printed.std is None else f" ± {printed.std:g}"
+    parts = [] if printed.std is None else [("std", printed.std)]
+    return Quantity(printed.mean, f"{printed.mean:g}{std}", parts=parts)
+
+
+def published_grid(table: Table, more: Sequence[Published] = ()) -> Grid:
     """Our metrics that have a printed counterpart, with every source that prints one."""
     rows: list[list[Entry]] = []
     for row, task, _ in table.entries():
@@ -140,17 +191,16 @@ def published_grid(table: Table) -> Grid:
         for metric in table.metrics_of(task):
             ours, answers = read.values(metric), bits(there, metric)
             examples = of_examples(answers) if len(answers) == len(ours) > 0 else None
-            for printed in printed_of(table, row, task, metric) if ours else ():
+            for printed in printed_of(table, row, task, metric, more) if ours else ():
                 reason = why_not(table, there, printed)
-                std = "" if printed.std is None else f" ± {printed.std:g}"
                 where = f"{printed.source}, {printed.table}".rstrip(", ")
                 rows.append(
                     [
                         label(row, there),
                         f"{100 * row.density:g}",
                         f"{task} {metric}",
-                        f"{spread_text(ours)} (n = {len(ours)})",
-                        f"{printed.mean:g}{std}",
+                        _ours(ours),
+                        _paper(printed),
                         f"not comparable: {reason}" if reason else verdict(ours, printed, examples),
                         "; ".join(filter(None, (where, printed.note))),
                     ]

@@ -1,16 +1,17 @@
 """What figures show, computed once: the figures as files and the page's drawings use the same."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import agreement, least_of
 from leaderboard.heat_maps import HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
+from leaderboard.looks import PLAIN, Look, looks_of
 from leaderboard.statistics import sample_std
 from leaderboard.tables import label, values
-from leaderboard.targets import AtTarget, at_target
+from leaderboard.targets import at_target
 from zoo.records.result import Distribution, Point, Result
 
 
@@ -27,12 +28,13 @@ class Dot:
 
 @dataclass(frozen=True)
 class Line:
-    """A method's dots on one task, by remaining weights; `index` gives it the same look in every
-    figure of a table."""
+    """A method's dots on one task, by remaining weights, at its targets, and those of runs over a
+    target, which no line joins to the others."""
 
     name: str
-    index: int
-    dots: Sequence[Dot]
+    look: Look
+    dots: list[Dot]
+    over: list[Dot]
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,14 @@ class Curve:
     in [0, 1]."""
 
     name: str = ""
-    index: int = 0
+    look: Look = PLAIN
     steps: Sequence[int] = ()
     metric: Sequence[float] = ()
     remaining: Sequence[float] = ()
 
 
+NO_CURVE = Curve()
+"""The training of a row without evaluations."""
 Chosen = Sequence[tuple[RowKey, Sequence[Result]]]
 """Rows with the results that a figure shows."""
 
@@ -84,18 +88,15 @@ class Series:
         return [row for row in self.table.rows if row.density < 1]
 
     @cached_property
-    def names(self) -> list[str]:
-        """Methods that prune, in the order of pages; a method's index gives it its look."""
-        return list(dict.fromkeys(map(name_of, self.pruned)))
+    def looks(self) -> dict[str, Look]:
+        """Methods that prune, in the order of pages, with their looks."""
+        facts = self.table.facts_of
+        return looks_of({name_of(row): facts(row).control for row in self.pruned})
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """The methods' names for people."""
         return {name_of(row): label(row, self.table.of_row(row)) for row in reversed(self.pruned)}
-
-    def index(self, row: RowKey) -> int:
-        """The index of a row's look."""
-        return self.names.index(name_of(row))
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -114,11 +115,14 @@ class Series:
 
     def _quality(self, task: str, metric: str) -> Quality:
         source = self.board.without_distillation(self.table) or self.table
-        lines: dict[str, list[Dot]] = {}
+        lines = {name: Line(name, look, [], []) for name, look in self.looks.items()}
         for row in self.pruned:
-            lines.setdefault(name_of(row), []).extend(
-                dots(at_target(self.table, row, task), metric)
+            line, there = lines[name_of(row)], at_target(self.table, row, task)
+            line.dots.extend(
+                dots([(r.kept, r.metrics.get(metric)) for r in there.readings], metric)
             )
+            over = [(r.remaining.density, r.metrics.get(metric)) for r in there.over]
+            line.over.extend(dots(over, metric))
         baselines = [
             Baseline(row.method, fmean(found))
             for row in source.rows
@@ -130,8 +134,8 @@ class Series:
             task=task,
             metric=metric,
             lines=[
-                Line(name, self.names.index(name), sorted(found, key=lambda dot: dot.x))
-                for name, found in lines.items()
+                replace(line, dots=sorted(line.dots, key=lambda dot: dot.x))
+                for line in lines.values()
             ],
             baselines=baselines,
             majority=known[0] if known else None,
@@ -161,9 +165,9 @@ class Series:
         """The training of each row on each task."""
         found = {}
         for row, task, group in self.table.entries():
-            index = self.index(row) if row in self.pruned else 0
+            look = self.looks.get(name_of(row), PLAIN)
             metric = self.table.first_metric(task)
-            found[row, task] = curve(name_of(row), index, group.ok, metric)
+            found[row, task] = curve(name_of(row), look, group.ok, metric)
         return found
 
     def curves(self, task: str) -> list[Curve]:
@@ -192,15 +196,15 @@ class Series:
             maps.append(heat_map(name_of(row), grids, columns))
         return maps
 
-    def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, int, Distribution]]]:
-        """Of the first task that has any: the task, and name, index and distribution of the rows at
+    def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, Look, Distribution]]]:
+        """Of the first task that has any: the task, and name, look and distribution of the rows at
         the lowest target; with `learned`, of those with learned scores."""
         for task, chosen in self.lowest.items():
             having = [(row, r.distribution) for row, rs in chosen for r in rs if r.distribution]
             if having:
                 first = {row: d for row, d in reversed(having) if d.scores or not learned}
                 rows = [row for row, _ in chosen if row in first]
-                return task, [(name_of(row), self.index(row), first[row]) for row in rows]
+                return task, [(name_of(row), self.looks[name_of(row)], first[row]) for row in rows]
         return "", []
 
     def agreement(self) -> tuple[list[str], list[list[float]]]:
@@ -214,8 +218,8 @@ class Series:
         cells = [[jaccard(masked[a], masked[b], a == b) for b in rows] for a in rows]
         return [name_of(row) for row in rows], cells
 
-    def costs(self) -> list[tuple[str, int, float, dict[str, float]]]:
-        """Name, index, mean of the first metrics, and means of cost by kind, over tasks and seeds;
+    def costs(self) -> list[tuple[str, Look, float, dict[str, float]]]:
+        """Name, look, mean of the first metrics, and means of cost by kind, over tasks and seeds;
         of rows at the lowest target with results on all tasks."""
         tasks = [task for task in self.tasks if self.lowest[task]]
         own: dict[RowKey, dict[str, Sequence[Result]]] = {}
@@ -228,7 +232,7 @@ class Series:
             if all(metrics):
                 metric = fmean([fmean(numbers) for numbers in metrics])
                 costs = {k: _mean_cost(own[row].values(), of) for k, of in COSTS.items()}
-                found.append((name_of(row), self.index(row), metric, costs))
+                found.append((name_of(row), self.looks[name_of(row)], metric, costs))
         return found
 
 
@@ -237,23 +241,19 @@ def name_of(row: RowKey) -> str:
     return row.method + (f" ({row.variant})" if row.variant else "")
 
 
-def dots(there: AtTarget, metric: str) -> list[Dot]:
-    """The mean of the seeds at their target, and of the runs over it, each at what they kept."""
-    read = [r for r in there.readings if r.metrics.get(metric) is not None]
-    over = [r for r in there.over if r.metrics.get(metric) is not None]
-    found = []
-    for kept, numbers in (
-        ([r.kept for r in read], there.values(metric)),
-        ([r.remaining.density for r in over], values(over, metric)),
-    ):
-        if numbers and any(kept):  # the axis is logarithmic
-            y, spread = fmean(numbers), sample_std(numbers) or 0.0
-            low, high = max(y - spread, least_of(metric)), min(y + spread, 100.0)
-            found.append(Dot(100 * fmean(kept), y, low, high))
-    return found
+def dots(found: Iterable[tuple[float, float | None]], metric: str) -> list[Dot]:
+    """The mean of what was kept, in [0, 1], and of the metric, as one dot; none without values."""
+    known = [(kept, value) for kept, value in found if value is not None]
+    kept = fmean([kept for kept, _ in known]) if known else 0.0
+    if not kept:  # the axis is logarithmic
+        return []
+    numbers = [value for _, value in known]
+    y, spread = fmean(numbers), sample_std(numbers) or 0.0
+    low, high = max(y - spread, least_of(metric)), min(y + spread, 100.0)
+    return [Dot(100 * kept, y, low, high)]
 
 
-def curve(name: str, index: int, results: Sequence[Result], metric: str) -> Curve:
+def curve(name: str, look: Look, results: Sequence[Result], metric: str) -> Curve:
     """Means over seeds at each evaluation that has the metric."""
     points: dict[int, list[Point]] = {}
     for result in results:
@@ -263,7 +263,7 @@ def curve(name: str, index: int, results: Sequence[Result], metric: str) -> Curv
     steps = sorted(points)
     shown = [fmean([v for p in points[s] if (v := p.metrics[metric]) is not None]) for s in steps]
     kept = [fmean([p.remaining for p in points[step]]) for step in steps]
-    return Curve(name, index, steps, shown, kept)
+    return Curve(name, look, steps, shown, kept)
 
 
 def jaccard(ours: Sequence[Result], theirs: Sequence[Result], same: bool) -> float:

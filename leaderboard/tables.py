@@ -1,7 +1,7 @@
 """The tables of methods by remaining weights: summaries over seeds, and the grids that show
 them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -77,7 +77,14 @@ class Summary:
         marked = self.constant is not None and low <= self.constant
         mark = f" {NOT_ABOVE_CONSTANT}" * marked + f" {MIXED}" * self.mixed
         text = spread_text(self.values)
-        return Quantity(centre, f"{text} ({'; '.join(shown)}){mark}", self._short(text) + mark)
+        whole = f"{text} ({'; '.join(shown)}){mark}"
+        return Quantity(centre, whole, self._short(text) + mark, self._parts)
+
+    @property
+    def _parts(self) -> list[tuple[str, float]]:
+        """The other numbers of the entry by name, for CSV."""
+        counts = {"n": len(self.values), "planned": self.planned, "collapsed": self.collapsed}
+        return [*spread(self.values).parts, *counts.items(), ("kept %", self.kept or 0.0)]
 
     def _short(self, text: str) -> str:
         """'83.2 ± 0.4', with the numbers of seeds where some are missing or collapsed."""
@@ -126,6 +133,13 @@ def _where(run: Result) -> tuple[str, ...]:
     return (about.device, about.git, *versions)
 
 
+def spread(numbers: Sequence[float]) -> Quantity:
+    """A mean, with its standard deviation as a part."""
+    deviation = sample_std(numbers)
+    parts = () if deviation is None else (("std", deviation),)
+    return Quantity(fmean(numbers), spread_text(numbers), parts=parts)
+
+
 def spread_text(numbers: Sequence[float]) -> str:
     """'83.2 ± 0.4', or the only number."""
     spread = sample_std(numbers)
@@ -145,11 +159,13 @@ def label(row: RowKey, results: Sequence[Result]) -> str:
 
 @dataclass(frozen=True)
 class MainTable:
-    """The table of methods. `keys` has the row of each line of the grid: None for the majority
-    class; the teacher's row comes from the table without distillation."""
+    """The table of methods. By line of the grid, `keys` has the row of this table, and `sources`
+    the table and row that it is from: the teacher may come from the table without distillation, and
+    the constant answer from none."""
 
     grid: Grid
     keys: Sequence[RowKey | None]
+    sources: Sequence[tuple[Table, RowKey] | None]
 
 
 ABOUT = ("Method", "Target %", "Remaining weights % (measured)")
@@ -165,13 +181,14 @@ def main_table(board: Board, table: Table, top: Collection[RowKey]) -> MainTable
     columns = [(task, metric) for task in tasks for metric in table.metrics_of(task)]
     header = [*ABOUT, *(f"{task} {metric}" for task, metric in columns)]
     header += [f"Δ dense ({', '.join(tasks)})", *SIZES]
-    lines: list[tuple[RowKey | None, list[Entry]]] = [(None, _majority(source, columns))]
+    sources = [(table, row) for row in table.rows]
     if plain is not None and plain.teacher in plain.rows:
-        lines.append((None, _row(plain, source, plain.teacher, tasks, columns)))
-    lines += [(row, _row(table, source, row, tasks, columns)) for row in table.rows]
-    bold = {(i, 0) for i, (row, _) in enumerate(lines) if row in top}
-    grid = Grid(header, [entries for _, entries in lines], frozenset(bold))
-    return MainTable(grid, [row for row, _ in lines])
+        sources.insert(0, (plain, plain.teacher))
+    rows = [_row(where, source, row, tasks, columns) for where, row in sources]
+    keys = [None, *(row if where is table else None for where, row in sources)]
+    bold = {(i, 0) for i, row in enumerate(keys) if row in top}
+    grid = Grid(header, [_majority(source, columns), *rows], frozenset(bold))
+    return MainTable(grid, keys, [None, *sources])
 
 
 Columns = Sequence[tuple[str, str]]
@@ -183,12 +200,12 @@ def _row(
 ) -> list[Entry]:
     ran = table.of_row(row)
     there = [run for task in tasks for run in at_target(table, row, task).runs]
-    differences: list[float | None] = []
+    differences: dict[str, float | None] = {}
     for task in tasks:
         metric = table.first_metric(task)
         own = at_target(table, row, task).values(metric)
         dense = at_target(source, source.teacher, task).values(metric) if source.teacher else []
-        differences.append(fmean(own) - fmean(dense) if own and dense else None)
+        differences[task] = fmean(own) - fmean(dense) if own and dense else None
     return [
         label(row, ran),
         Quantity(100 * row.density, f"{100 * row.density:g}"),
@@ -200,11 +217,13 @@ def _row(
     ]
 
 
-def _joined(differences: Sequence[float | None]) -> Entry:
-    """Differences of several tasks in one entry, sorted by the first."""
-    text = " / ".join(str(quantity(value, "+.1f")) for value in differences)
-    first = next((value for value in differences if value is not None), None)
-    return text if first is None else Quantity(first, text)
+def _joined(differences: Mapping[str, float | None]) -> Entry:
+    """Differences of the tasks, by name, in one entry, sorted by their mean."""
+    text = " / ".join(str(quantity(value, "+.1f")) for value in differences.values())
+    known = [(task, value) for task, value in differences.items() if value is not None]
+    if not known:
+        return text
+    return Quantity(fmean(value for _, value in known), text, parts=known)
 
 
 def _majority(table: Table, columns: Columns) -> list[Entry]:
@@ -223,16 +242,18 @@ def over_grid(table: Table) -> Grid:
     rows: list[list[Entry]] = []
     for row, task, _ in table.entries():
         for result in at_target(table, row, task).over:
-            shown = [
-                f"{metric} {value:.1f}"
-                for metric in table.metrics_of(task)
-                if (value := result.metrics.get(metric)) is not None
-            ]
             target, seed = f"{100 * row.density:g}", str(result.trial.seed)
-            measured = remaining([result])
-            rows.append([label(row, [result]), target, task, seed, measured, ", ".join(shown)])
+            measured, shown = remaining([result]), _every_metric(table, task, result)
+            rows.append([label(row, [result]), target, task, seed, measured, shown])
     header = ["Method", "Target %", "Task", "Seed", "Remaining weights % (measured)", "Metrics"]
     return Grid(header, rows)
+
+
+def _every_metric(table: Table, task: str, result: Result) -> Entry:
+    """'acc 91.2, f1 88.0'."""
+    found = [(m, v) for m in table.metrics_of(task) if (v := result.metrics.get(m)) is not None]
+    text = ", ".join(f"{metric} {value:.1f}" for metric, value in found)
+    return Quantity(found[0][1], text, parts=found) if found else NOTHING
 
 
 def selection_grid(table: Table) -> Grid:
@@ -248,29 +269,9 @@ def selection_grid(table: Table) -> Grid:
             if both:
                 best = [v for r in both if (v := r.best.metrics[metric]) is not None]
                 counts = [r.best.candidates for r in both]
-                last = spread_text(values(both, metric))
+                last = spread(values(both, metric))
                 target, name = f"{100 * row.density:g}", label(row, both)
                 chosen = ranged(counts, lambda n: f"{n:.0f}")
-                rows.append([name, target, f"{task} {metric}", last, spread_text(best), chosen])
+                rows.append([name, target, f"{task} {metric}", last, spread(best), chosen])
     best_of = "At the best first metric"
     return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], rows)
-
-
-def cost_grid(table: Table) -> Grid:
-    """Seconds and memory per trial, means over seeds; two runs differ, so the table is apart."""
-    rows: list[list[Entry]] = []
-    for row, task, group in table.entries():
-        if group.ok:
-            seconds = [r.cost.seconds for r in group.ok]
-            steps = [1000 * r.cost.step_seconds for r in group.ok if r.cost.step_seconds]
-            peak = max(r.cost.peak_bytes for r in group.ok) / 2**20
-            devices = sorted({r.environment.device for r in group.ok})
-            numbers = [
-                quantity(fmean(seconds), ".1f"),
-                quantity(fmean(steps) if steps else None, ".1f"),
-                quantity(peak, ".0f"),
-            ]
-            name, target = label(row, group.ok), f"{100 * row.density:g}"
-            rows.append([name, target, task, *numbers, ", ".join(devices)])
-    header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
-    return Grid(header, rows)

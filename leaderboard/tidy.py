@@ -22,7 +22,7 @@ def results_csv(board: Board) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEADER)
     for result in sorted(board.results, key=lambda r: r.trial.id):
-        for row in _rows(board.suite, result):
+        for row in _rows(board.suites[result.trial.id], result):
             writer.writerow([csv_text(str(entry)) for entry in row])
     return stream.getvalue()
 

@@ -8,11 +8,13 @@ from leaderboard.ranks import ALPHA
 from leaderboard.statistics import Estimate
 from leaderboard.tables import label
 
+MEAN = "Mean over tasks"
+
 
 def verdict_grid(found: Sequence[Family]) -> Grid:
     """One row per method and target, best first, over all tasks; the top group is stressed."""
     reference = next((f.reference.method for f in found if f.reference), "reference")
-    header = ["Method", "Target %", "Kept %", "Mean over tasks", f"Δ {reference}"]
+    header = ["Method", "Target %", "Kept %", MEAN, f"Δ {reference}"]
     header += [f"P(beats {reference})", "p (Holm)", "Could be seen", "Seeds", "Tasks"]
     header += ["Dominated by"]
     rows: list[list[Entry]] = []
@@ -26,7 +28,8 @@ def verdict_grid(found: Sequence[Family]) -> Grid:
 
 
 def _row(family: Family, v: Verdict) -> list[Entry]:
-    trained = f"{v.seeds - v.collapsed} of {v.seeds} trained" if v.collapsed else str(v.seeds)
+    trained = v.seeds - v.collapsed
+    seeds = f"{trained} of {v.seeds} trained" if v.collapsed else str(v.seeds)
     return [
         label(v.row, v.results),
         Quantity(100 * family.density, f"{100 * family.density:g}"),
@@ -36,8 +39,8 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
         quantity(v.wins, ".2f"),
         p_entry(v.p) if v.p is not None or v.row == family.reference else v.why_not,
         quantity(v.smallest, ".1f"),
-        trained,
-        f"{len(v.tasks)} of {len(family.tasks)}",
+        Quantity(v.seeds, seeds, parts=[("trained", trained)]),
+        Quantity(len(v.tasks), f"{len(v.tasks)} of {len(family.tasks)}"),
         f"{v.dominated_by.method} at {100 * v.dominated_by.density:g} %" if v.dominated_by else "",
     ]
 
@@ -139,7 +142,7 @@ def estimate(found: Estimate | None, *, signed: bool = False) -> Entry:
         return NOTHING
     form = "+.1f" if signed else ".1f"
     text = f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
-    return Quantity(found.value, text)
+    return Quantity(found.value, text, parts=[("low", found.low), ("high", found.high)])
 
 
 def p_entry(p: float | None) -> Entry:

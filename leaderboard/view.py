@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from leaderboard import prose
-from leaderboard.collect import Board, Table
+from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import Family, cells, families, reference_of
 from leaderboard.formats import Grid
 from leaderboard.papers import LAYOUTS, paper_grids
-from leaderboard.published import published_grid
+from leaderboard.published import Published, published_grid
 from leaderboard.series import Series
 from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
 from leaderboard.targets import AT_MOST
 from leaderboard.verdicts import cell_grid, sentence, verdict_grid
 
 HEADINGS = {
+    "methods": "Methods by remaining weights",
     "verdicts": "Who is better, over all tasks",
     "over-target": f"Runs that kept more than {AT_MOST:g} times their target",
     "by-task": "Task by task: means and differences with intervals",
@@ -23,17 +24,32 @@ HEADINGS = {
     "published": "Published numbers beside ours",
     **{layout.name: layout.heading for layout in LAYOUTS},
 }
-"""Headings of the tables beside the main one, by name."""
+"""Headings of the tables by name."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a user can choose: the method that others are compared with, None for the first that
+    prunes; the columns and methods of LaTeX tables, none for all; printed numbers of the user's
+    own."""
+
+    against: str | None = None
+    columns: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    printed: Sequence[Published] = ()
+
+
+ALL = Wanted()
+"""Nothing is chosen."""
 
 
 @dataclass(frozen=True)
 class View:
-    """One table of a board; methods are compared with the method `against`, None for the first that
-    prunes."""
+    """One table of a board, as a user wants it."""
 
     board: Board
     table: Table
-    against: str | None = None
+    wanted: Wanted = ALL
 
     @cached_property
     def title(self) -> str:
@@ -48,17 +64,37 @@ class View:
     @cached_property
     def reference(self) -> str:
         """The method that others are compared with."""
-        return reference_of(self.table, self.against)
+        return reference_of(self.table, self.wanted.against)
 
     @cached_property
     def families(self) -> Sequence[Family]:
         """The verdicts of every target."""
         return families(self.table, self.reference)
 
+    @cached_property
+    def verdicts(self) -> Grid:
+        """The verdicts as a table, and `verdict_rows` its rows."""
+        return verdict_grid(self.families)
+
+    @property
+    def verdict_rows(self) -> list[RowKey]:
+        """The rows of `verdicts`."""
+        return [v.row for family in self.families for v in family.verdicts]
+
+    @property
+    def plain(self) -> Table:
+        """The table with the dense trials: the one without distillation."""
+        return self.board.without_distillation(self.table) or self.table
+
     @property
     def sentences(self) -> Sequence[str]:
         """What the verdicts come to, a sentence per target."""
         return [sentence(family) for family in self.families]
+
+    def labels_of(self, methods: Sequence[str]) -> list[str]:
+        """The names for people of methods that the table has, and the names themselves."""
+        rows = [row for row in self.table.rows if row.method in methods]
+        return [*methods, *(self.table.facts_of(row).label or row.method for row in rows)]
 
     @cached_property
     def main(self) -> MainTable:
@@ -75,13 +111,12 @@ class View:
     def grids(self) -> Mapping[str, Grid]:
         """The tables beside the main one by name; those without rows are left out."""
         table, board = self.table, self.board
-        plain = board.without_distillation(table) or table
         found = {
-            "verdicts": verdict_grid(self.families),
+            "verdicts": self.verdicts,
             "over-target": over_grid(table),
-            "by-task": cell_grid(cells(table, plain, self.reference), self.reference),
+            "by-task": cell_grid(cells(table, self.plain, self.reference), self.reference),
             "selection": selection_grid(table),
-            "published": published_grid(table),
+            "published": published_grid(table, self.wanted.printed),
             **paper_grids(board, table),
         }
         return {name: grid for name, grid in found.items() if grid.rows}

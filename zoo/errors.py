@@ -40,6 +40,12 @@ class StaleError(BenchmarkError):
     exit_code = 6
 
 
+class RegressionError(BenchmarkError):
+    """A method became worse from one folder of results to another."""
+
+    exit_code = 7
+
+
 class Diverged(Exception):
     """A loss or a gradient's norm, `value`, was not finite at `step` (from 0); the trial ends as a
     result, not as a failure."""

@@ -3,34 +3,39 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboard.figures.style import DASHES, panels, style, with_legend
+from leaderboard.figures.style import dashed, panels, style, with_legend
+from leaderboard.looks import Look, level_dash
 from leaderboard.series import COSTS, Curve, Quality
 
 
-def quality(found: Sequence[Quality]) -> Any:
+def quality(found: Sequence[Quality], labels: Mapping[str, str]) -> Any:
     """Per task: mean and sample standard deviation over seeds against remaining weights on a log
-    axis, with methods that do not prune and the constant answer as horizontal lines."""
+    axis, runs over their target apart, with methods that do not prune and the constant answer as
+    horizontal lines."""
     titles = [f"{one.task}: {one.metric}" for one in found]
-    figure, axes = panels(titles, ["remaining weights (%)"] * len(found))
+    names = len(labels) + 1 + max(len(one.baselines) for one in found)
+    figure, axes = panels(titles, ["remaining weights (%)"] * len(found), names)
     for axis, one in zip(axes, found, strict=True):
         for number, baseline in enumerate(one.baselines):
-            dash = DASHES[number % len(DASHES)]
-            look = {"color": "#666666", "linestyle": dash, "linewidth": 1}
+            look = {"color": "#444444", "linestyle": dashed(level_dash(number)), "linewidth": 1}
             axis.axhline(baseline.y, label=baseline.name, **look)
         if one.majority is not None:
             look = {"color": "#bbbbbb", "linewidth": 3, "alpha": 0.6}
             axis.axhline(one.majority, label="constant answer", **look)
         for line in one.lines:
-            axis.errorbar(
-                [dot.x for dot in line.dots],
-                [dot.y for dot in line.dots],
-                [[d.y - d.low for d in line.dots], [d.high - d.y for d in line.dots]],
-                label=line.name,
-                markersize=5,
-                linewidth=1.3,
-                capsize=2,
-                **style(line.index),
-            )
+            alone = [([dot], False) for dot in line.over]
+            for dots, joined in [(line.dots, True)] * bool(line.dots) + alone:
+                look = style(line.look) | ({} if joined else {"linestyle": "none"})
+                axis.errorbar(
+                    [dot.x for dot in dots],
+                    [dot.y for dot in dots],
+                    [[d.y - d.low for d in dots], [d.high - d.y for d in dots]],
+                    label=labels[line.name] if joined else None,
+                    markersize=5,
+                    linewidth=1.3,
+                    capsize=2,
+                    **look,
+                )
         axis.set_xscale("log")
         axis.set_xticks(one.targets, [f"{target:g}" for target in one.targets])
         axis.minorticks_off()
@@ -39,24 +44,26 @@ def quality(found: Sequence[Quality]) -> Any:
 
 def curves(by_task: Mapping[str, Sequence[Curve]]) -> Any:
     """Per task, by the axis' title: the first metric during the run, and the density behind it."""
-    figure, axes = panels(list(by_task), ["optimiser steps"] * len(by_task))
+    names = max(map(len, by_task.values()))
+    figure, axes = panels(list(by_task), ["optimiser steps"] * len(by_task), names)
     for axis, found in zip(axes, by_task.values(), strict=True):
         behind = axis.twinx()
         behind.set_ylim(0, 100)
         behind.set_yticks([])
         for one in found:
-            look = {"markersize": 4, "linewidth": 1.3, **style(one.index)}
+            look = {"markersize": 4, "linewidth": 1.3, **style(one.look)}
             axis.plot(one.steps, one.metric, label=one.name, **look)
             kept = [100 * fraction for fraction in one.remaining]
             behind.plot(one.steps, kept, color="#999999", linestyle=":", linewidth=0.8)
     return with_legend(figure, axes)
 
 
-def costs(found: Sequence[tuple[str, int, float, Mapping[str, float]]]) -> Any:
+def costs(found: Sequence[tuple[str, Look, float, Mapping[str, float]]]) -> Any:
     """Per kind of cost: each method's mean cost against the mean of its first metrics."""
-    figure, axes = panels(["mean of the first metrics"] * len(COSTS), list(COSTS))
-    for name, index, metric, by_kind in found:
-        look = style(index) | {"linestyle": "none", "markersize": 6}
+    titles = ["mean of the first metrics"] * len(COSTS)
+    figure, axes = panels(titles, list(COSTS), len(found))
+    for name, own, metric, by_kind in found:
+        look = style(own) | {"linestyle": "none", "markersize": 6}
         for axis, kind in zip(axes, COSTS, strict=True):
             axis.plot([by_kind[kind]], [metric], label=name, **look)
     return with_legend(figure, axes)

@@ -1,14 +1,15 @@
 """Which figures a board has, and writing them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from leaderboard.figures import curves, masks
+from leaderboard.figures import curves, masks, strips
 from leaderboard.figures.style import save, settings
+from leaderboard.panels import panels_of
 from leaderboard.series import Series
 
 Figure = tuple[str, str, Callable[[], Any]]
@@ -16,20 +17,27 @@ Figure = tuple[str, str, Callable[[], Any]]
 made."""
 
 
-def draw(series: Iterable[Series], folder: Path) -> list[tuple[str, Path]]:
-    """Draw all figures as SVG and PNG; returns captions and the PNGs' paths. On a terminal a bar
-    appears after two seconds."""
-    series = list(series)
+FIGURE = r"(.+-)?(seeds|quality|curves|cost|(matrices|heads)-.+|weights|scores|agreement)(-\d+)?"
+"""The names of figures as a regular expression, with those that earlier versions gave."""
+Drawn = Mapping[str, Sequence[tuple[str, Path]]]
+"""By a table's slug, captions and paths of its PNGs."""
+
+
+def draw(series: Iterable[Series], folder: Path) -> Drawn:
+    """Draw all figures as SVG and PNG. On a terminal a bar appears after two seconds."""
     planned = [
-        (folder / f"{name}{f'-{number}' if len(series) > 1 else ''}.png", caption, make)
-        for number, one in enumerate(series, 1)
+        (one.table.key.slug, name, caption, make)
+        for one in series
         for name, caption, make in figures(one)
     ]
-    made = []
+    made: dict[str, list[tuple[str, Path]]] = {}
     with settings():
-        for path, caption, make in tqdm(planned, "figures", delay=2, leave=False, disable=None):
+        for slug, name, caption, make in tqdm(
+            planned, "figures", delay=2, leave=False, disable=None
+        ):
+            path = folder / f"{slug}-{name}.png"
             save(make(), path)
-            made.append((caption, path))
+            made.setdefault(slug, []).append((caption, path))
     return made
 
 
@@ -37,7 +45,10 @@ def figures(series: Series) -> Iterator[Figure]:
     """The figures of one table."""
     if series.quality and series.pruned:
         what = "Quality against measured remaining weights"
-        yield "quality", what, partial(curves.quality, series.quality)
+        found = panels_of(series)
+        every = "Every seed, by method and target; methods by their mean at the lowest target"
+        yield "seeds", every, partial(strips.strips, found, series.labels)
+        yield "quality", what, partial(curves.quality, series.quality, series.labels)
     tasks = [task for task in series.tasks if series.lowest[task]]
     target = f"target {series.least:g} %"
     if tasks:

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from leaderboard.figures.style import COLOURS, Text, set_margins, write_texts
+from leaderboard.figures.style import Text, colour_of, set_margins, write_texts
 from leaderboard.heat_maps import HeatMap
+from leaderboard.looks import Look
 from zoo.records.packed import unpack_heights
 from zoo.records.result import Distribution
 
-Distributions = Sequence[tuple[str, int, Distribution]]
-"""Name, index of the look, and distribution."""
+Distributions = Sequence[tuple[str, Look, Distribution]]
+"""Name, look and distribution."""
 
 
 def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
@@ -87,16 +88,16 @@ def weights(shown: Distributions) -> Any:
 
     figure, axes = plt.subplots(1, 1, figsize=(6.4, 0.55 * len(shown) + 1.1), squeeze=False)
     axis = axes[0][0]
-    for number, (_, index, found) in enumerate(shown):
+    for number, (_, look, found) in enumerate(shown):
         base = len(shown) - 1 - number
         edges = np.linspace(found.range[0], found.range[1], len(found.all) + 1)
         middles = (edges[1:] + edges[:-1]) / 2
-        for counts, look in (
+        for counts, shade in (
             (found.all, {"color": "#bbbbbb", "alpha": 0.6}),
-            (found.kept, {"color": COLOURS[index % len(COLOURS)], "alpha": 0.75}),
+            (found.kept, {"color": colour_of(look), "alpha": 0.75}),
         ):
             height = 0.9 * np.array(counts) / max(1, *counts)
-            axis.fill_between(middles, base, base + height, linewidth=0, **look)
+            axis.fill_between(middles, base, base + height, linewidth=0, **shade)
     axis.set_yticks(range(len(shown) - 1, -1, -1), [name for name, *_ in shown])
     axis.set_xlabel("weight")
     axis.grid(axis="x", alpha=0.3)

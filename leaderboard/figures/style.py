@@ -1,4 +1,4 @@
-"""What the figures share: settings, colours, marks, margins, and fast text."""
+"""What the figures share: settings, looks, margins, and fast text."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
-"""Okabe and Ito's colours, which colour-blind readers can tell apart; markers and dashes differ
-where colours repeat."""
-MARKERS = "osD^vPX*<>"
-DASHES = ("-", "--", "-.", ":")
+from leaderboard.looks import COLOURS, GREY, Look
+
+MARKS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle": "^",
+    "wedge": "v",
+    "plus": "+",
+    "cross": "x",
+}
+"""matplotlib's letters for the marks of leaderboard/looks.py."""
 LEGEND = 2.2
 """Inches for the legend beside the charts."""
 
@@ -39,15 +46,15 @@ def save(figure: Any, path: Path) -> None:
     plt.close(figure)
 
 
-def panels(titles: Sequence[str], below: Sequence[str]) -> tuple[Any, list[Any]]:
-    """A figure with an axis per title, at most four in a row, and room for a legend; `below` are
-    the labels of the horizontal axes."""
+def panels(titles: Sequence[str], below: Sequence[str], names: int) -> tuple[Any, list[Any]]:
+    """A figure with an axis per title, at most four in a row, and room for a legend of so many
+    `names`; `below` are the labels of the horizontal axes."""
     import matplotlib.pyplot as plt
 
     across = min(len(titles), 4)
     down = -(-len(titles) // across)
-    size = (3.4 * across + LEGEND, 3.4 * down)
-    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False)
+    tall = max(3.4 * down, 0.18 * names + 0.4)
+    figure, axes = plt.subplots(down, across, figsize=(3.4 * across + LEGEND, tall), squeeze=False)
     for axis in axes.flat[len(titles) :]:
         axis.set_visible(False)
     for axis, title, text in zip(axes.flat, titles, below, strict=False):
@@ -58,21 +65,36 @@ def panels(titles: Sequence[str], below: Sequence[str]) -> tuple[Any, list[Any]]
 
 
 def with_legend(figure: Any, axes: Sequence[Any]) -> Any:
-    """The figure with a legend on the right that names the lines of the first axis."""
-    handles, labels = axes[0].get_legend_handles_labels()
+    """The figure with a legend on the right that names every line of its axes once."""
+    named: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
     place = (1 - (LEGEND - 0.1) / figure.get_size_inches()[0], 0.5)
-    figure.legend(handles, labels, loc="center left", bbox_to_anchor=place, frameon=False)
+    where = {"loc": "center left", "bbox_to_anchor": place, "frameon": False}
+    figure.legend(list(named.values()), list(named), handlelength=2.6, **where)
     set_margins(figure, left=0.55, right=LEGEND, bottom=0.55, top=0.35, between=0.6)
     return figure
 
 
-def style(index: int) -> dict[str, Any]:
-    """Colour, mark and dash of a method's line."""
+def colour_of(look: Look) -> str:
+    """The colour of a look."""
+    return GREY if look.colour is None else COLOURS[look.colour]
+
+
+def style(look: Look) -> dict[str, Any]:
+    """Colour, mark and dash of a method's line, for matplotlib; marks are hollow."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        "color": colour_of(look),
+        "marker": MARKS[look.mark],
+        "linestyle": dashed(look.dash),
+        "markerfacecolor": "white",
     }
+
+
+def dashed(dash: Sequence[int]) -> Any:
+    """A dash in pixels as matplotlib's line style."""
+    return (0, tuple(dash)) if dash else "-"
 
 
 def set_margins(
@@ -133,6 +155,8 @@ def glyph(letter: str) -> tuple[np.ndarray, np.ndarray, float]:
     from matplotlib.textpath import TextPath, TextToPath
 
     font = FontProperties(family="DejaVu Sans", size=UNIT)  # not the user's font
-    outline = TextPath((0, 0), letter, size=UNIT, prop=font)
     width, *_ = TextToPath().get_text_width_height_descent(letter, font, ismath=False)
+    if letter.isspace():
+        return np.zeros((0, 2)), np.zeros(0, np.uint8), width
+    outline = TextPath((0, 0), letter, size=UNIT, prop=font)
     return outline.vertices, outline.codes, width

@@ -6,32 +6,40 @@ from statistics import median
 
 from markupsafe import Markup
 
-from leaderboard.panels import Panel, Strip
+from leaderboard.html.svg import dash_of, mark
+from leaderboard.looks import level_dash
+from leaderboard.panels import Panel, Strip, range_of, target_look, targets_of
 
 WIDTH, ROW, TOP, BOTTOM, MARGIN = 250, 20, 24, 46, 12
 """Pixels: of a panel, of a method's row, and around them."""
-LABELS = 118
-"""Pixels for the methods' names, left of the first panel."""
+LABELS, LETTERS = 118, 20
+"""Pixels for the methods' names, left of each panel, and letters that fit there."""
 
 
 def strip_chart(panels: Sequence[Panel], labels: Mapping[str, str]) -> Markup:
     """All panels beside each other, wrapped where there is no room; "" without methods."""
     shown = [panel for panel in panels if panel.strips]
-    targets = sorted({t for p in shown for s in p.strips for t in s.seeds}, reverse=True)
-    key = "".join(
-        f'<span class="t{number}">● {target:g} %</span> ' for number, target in enumerate(targets)
-    )
+    targets = targets_of(shown)
+    key = "".join(map(_key, enumerate(targets)))
     drawn = "".join(_panel(panel, labels, targets) for panel in shown)
     if not drawn:
         return Markup("")
-    words = "one dot a seed, | the median, ○ over the target, shaded: no better than one answer"
-    about = f'<p class="soft">{key}{words}</p>'
+    words = "one mark a seed, a bar for the median, hollow: over its target, shaded: no better than"
+    about = f'<p class="legend">{key}<span class="soft">{words} one answer</span></p>'
     return Markup(f'<div class="strips">{drawn}</div>{about}')
+
+
+def _key(numbered: tuple[int, float]) -> str:
+    """A target's mark for the legend."""
+    number, target = numbered
+    drawn = mark(target_look(number), 8, 8, f"{target:g} %", "seed")
+    svg = f'<svg viewBox="0 0 16 16" aria-hidden="true">{drawn}</svg>'
+    return f'<span class="key">{svg}{target:g} %</span>'
 
 
 def _panel(panel: Panel, labels: Mapping[str, str], targets: Sequence[float]) -> str:
     height = TOP + ROW * len(panel.strips) + BOTTOM
-    low, high = _range(panel)
+    low, high = range_of(panel)
     bottom = height - BOTTOM
 
     def x(value: float) -> float:
@@ -48,7 +56,7 @@ def _panel(panel: Panel, labels: Mapping[str, str], targets: Sequence[float]) ->
         out.append(f'<rect class="chance" {place}/>')
     for number, baseline in enumerate(panel.baselines):
         at = f'x1="{x(baseline.y):.1f}" x2="{x(baseline.y):.1f}" y1="{TOP}" y2="{bottom}"'
-        out.append(f'<line class="level l{number}" {at}/>')
+        out.append(f'<line class="level" stroke-dasharray="{dash_of(level_dash(number))}" {at}/>')
         side = "right" if baseline.y > (low + high) / 2 else "left"
         place = f'x="{x(baseline.y):.1f}" y="{bottom + 22 + 10 * (number % 3)}"'
         out.append(f'<text class="tick {side}" {place}>{escape(baseline.name)}</text>')
@@ -62,28 +70,19 @@ def _panel(panel: Panel, labels: Mapping[str, str], targets: Sequence[float]) ->
 def _strip(
     strip: Strip, label: str, y: float, x: Callable[[float], float], targets: Sequence[float]
 ) -> list[str]:
-    out = [f'<text class="name" x="{LABELS - 4}" y="{y + 4:.1f}">{escape(label)}</text>']
+    short = label if len(label) <= LETTERS else f"{label[: LETTERS - 1]}…"
+    out = [
+        f'<text class="name" x="{LABELS - 4}" y="{y + 4:.1f}"><title>{escape(label)}</title>'
+        f"{escape(short)}</text>"
+    ]
     for number, target in enumerate(targets):
-        at = y + 3 * (2 * number - len(targets) + 1)
+        at, look = y + 3 * (2 * number - len(targets) + 1), target_look(number)
         seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
-        drawn = [(value, "") for value in seeds] + [(value, " over") for value in over]
-        for value, kind in drawn:
-            title = f"<title>{escape(label)}, {target:g} %: {value:.1f}</title>"
-            place = f'cx="{x(value):.1f}" cy="{at}" r="2.6"'
-            out.append(f'<circle class="t{number}{kind}" {place}>{title}</circle>')
+        for value, kind in [(v, "seed") for v in seeds] + [(v, "seed over") for v in over]:
+            words = f"{label}, {target:g} %: {value:.1f}"
+            out.append(mark(look, x(value), at, words, kind, 2.6))
         if seeds:
             middle = f"{x(median(seeds)):.1f}"
             place = f'x1="{middle}" x2="{middle}" y1="{at - 5}" y2="{at + 5}"'
-            out.append(f'<line class="t{number}" {place}/>')
+            out.append(f'<line class="median c{look.colour}" {place}/>')
     return out
-
-
-def _range(panel: Panel) -> tuple[float, float]:
-    """Round numbers around everything that is drawn, within 100."""
-    parts = [found for s in panel.strips for found in (*s.seeds.values(), *s.over.values())]
-    seen = [value for found in parts for value in found]
-    seen += [baseline.y for baseline in panel.baselines]
-    seen += [] if panel.constant is None else [panel.constant]
-    low = 10 * (min(seen, default=0.0) // 10)
-    high = min(100.0, 10 * (max(seen, default=100.0) // 10 + 1))
-    return low, max(high, low + 10)

@@ -8,14 +8,8 @@ from html import escape
 from markupsafe import Markup
 
 from leaderboard.heat_maps import HeatMap
-from leaderboard.series import Curve, Dot, Line, Quality
-
-MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
-DASHES = ("", "6 3", "2 2", "8 2 2 2")
-COLOURS = 8
-"""Line colours that the style defines as .c0, .c1, ..."""
-BASELINES = 3
-"""Most horizontal lines in a chart."""
+from leaderboard.looks import Look, level_dash
+from leaderboard.series import Curve, Dot, Line, Quality, Series
 
 
 @dataclass(frozen=True)
@@ -47,17 +41,17 @@ class Frame:
 
 def frame_of(one: Quality) -> Frame:
     """A frame that holds all dots with their spread, the baselines and the targets."""
-    dots = [dot for line in one.lines for dot in line.dots if dot.x > 0]
+    dots = [dot for line in one.lines for dot in (*line.dots, *line.over)]
     xs = [dot.x for dot in dots] + list(one.targets)
     ys = [v for dot in dots for v in (dot.low, dot.high)]
-    ys += [baseline.y for baseline in one.baselines[:BASELINES]]
+    ys += [baseline.y for baseline in one.baselines]
     low, high = math.log(min(xs) / 1.15), math.log(max(xs) * 1.15)
     return Frame(low, high, *_padded(min(ys), max(ys)))
 
 
 def quality_chart(one: Quality, labels: Mapping[str, str]) -> Markup:
     """Quality against remaining weights, one line per method; "" without any dot."""
-    if not any(line.dots for line in one.lines):
+    if not any(line.dots or line.over for line in one.lines):
         return Markup("")
     f, title = frame_of(one), f"{one.task}: {one.metric}"
     out = [
@@ -66,11 +60,12 @@ def quality_chart(one: Quality, labels: Mapping[str, str]) -> Markup:
         f'<text class="title" x="{f.left}" y="16">{escape(title)}</text>',
         *_axes(f, one.targets),
     ]
-    for number, baseline in enumerate(one.baselines[:BASELINES]):
+    for number, baseline in enumerate(one.baselines):
         words = escape(f"{baseline.name}: {baseline.y:.1f}")
         out.append(
-            f'<line class="level l{number}" x1="{f.left}" x2="{f.width - f.right}"'
-            f" {_at(f.y(baseline.y))}><title>{words}</title></line>"
+            f'<line class="level" stroke-dasharray="{dash_of(level_dash(number))}"'
+            f' x1="{f.left}" x2="{f.width - f.right}" {_at(f.y(baseline.y))}>'
+            f"<title>{words}</title></line>"
         )
     out += [_line(f, line, labels[line.name]) for line in one.lines]
     return Markup("".join([*out, "</svg>"]))
@@ -91,17 +86,17 @@ def _axes(f: Frame, targets: Sequence[float]) -> list[str]:
 
 
 def _line(f: Frame, line: Line, label: str) -> str:
-    """A method's line, error bars and marks."""
+    """A method's line, error bars and marks; runs over their target stand alone."""
     path = " ".join(f"{f.x(dot.x):.1f},{f.y(dot.y):.1f}" for dot in line.dots)
     out = [
-        f'<g class="c{line.index % COLOURS}"><polyline points="{path}"'
-        f' stroke-dasharray="{_dash(line.index)}"/>'
+        f'<g class="{colour_class(line.look)}"><polyline points="{path}"'
+        f' stroke-dasharray="{dash_of(line.look.dash)}"/>'
     ]
-    for dot in line.dots:
+    for dot in (*line.dots, *line.over):
         if dot.low < dot.high:
             ends = f'y1="{f.y(dot.low):.1f}" y2="{f.y(dot.high):.1f}"'
             out.append(f'<line x1="{f.x(dot.x):.1f}" x2="{f.x(dot.x):.1f}" {ends}/>')
-        out.append(_marker(line.index, f.x(dot.x), f.y(dot.y), f"{label}: {_words(dot)}"))
+        out.append(mark(line.look, f.x(dot.x), f.y(dot.y), f"{label}: {_words(dot)}"))
     return "".join([*out, "</g>"])
 
 
@@ -110,21 +105,34 @@ def _words(dot: Dot) -> str:
     return f"{dot.y:.1f}{plus} at {dot.x:.2f} %"
 
 
-def _dash(index: int) -> str:
-    return DASHES[index // COLOURS % len(DASHES)]
+def dash_of(dash: Sequence[int]) -> str:
+    """A dash as SVG's stroke-dasharray."""
+    return " ".join(map(str, dash))
 
 
-def legend(names: Sequence[str], labels: Mapping[str, str]) -> Markup:
-    """The methods of a page's charts with their marks."""
+def colour_class(look: Look) -> str:
+    """The class of the style that has a look's colour."""
+    return "grey" if look.colour is None else f"c{look.colour}"
+
+
+def legend(series: Series) -> Markup:
+    """The methods of a page's charts, and the lines of those that keep every weight."""
     entries = []
-    for index, name in enumerate(names):
-        mark = _marker(index, 16, 8, labels[name])
-        entries.append(
-            f'<span class="key"><svg viewBox="0 0 32 16" aria-hidden="true">'
-            f'<g class="c{index % COLOURS}"><line x1="0" x2="32" y1="8" y2="8"'
-            f' stroke-dasharray="{_dash(index)}"/>{mark}</g></svg>{escape(labels[name])}</span>'
-        )
-    return Markup(f'<p class="legend">{"".join(entries)}</p>')
+    for name, look in series.looks.items():
+        drawn = mark(look, 16, 8, series.labels[name])
+        line = f'<line x1="0" x2="32" y1="8" y2="8" stroke-dasharray="{dash_of(look.dash)}"/>'
+        entries.append((f'<g class="{colour_class(look)}">{line}{drawn}</g>', series.labels[name]))
+    names = dict.fromkeys(b.name for one in series.quality for b in one.baselines)
+    for number, name in enumerate(names):
+        dash = dash_of(level_dash(number))
+        line = f'<line class="level" x1="0" x2="32" y1="8" y2="8" stroke-dasharray="{dash}"/>'
+        entries.append((line, name))
+    keys = "".join(
+        f'<span class="key"><svg viewBox="0 0 32 16" aria-hidden="true">{drawn}</svg>'
+        f"{escape(name)}</span>"
+        for drawn, name in entries
+    )
+    return Markup(f'<p class="legend">{keys}</p>')
 
 
 def curve_drawing(title: str, shown: Curve) -> Markup:
@@ -193,15 +201,17 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * n, 10) for n in range(first, math.floor(high / step) + 1)]
 
 
-def _marker(index: int, x: float, y: float, words: str) -> str:
-    """A mark of about 8 units with its words; shapes tell lines apart without colour."""
-    kind, r = MARKERS[index % len(MARKERS)], 4
+def mark(look: Look, x: float, y: float, words: str, kind: str = "mark", r: float = 4) -> str:
+    """A look's mark, about 2 `r` wide, with its words; `kind` is its class."""
+    wide = r + r / 4
     shapes = {
         "circle": f"M{x - r:.1f},{y:.1f}a{r},{r} 0 1,0 {2 * r},0a{r},{r} 0 1,0 -{2 * r},0z",
         "square": f"M{x - r:.1f},{y - r:.1f}h{2 * r}v{2 * r}h-{2 * r}z",
-        "triangle": f"M{x:.1f},{y - r - 1:.1f}l{r + 1},{2 * r}h-{2 * r + 2}z",
-        "diamond": f"M{x:.1f},{y - r - 1:.1f}l{r + 1},{r + 1}l-{r + 1},{r + 1}l-{r + 1},-{r + 1}z",
-        "cross": f"M{x - r:.1f},{y - r:.1f}l{2 * r},{2 * r}m0,-{2 * r}l-{2 * r},{2 * r}",
+        "diamond": f"M{x:.1f},{y - wide:.1f}l{wide},{wide}l-{wide},{wide}l-{wide},-{wide}z",
+        "triangle": f"M{x:.1f},{y - wide:.1f}l{wide},{2 * r}h-{2 * wide}z",
+        "wedge": f"M{x:.1f},{y + wide:.1f}l{wide},-{2 * r}h-{2 * wide}z",
         "plus": f"M{x - r:.1f},{y:.1f}h{2 * r}m-{r},-{r}v{2 * r}",
+        "cross": f"M{x - r:.1f},{y - r:.1f}l{2 * r},{2 * r}m0,-{2 * r}l-{2 * r},{2 * r}",
     }
-    return f'<path class="mark" d="{shapes[kind]}"><title>{escape(words)}</title></path>'
+    own = f"{kind} {colour_class(look)}"
+    return f'<path class="{own}" d="{shapes[look.mark]}"><title>{escape(words)}</title></path>'

@@ -1,0 +1,121 @@
+"""Everything that is written of a suite: pages, tables and figures, and whether they are up to
+date."""
+
+import re
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from leaderboard.collect import Board, collect
+from leaderboard.figures import FIGURE, Drawn, draw
+from leaderboard.formats import comma_separated, latex
+from leaderboard.html import html_page
+from leaderboard.page import COSTS, FIGURES, HTML, PAGE, TABLES, TIDY, costs, markdown_page
+from leaderboard.tidy import results_csv
+from leaderboard.view import ALL, HEADINGS, View, Wanted
+from zoo.errors import StaleError, cause_of
+from zoo.records.storage import write_whole
+
+COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
+"""Endings of the files that `check` compares."""
+
+
+def write(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    figures: bool = True,
+    page_only: bool = False,
+    wanted: Wanted = ALL,
+) -> Path:
+    """Write the pages, tables and figures of a suite's folder into `out` (default: the same
+    folder); see `write_board`."""
+    how = {"figures": figures, "page_only": page_only}
+    return write_board(collect(folder), out or folder, **how, wanted=wanted)
+
+
+def write_board(
+    board: Board,
+    out: Path,
+    *,
+    figures: bool = True,
+    page_only: bool = False,
+    wanted: Wanted = ALL,
+) -> Path:
+    """Write the pages, the tables, the costs and (unless `figures` is False) the figures of a board
+    into `out`, and remove tables and figures that its results no longer have.
+
+    `page_only` writes the markdown page alone. Returns the markdown page's path. Raises
+    StorageError.
+    """
+    views = [View(board, table, wanted) for table in board.tables]
+    trouble = ""
+    drawn: Drawn = {}
+    if figures and not page_only:
+        try:
+            drawn = draw([view.series for view in views], out / FIGURES)
+        except Exception as error:  # the page is written without them
+            trouble = f"The figures could not be drawn: {cause_of(error)}"
+    found = {PAGE: markdown_page(board, views, drawn, trouble, alone=page_only)}
+    if not page_only:
+        found |= other_files(board, views, wanted)
+    for name, text in found.items():
+        write_whole(out / name, text.encode())
+    if not page_only:
+        made = [path.relative_to(out) for shown in drawn.values() for _, path in shown]
+        made += [path.with_suffix(".svg") for path in made]
+        for name in left_over(out, {*map(str, made), *found}, figures=figures and not trouble):
+            (out / name).unlink(missing_ok=True)
+    return out / PAGE
+
+
+def other_files(board: Board, views: Sequence[View], wanted: Wanted) -> dict[str, str]:
+    """Every text file but the markdown page, by name."""
+    found = {COSTS: costs(board), HTML: html_page(board, views), TIDY: results_csv(board)}
+    for view in views:
+        slug = view.table.key.slug
+        for name, grid in view.all_grids.items():
+            stem = f"{TABLES}/{slug}-{name}"
+            chosen = grid.only(wanted.columns, view.labels_of(wanted.methods))
+            caption = f"{HEADINGS[name]}: {view.title}."
+            found[f"{stem}.tex"] = latex(chosen, caption, f"tab:{slug}-{name}")
+            found[f"{stem}.csv"] = comma_separated(grid)
+    return found
+
+
+def left_over(out: Path, made: Collection[str], *, figures: bool = True) -> list[str]:
+    """Tables, and with `figures` figures, of an earlier write that are not among those `made`; all
+    relative to `out`. Files with other names are somebody else's."""
+    kinds = "|".join(map(re.escape, HEADINGS))
+    ours = re.compile(rf"{TABLES}/.+-({kinds})\.(tex|csv)|{FIGURES}/{FIGURE}\.(svg|png)")
+    found = [*(out / TABLES).glob("*")] + [*(out / FIGURES).glob("*")] * figures
+    names = [str(path.relative_to(out)) for path in found]
+    return sorted(name for name in names if ours.fullmatch(name) and name not in made)
+
+
+def check(board: Board, out: Path, wanted: Wanted = ALL) -> None:
+    """Raise StaleError if a file in `out` is not what the results of a board give, or is a table or
+    figure that they no longer have.
+
+    The markdown page must exist; other files are compared where they exist. Text and SVG are
+    compared byte by byte. PNG files are not: another processor or font library draws other pixels.
+    """
+    figures, page_only = (out / FIGURES).is_dir(), not (out / HTML).exists()
+    with tempfile.TemporaryDirectory() as temporary:
+        fresh = Path(temporary)
+        write_board(board, fresh, figures=figures, page_only=page_only, wanted=wanted)
+        made = sorted(str(path.relative_to(fresh)) for path in fresh.rglob("*") if path.is_file())
+        compared = [name for name in made if name.endswith(COMPARED)]
+        stale = [name for name in compared if _differs(fresh / name, out / name)]
+    stale += [] if page_only else left_over(out, made, figures=figures)
+    if stale:
+        raise StaleError(
+            f"{out}: {', '.join(stale[:5])}{' and more' * (len(stale) > 5)} are not what the result"
+            f" files give; run python -m leaderboard with the same words without --check"
+        )
+
+
+def _differs(fresh: Path, written: Path) -> bool:
+    if not written.exists():
+        return fresh.name == PAGE
+    return fresh.read_bytes() != written.read_bytes()
