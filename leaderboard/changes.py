@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import fmean
 
 from leaderboard.collect import Board, Key, RowKey, Table, collect
-from leaderboard.compare import ByTask, judged
-from leaderboard.formats import Entry, Grid, Quantity, markdown, plain_text, quantity
+from leaderboard.compare import RANKED, ByTask, judged
+from leaderboard.formats import Entry, Grid, markdown, plain_text, quantity, target
 from leaderboard.ranks import ALPHA, holm, rank_p, smallest_p
 from leaderboard.statistics import Estimate, difference_over_tasks
 from leaderboard.verdicts import estimate, p_entry
@@ -46,12 +46,14 @@ class Change:
 @dataclass(frozen=True)
 class Comparison:
     """Two folders: trials that both have, those of them whose metrics differ, what only one has,
-    and the changes of methods."""
+    the changes of methods, and methods in both that cannot be judged: too few seeds, or no common
+    task."""
 
     common: int
     differing: Sequence[tuple[Result, Result]]
     only: tuple[Sequence[str], Sequence[str]]
     changes: Sequence[Change]
+    unjudged: Sequence[str]
 
     @property
     def worse(self) -> list[Change]:
@@ -66,8 +68,8 @@ def compare_folders(before: Path, after: Path) -> Comparison:
     pairs = [(r, known[r.trial.id]) for r in old.results if r.trial.id in known]
     equal = {a.trial.id for a, b in pairs if a.metrics == b.metrics}
     ours, theirs = _rows(old), _rows(new)
-    found = [_change(*ours[key], *theirs[key], equal) for key in ours if key in theirs]
-    changes = [change for change in found if change]
+    found = {key: _change(*ours[key], *theirs[key], equal) for key in ours if key in theirs}
+    changes = [change for change in found.values() if change]
     tested = [change for change in changes if change.p is not None]
     adjusted = iter(holm([change.p or 0.0 for change in tested]))
     changes = [c if c.p is None else replace(c, p=next(adjusted)) for c in changes]
@@ -76,6 +78,7 @@ def compare_folders(before: Path, after: Path) -> Comparison:
         differing=[(a, b) for a, b in pairs if a.trial.id not in equal],
         only=(_lacking(ours, theirs), _lacking(theirs, ours)),
         changes=changes,
+        unjudged=[_name(*key) for key, change in found.items() if change is None],
     )
 
 
@@ -147,6 +150,11 @@ def report(before: Path, after: Path, found: Comparison) -> str:
     for name, only in zip(names, found.only, strict=True):
         if only:
             parts.append(f"Only in {name}: {plain_text('; '.join(only))}.")
+    if found.unjudged:
+        parts.append(
+            f"In both, but with fewer than {RANKED} seeds on every common task:"
+            f" {plain_text('; '.join(found.unjudged))}."
+        )
     if found.differing:
         lines = [f"- {plain_text(_differing(*pair))}" for pair in found.differing[:SHOWN]]
         more = len(found.differing) - SHOWN
@@ -181,7 +189,7 @@ def _grid(changes: Sequence[Change]) -> Grid:
     rows: list[list[Entry]] = [
         [
             c.row.method,
-            Quantity(100 * c.row.density, f"{100 * c.row.density:g}"),
+            target(c.row.density),
             f"{c.title}: {', '.join(c.tasks)}",
             quantity(c.before, ".1f"),
             quantity(c.after, ".1f"),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, quantity, ranged
+from leaderboard.formats import NOTHING, Entry, Grid, amount, quantity, ranged, target
 from leaderboard.tables import label, spread
 from zoo.records.result import Result
 
@@ -16,8 +16,8 @@ def cost_grid(table: Table) -> Grid:
     for row, task, group in table.entries():
         if group.ok:
             devices = sorted({r.environment.device for r in group.ok})
-            target = f"{100 * row.density:g}"
-            rows.append([label(row, group.ok), target, task, *_costs(group.ok), ", ".join(devices)])
+            start: list[Entry] = [label(row, group.ok), target(row.density), task]
+            rows.append([*start, *_costs(group.ok), ", ".join(devices)])
     header = ["Method", "Target %", "Task", "Seconds", "ms per step", "Peak MiB", "Device"]
     return Grid(header, rows)
 
@@ -38,7 +38,7 @@ def cost_summary(table: Table, plain: Table) -> Grid:
         rows.append(
             [
                 label(row, ran),
-                Quantity(100 * row.density, f"{100 * row.density:g}"),
+                target(row.density),
                 *_costs(ran),
                 quantity(times, ".2f"),
                 ranged([r.parameters.trainable for r in ran], amount),

@@ -78,6 +78,11 @@ def quantity(value: float | None, form: str) -> Entry:
     return NOTHING if value is None else Quantity(value, f"{value:{form}}")
 
 
+def target(density: float) -> Quantity:
+    """A target density in percent, as short as it can be."""
+    return Quantity(100 * density, f"{100 * density:g}")
+
+
 def ranged(values: Sequence[float], show: Callable[[float], str]) -> Entry:
     """One number, or the smallest and the largest: '9.52 to 10.10'; sorted by the smallest."""
     if not values:
@@ -160,7 +165,7 @@ def _csv_columns(header: str, entries: Sequence[Entry]) -> list[list[str]]:
     """The columns of one column, each with its header first."""
     numbers = [entry for entry in entries if isinstance(entry, Quantity)]
     if not numbers:
-        return [[header, *map(str, entries)]]
+        return [[header, *("" if entry == NOTHING else str(entry) for entry in entries)]]
     names = dict.fromkeys(name for entry in numbers for name, _ in entry.parts)
     found = [[header, *(_csv_number(getattr(entry, "value", "")) for entry in entries)]]
     for name in names:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, quantity, ranged
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, quantity, ranged, target
 from leaderboard.published import Published, published
 from leaderboard.tables import label, summary
 from leaderboard.targets import at_target
@@ -195,7 +195,7 @@ def _row(
     return [
         label(row, table.of_row(row)),
         distilled,
-        f"{100 * row.density:g}",
+        target(row.density),
         *([new, trainable] * layout.sizes),
         *(summary(table, row, task, metric).entry for task, metric in columns),
         *([quantity(average, ".1f")] * layout.average),
@@ -236,7 +236,7 @@ def _as_printed(
             sizes = [_number(own.get(("-", name)), "M") for name in SIZES]
             average = _number(own.get(("avg", "mean_of_8")))
             flag = "" if density == 1 else _word(distill)
-            start = [f"{method}{PRINTED}", flag, f"{100 * density:g}"]
+            start: list[Entry] = [f"{method}{PRINTED}", flag, target(density)]
             more = [average] * layout.average
             rows.append([*start, *(sizes * layout.sizes), *numbers, *more])
     return rows

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from leaderboard.answers import bits
 from leaderboard.collect import RowKey, Table
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, target
 from leaderboard.statistics import Estimate, of_examples, pooled, sample_std, t_quantile
 from leaderboard.tables import label, spread
 from leaderboard.targets import at_target
@@ -197,7 +197,7 @@ def published_grid(table: Table, more: Sequence[Published] = ()) -> Grid:
                 rows.append(
                     [
                         label(row, there),
-                        f"{100 * row.density:g}",
+                        target(row.density),
                         f"{task} {metric}",
                         _ours(ours),
                         _paper(printed),

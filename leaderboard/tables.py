@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, percent, quantity, ranged
+from leaderboard.formats import (
+    NOTHING,
+    Entry,
+    Grid,
+    Quantity,
+    amount,
+    percent,
+    quantity,
+    ranged,
+    target,
+)
 from leaderboard.statistics import interval, sample_std
 from leaderboard.targets import How, at_target, collapsed
 from zoo.records.result import Result
@@ -208,7 +218,7 @@ def _row(
         differences[task] = fmean(own) - fmean(dense) if own and dense else None
     return [
         label(row, ran),
-        Quantity(100 * row.density, f"{100 * row.density:g}"),
+        target(row.density),
         remaining(there),
         *(summary(table, row, task, metric).entry for task, metric in columns),
         "" if row == source.teacher else _joined(differences),
@@ -242,9 +252,9 @@ def over_grid(table: Table) -> Grid:
     rows: list[list[Entry]] = []
     for row, task, _ in table.entries():
         for result in at_target(table, row, task).over:
-            target, seed = f"{100 * row.density:g}", str(result.trial.seed)
-            measured, shown = remaining([result]), _every_metric(table, task, result)
-            rows.append([label(row, [result]), target, task, seed, measured, shown])
+            seed = Quantity(result.trial.seed, str(result.trial.seed))
+            start: list[Entry] = [label(row, [result]), target(row.density), task, seed]
+            rows.append([*start, remaining([result]), _every_metric(table, task, result)])
     header = ["Method", "Target %", "Task", "Seed", "Remaining weights % (measured)", "Metrics"]
     return Grid(header, rows)
 
@@ -270,8 +280,8 @@ def selection_grid(table: Table) -> Grid:
                 best = [v for r in both if (v := r.best.metrics[metric]) is not None]
                 counts = [r.best.candidates for r in both]
                 last = spread(values(both, metric))
-                target, name = f"{100 * row.density:g}", label(row, both)
+                start: list[Entry] = [label(row, both), target(row.density), f"{task} {metric}"]
                 chosen = ranged(counts, lambda n: f"{n:.0f}")
-                rows.append([name, target, f"{task} {metric}", last, spread(best), chosen])
+                rows.append([*start, last, spread(best), chosen])
     best_of = "At the best first metric"
     return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], rows)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from leaderboard.compare import Cell, Family, Verdict
-from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, target
 from leaderboard.ranks import ALPHA
 from leaderboard.statistics import Estimate
 from leaderboard.tables import label
@@ -32,7 +32,7 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
     seeds = f"{trained} of {v.seeds} trained" if v.collapsed else str(v.seeds)
     return [
         label(v.row, v.results),
-        Quantity(100 * family.density, f"{100 * family.density:g}"),
+        target(family.density),
         quantity(v.kept, ".2f"),
         estimate(v.mean),
         v.why_not if v.row == family.reference else estimate(v.difference, signed=True),
@@ -53,7 +53,7 @@ def cell_grid(found: Sequence[Cell], reference: str) -> Grid:
     rows: list[list[Entry]] = [
         [
             label(c.row, c.results),
-            f"{100 * c.row.density:g}",
+            target(c.row.density),
             f"{c.task} {c.metric}",
             estimate(c.mean),
             estimate(c.dense, signed=True),

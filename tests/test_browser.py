@@ -73,7 +73,7 @@ def shown(browser) -> list[str]:
     """First cells of the rows that are visible."""
     script = (
         "return [...document.querySelectorAll('tr.row')].filter(r => !r.hidden)"
-        ".map(r => r.cells[0].textContent + ' ' + r.cells[1].textContent)"
+        ".map(r => r.querySelector('.open').textContent + ' ' + r.dataset.target)"
     )
     return browser.execute_script(script)
 
@@ -93,10 +93,10 @@ def test_the_page_sorts_filters_and_opens(page, browser):
     first = shown(browser)
     assert first[:2] == ["constant answer ", "dense 100"] and len(first) == 8
 
-    click(browser, ".main thead th:nth-child(4) button")
+    click(browser, ".main thead th:nth-child(2) button")
     best_first = shown(browser)
     assert best_first[:3] == ["dense 100", "movement 10", "movement 3"]
-    click(browser, ".main thead th:nth-child(4) button")
+    click(browser, ".main thead th:nth-child(2) button")
     assert shown(browser)[-1] == "dense 100" and shown(browser) != best_first
     click(browser, ".main thead th:nth-child(1) button")
     assert shown(browser)[0].startswith("constant answer")
@@ -146,6 +146,47 @@ def test_nothing_but_tables_scrolls_sideways(page, browser, width):
     click(browser, "tr.row:nth-of-type(3) .open")
     wide = browser.execute_script("return document.documentElement.scrollWidth")
     assert wide <= width
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_score_is_out_of_sight(page, browser, width):
+    """Every number of the table of methods is on the screen without scrolling sideways."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    browser.get(page.as_uri())
+    right = browser.execute_script(
+        "return [...document.querySelectorAll('.main td[data-label]')]"
+        ".filter(c => c.offsetParent && !c.classList.contains('more'))"
+        ".map(c => c.getBoundingClientRect().right)"
+    )
+    assert len(right) == 8 * 3 and max(right) <= width
+
+
+@needs_browser
+def test_the_switch_shows_all_columns(page, browser):
+    browser.get(page.as_uri())
+    visible = (
+        "return [...document.querySelectorAll('.main thead th')].filter(c => c.offsetParent).length"
+    )
+    assert browser.execute_script(visible) <= 6
+    before = browser.execute_script(visible)
+    click(browser, ".switch")
+    assert browser.execute_script(visible) > before + 5
+
+
+@needs_browser
+def test_an_address_opens_a_row_and_a_keyboard_reaches_every_table(page, browser):
+    from selenium.webdriver.common.by import By
+
+    row = "tiny-mmmmmm-released-plain-movement-3"
+    browser.get(f"{page.as_uri()}#{row}")
+    assert browser.find_element(By.ID, row).is_displayed()
+    boxes = browser.find_elements(By.CSS_SELECTOR, ".scroll")
+    assert boxes and all(box.get_attribute("tabindex") == "0" for box in boxes)
+    assert all(box.get_attribute("aria-label") for box in boxes)
 
 
 @needs_browser

@@ -7,6 +7,7 @@ from leaderboard.collect import collect
 from leaderboard.figures.masks import scores, weights
 from leaderboard.figures.style import write_texts
 from leaderboard.html.strips import strip_chart
+from leaderboard.looks import PLAIN
 from leaderboard.panels import panels_of
 from leaderboard.series import Series
 from tests.helpers import a_remaining, a_result, a_trial
@@ -48,7 +49,7 @@ def test_texts_are_where_matplotlib_puts_them(text):
 
 
 def test_distributions_are_drawn(model):  # noqa: F811
-    shown = [("movement", 0, distribution(model))]
+    shown = [("movement", PLAIN, distribution(model))]
     ridge, plane = weights(shown), scores(shown)
     assert len(ridge.axes[0].collections) == 2
     image = plane.axes[0].images[0].get_array()
@@ -82,6 +83,7 @@ def test_the_strip_chart_shows_every_seed(tmp_path):
     assert mean.strips[0].seeds[3.0] == [75.0, 76.0, 77.0]
     assert mean.strips[1].seeds[10.0] == [72.0, 73.0]
     drawn = str(strip_chart([first, second, mean], {"movement": "<m>", "magnitude": "magnitude"}))
-    assert drawn.count("<circle") == 2 * (6 + 5 + 1) + 6 + 5 and drawn.count(' over"') == 2
+    assert drawn.count("<title>") == 2 * 3 + 2 + 2 * (6 + 5 + 1) + 6 + 5
+    assert drawn.count('class="seed over c0"') == 2 and drawn.count("median") == 3 * 4 + 1
     assert "&lt;m&gt;" in drawn and "<m>" not in drawn
     assert strip_chart([], {}) == ""

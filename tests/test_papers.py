@@ -52,7 +52,7 @@ def test_table_1_has_both_halves_sizes_and_every_metric(tmp_path):
     ]
     assert got[f"CAP{PRINTED}", "yes", "50"][:3] == ["42.5M", "170M", "83.8"]
     assert got["dense", "", "100"][2] == "70.0 (1/1 at 100.00 %)"
-    order = [tuple(row[:3]) for row in grid.rows]
+    order = [tuple(map(str, row[:3])) for row in grid.rows]
     assert order.index(("smp_l", "no", "10")) < order.index(("movement", "yes", "50"))
     assert order.index(("smp_l", "yes", "10")) < order.index((f"SMP-L{PRINTED}", "yes", "10"))
 

@@ -84,7 +84,7 @@ def test_a_verdict(tmp_path, scores, verdict):
     rows = grid(tmp_path, scores=scores)
     told = {row[5].split(";")[0] for row in rows if "SMP paper" in row[6]}
     assert told == {verdict}
-    assert rows[0][4] == "82.5 ± 0.25"
+    assert str(rows[0][4]) == "82.5 ± 0.25"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from leaderboard.__main__ import check
+from leaderboard.collect import collect
+from leaderboard.files import check
 from zoo.records.storage import PLAN, load_folder
 
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
@@ -16,7 +17,7 @@ FOLDERS = sorted({path.parent for path in RUNS.rglob(f"{PLAN}*.json")})
 def test_committed_pages_are_what_their_results_give(folder):
     found = load_folder(folder)
     assert found.results and not found.failures and not found.unreadable
-    check(folder, folder)
+    check(collect(folder), folder)
 
 
 def test_no_run_is_without_its_plan():

@@ -1,5 +1,6 @@
 """Fill the page's template: verdicts, the table of methods, costs, charts and maps."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from leaderboard import prose
 from leaderboard.collect import Board
 from leaderboard.costs import cost_summary
-from leaderboard.formats import Grid
+from leaderboard.formats import Entry, Grid
 from leaderboard.html.rows import Column, Row, columns_of, rows_of
 from leaderboard.html.strips import strip_chart
 from leaderboard.html.svg import heat_map_drawing, legend, quality_chart
@@ -52,6 +53,7 @@ def html_page(board: Board, views: Sequence[View]) -> str:
         lstrip_blocks=True,
         finalize=_on_one_line,
     )
+    environment.tests["number_text"] = is_number_text
     parts = ("style.css", "script.js")
     style, script = (Markup((HERE / name).read_text("utf-8")) for name in parts)
     text = environment.get_template("page.html.j2").render(
@@ -69,6 +71,11 @@ def html_page(board: Board, views: Sequence[View]) -> str:
 def _on_one_line(value: Any) -> Any:
     """A value for the page: text without line breaks and control characters, markup unchanged."""
     return value if isinstance(value, Markup) else one_line(str(value))
+
+
+def is_number_text(entry: Entry) -> bool:
+    """Whether an entry is a number as it stands, so that a table can be sorted by its text."""
+    return re.fullmatch(r"[+-]?\d+(\.\d+)?", str(entry)) is not None
 
 
 def _section(board: Board, view: View) -> Section:

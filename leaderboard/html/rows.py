@@ -31,12 +31,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Detail:
-    """What a row opens to: its seeds, its curves, its hyper-parameters, how to run it again."""
+    """What a row opens to: its seeds, its curves, its hyper-parameters, how to run it again.
+    Hyper-parameters are those that differ from the row at the address `like`, or all."""
 
     seeds: Grid
     curves: Sequence[Markup]
     settings: Grid
     command: str
+    like: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,27 @@ def rows_of(board: Board, view: View, columns: Sequence[Column]) -> list[Row]:
         lines.append((place, row))
     rows = [row for _, row in sorted(lines, key=lambda line: line[0])]
     before = [None, *(row.target for row in rows)]
-    return [
+    marked = [
         replace(row, new_target=bool(last) and row.target != last)
         for row, last in zip(rows, before, strict=False)
     ]
+    return _once(marked)
+
+
+def _once(rows: Sequence[Row]) -> list[Row]:
+    """The rows, where a method's first has all of its hyper-parameters and the others those that
+    differ there: they are half of a page."""
+    first: dict[str, Row] = {}
+    found = []
+    for row in rows:
+        detail, like = row.detail, first.setdefault(row.name, row)
+        if detail and like.detail and like is not row:
+            known = list(map(tuple, like.detail.settings.rows))
+            own = [line for line in detail.settings.rows if tuple(line) not in known]
+            settings = Grid(detail.settings.header, own)
+            row = replace(row, detail=replace(detail, settings=settings, like=like.address))
+        found.append(row)
+    return found
 
 
 def _address(view: View, key: RowKey | None, number: int) -> str:

@@ -3,8 +3,9 @@
 
 function value(row, column) {
   const cell = row.children[column];
-  const number = parseFloat(cell.dataset.v ?? "");
-  return Number.isNaN(number) ? cell.textContent.trim().toLowerCase() : number;
+  const text = cell.textContent.trim();
+  const number = Number(cell.dataset.v ?? (text || NaN));
+  return Number.isNaN(number) ? text.toLowerCase() : number;
 }
 
 function pairs(body) {
@@ -68,6 +69,11 @@ for (const section of document.querySelectorAll("section.table")) {
       if (opened) history.replaceState(null, "", `#${button.getAttribute("aria-controls")}`);
     });
   }
+  section.querySelector(".switch")?.addEventListener("change", () => {
+    for (const cell of table.querySelectorAll("td.more")) {
+      cell.dataset.label = table.tHead.rows[0].cells[cell.cellIndex].textContent;
+    }
+  });
   section.querySelector("input").addEventListener("input", () => filter(section));
   section.querySelector("select").addEventListener("change", () => filter(section));
 }

@@ -10,7 +10,7 @@ from leaderboard.html.svg import dash_of, mark
 from leaderboard.looks import level_dash
 from leaderboard.panels import Panel, Strip, range_of, target_look, targets_of
 
-WIDTH, ROW, TOP, BOTTOM, MARGIN = 250, 20, 24, 46, 12
+WIDTH, ROW, TOP, BOTTOM, MARGIN = 180, 20, 24, 46, 12
 """Pixels: of a panel, of a method's row, and around them."""
 LABELS, LETTERS = 118, 20
 """Pixels for the methods' names, left of each panel, and letters that fit there."""
@@ -32,7 +32,7 @@ def strip_chart(panels: Sequence[Panel], labels: Mapping[str, str]) -> Markup:
 def _key(numbered: tuple[int, float]) -> str:
     """A target's mark for the legend."""
     number, target = numbered
-    drawn = mark(target_look(number), 8, 8, f"{target:g} %", "seed")
+    drawn = f'<g class="seed c{number}">{mark(target_look(number), 8, 8, f"{target:g} %")}</g>'
     svg = f'<svg viewBox="0 0 16 16" aria-hidden="true">{drawn}</svg>'
     return f'<span class="key">{svg}{target:g} %</span>'
 
@@ -78,11 +78,11 @@ def _strip(
     for number, target in enumerate(targets):
         at, look = y + 3 * (2 * number - len(targets) + 1), target_look(number)
         seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
-        for value, kind in [(v, "seed") for v in seeds] + [(v, "seed over") for v in over]:
-            words = f"{label}, {target:g} %: {value:.1f}"
-            out.append(mark(look, x(value), at, words, kind, 2.6))
-        if seeds:
-            middle = f"{x(median(seeds)):.1f}"
-            place = f'x1="{middle}" x2="{middle}" y1="{at - 5}" y2="{at + 5}"'
-            out.append(f'<line class="median c{look.colour}" {place}/>')
+        for values, kind in ((seeds, "seed"), (over, "seed over")):
+            drawn = "".join(mark(look, x(value), at, f"{value:.1f}", 2.5) for value in values)
+            if values and kind == "seed":
+                middle = f"{x(median(values)):.1f}"
+                drawn += f'<path class="median" d="M{middle} {at - 5:g}v10"/>'
+            words = f"<title>{escape(label)}, {target:g} %</title>"
+            out += [f'<g class="{kind} c{look.colour}">{words}{drawn}</g>'] if values else []
     return out

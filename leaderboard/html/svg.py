@@ -89,7 +89,7 @@ def _line(f: Frame, line: Line, label: str) -> str:
     """A method's line, error bars and marks; runs over their target stand alone."""
     path = " ".join(f"{f.x(dot.x):.1f},{f.y(dot.y):.1f}" for dot in line.dots)
     out = [
-        f'<g class="{colour_class(line.look)}"><polyline points="{path}"'
+        f'<g class="mark {colour_class(line.look)}"><polyline points="{path}"'
         f' stroke-dasharray="{dash_of(line.look.dash)}"/>'
     ]
     for dot in (*line.dots, *line.over):
@@ -121,7 +121,9 @@ def legend(series: Series) -> Markup:
     for name, look in series.looks.items():
         drawn = mark(look, 16, 8, series.labels[name])
         line = f'<line x1="0" x2="32" y1="8" y2="8" stroke-dasharray="{dash_of(look.dash)}"/>'
-        entries.append((f'<g class="{colour_class(look)}">{line}{drawn}</g>', series.labels[name]))
+        entries.append(
+            (f'<g class="mark {colour_class(look)}">{line}{drawn}</g>', series.labels[name])
+        )
     names = dict.fromkeys(b.name for one in series.quality for b in one.baselines)
     for number, name in enumerate(names):
         dash = dash_of(level_dash(number))
@@ -201,11 +203,11 @@ def _ticks(low: float, high: float) -> list[float]:
     return [round(step * n, 10) for n in range(first, math.floor(high / step) + 1)]
 
 
-def mark(look: Look, x: float, y: float, words: str, kind: str = "mark", r: float = 4) -> str:
-    """A look's mark, about 2 `r` wide, with its words; `kind` is its class."""
+def mark(look: Look, x: float, y: float, words: str, r: float = 4) -> str:
+    """A look's mark, about 2 `r` wide, with its words; a group around it has class and colour."""
     wide = r + r / 4
     shapes = {
-        "circle": f"M{x - r:.1f},{y:.1f}a{r},{r} 0 1,0 {2 * r},0a{r},{r} 0 1,0 -{2 * r},0z",
+        "circle": f"M{x - r:.1f},{y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0-{2 * r} 0z",
         "square": f"M{x - r:.1f},{y - r:.1f}h{2 * r}v{2 * r}h-{2 * r}z",
         "diamond": f"M{x:.1f},{y - wide:.1f}l{wide},{wide}l-{wide},{wide}l-{wide},-{wide}z",
         "triangle": f"M{x:.1f},{y - wide:.1f}l{wide},{2 * r}h-{2 * wide}z",
@@ -213,5 +215,4 @@ def mark(look: Look, x: float, y: float, words: str, kind: str = "mark", r: floa
         "plus": f"M{x - r:.1f},{y:.1f}h{2 * r}m-{r},-{r}v{2 * r}",
         "cross": f"M{x - r:.1f},{y - r:.1f}l{2 * r},{2 * r}m0,-{2 * r}l-{2 * r},{2 * r}",
     }
-    own = f"{kind} {colour_class(look)}"
-    return f'<path class="{own}" d="{shapes[look.mark]}"><title>{escape(words)}</title></path>'
+    return f'<path d="{shapes[look.mark]}"><title>{escape(words)}</title></path>'

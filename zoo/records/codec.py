@@ -77,9 +77,9 @@ def _plain(value: Any) -> Any:
 
 def _typed(hint: Any, value: Any, path: str) -> Any:
     """The value as its annotation says, or ValueError."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+    if hint is Any or (type(hint) is type and hint in NAMES and _is(value, hint)):
         return value
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return _one_of(arguments, value, path)
     if isinstance(hint, type) and issubclass(hint, Record):
@@ -88,6 +88,8 @@ def _typed(hint: Any, value: Any, path: str) -> Any:
         return {name: _typed(arguments[1], one, f"{path}.{name}") for name, one in value.items()}
     if origin is not None and issubclass(origin, Sequence) and isinstance(value, list | tuple):
         inner = arguments[0]
+        if inner in NAMES and all(_is(one, inner) for one in value):
+            return tuple(value)
         return tuple(_typed(inner, one, f"{path}[{i}]") for i, one in enumerate(value))
     if isinstance(hint, type) and _is(value, hint):
         return value
@@ -118,6 +120,11 @@ def _is(value: Any, kind: type) -> bool:
 
 def fields_of(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     """The fields of a record, `extra` excluded."""
+    return _fields(kind)
+
+
+@cache
+def _fields(kind: Any) -> tuple[dataclasses.Field[Any], ...]:
     return tuple(f for f in dataclasses.fields(kind) if f.name != "extra")
 
 
