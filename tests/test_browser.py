@@ -116,7 +116,9 @@ def test_the_page_sorts_filters_and_opens(page, browser):
     row.send_keys(Keys.ENTER)  # by keyboard
     assert detail.is_displayed() and row.get_attribute("aria-expanded") == "true"
     assert (
-        "--methods" in detail.text and "Hyper-parameters" in detail.text and "batch" in detail.text
+        "--methods" in detail.text
+        and "Hyper-parameters" in detail.text
+        and "first row" in detail.text
     )
     row.send_keys(Keys.SPACE)
     assert not detail.is_displayed()
@@ -232,7 +234,7 @@ def test_hostile_names_change_no_tag(tmp_path, text):
         write(folder, figures=False)
         tags.feed((folder / "leaderboard.html").read_text())
     assert hostile.found == plain.found
-    assert hostile.links == {"data:,", "results.csv"}
+    assert {link for link in hostile.links if link[:1] != "#"} == {"data:,", "results.csv"}
 
 
 def test_the_page_is_one_file_and_small(page):

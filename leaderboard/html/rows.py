@@ -11,7 +11,7 @@ from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import over_tasks
 from leaderboard.formats import NOTHING, Entry, Grid, percent, quantity, ranged
 from leaderboard.html.svg import curve_drawing
-from leaderboard.series import NO_CURVE
+from leaderboard.series import NO_CURVE, name_of
 from leaderboard.targets import at_target
 from leaderboard.verdicts import MEAN, estimate
 from leaderboard.view import View
@@ -43,10 +43,12 @@ class Detail:
 
 @dataclass(frozen=True)
 class Row:
-    """A row: its address, the method's name, whether it is in the top group, what it kept, entries
-    by column, and what it opens to, None for rows without trials of their own."""
+    """A row: its address, its method with a variant, the method's name for people, whether it is in
+    the top group, what it kept, entries by column, and what it opens to, None for rows without
+    trials of their own."""
 
     address: str
+    method: str
     name: str
     top: bool
     kept: str
@@ -60,11 +62,13 @@ class Row:
 def columns_of(view: View) -> list[Column]:
     """Each task's first metric, the mean and the difference to the reference; the others behind
     the switch."""
-    main, told = view.main.grid.header[1:], view.verdicts.header[2:]
+    main, told = view.main.grid.header[1:], list(view.verdicts.header[2:])
     few = view.table.tasks if len(view.table.tasks) <= SHOWN_TASKS else []
     first = [f"{task} {view.table.first_metric(task)}" for task in few]
-    shown = [name for name in main if name in first] + [MEAN, view.verdicts.header[4]]
-    rest = dict.fromkeys([name for name in (*main, *told) if name not in shown])
+    difference = [view.verdicts.header[4]] * bool(view.verdicts.rows)
+    shown = [name for name in main if name in first] + [MEAN, *difference]
+    known = (*main, *told * bool(view.verdicts.rows))
+    rest = dict.fromkeys([name for name in known if name not in shown])
     return [Column(name, name in rest) for name in (*shown, *rest)]
 
 
@@ -80,6 +84,7 @@ def rows_of(board: Board, view: View, columns: Sequence[Column]) -> list[Row]:
         place = (-source[1].density if source else -2.0, -(mean.value if mean else -200.0))
         row = Row(
             address=_address(view, key, number),
+            method=name_of(key) if key else "",
             name=str(grid.rows[number][0]),
             top=(number, 0) in grid.bold,
             kept=_kept(*source) if source else "",
@@ -104,7 +109,7 @@ def _once(rows: Sequence[Row]) -> list[Row]:
     first: dict[str, Row] = {}
     found = []
     for row in rows:
-        detail, like = row.detail, first.setdefault(row.name, row)
+        detail, like = row.detail, first.setdefault(row.method, row)
         if detail and like.detail and like is not row:
             known = list(map(tuple, like.detail.settings.rows))
             own = [line for line in detail.settings.rows if tuple(line) not in known]

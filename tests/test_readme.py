@@ -1,0 +1,49 @@
+"""README.md: its table is what the committed results give.
+
+A change that is meant writes it anew: REWRITE_README=1 python -m pytest tests/test_readme.py
+"""
+
+import os
+import re
+from pathlib import Path
+
+from leaderboard.collect import collect
+from leaderboard.formats import Grid, compact, markdown
+from leaderboard.view import View
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN = ROOT / "docs" / "runs" / "laboratory" / "high_sparsity"
+COLUMNS = ("Kept %", "Mean over tasks", "Δ magnitude", "p (Holm)", "Seeds")
+PLACE = re.compile(r"(<!-- table: [^\n]* -->\n)(.*?)(<!-- end of table -->)", re.DOTALL)
+
+
+def table() -> str:
+    """The verdicts at the lowest target without distillation."""
+    board = collect(SHOWN)
+    view = next(View(board, t) for t in board.tables if not t.key.distill)
+    grid = view.verdicts
+    lowest = min(row[1].value for row in grid.rows)
+    kept = [i for i, row in enumerate(grid.rows) if row[1].value == lowest]
+    bold = frozenset((new, 0) for new, old in enumerate(kept) if (old, 0) in grid.bold)
+    shown = Grid(grid.header, [grid.rows[i] for i in kept], bold).only(COLUMNS, ())
+    return "\n" + compact(markdown(shown)) + "\n\n"
+
+
+def test_the_table_is_what_the_results_give():
+    path = ROOT / "README.md"
+    text = path.read_text()
+    assert PLACE.search(text)
+    fresh = PLACE.sub(lambda found: found[1] + table() + found[3], text)
+    if os.environ.get("REWRITE_README"):
+        path.write_text(fresh)
+    assert fresh == path.read_text()
+
+
+def test_what_it_names_exists():
+    """Links to files, and the number of conflicts."""
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert links and all((ROOT / link).exists() for link in links if "//" not in link)
+    conflicts = (ROOT / "docs" / "conflicts.md").read_text()
+    number = sum(line.startswith("| ") for line in conflicts.splitlines()) - 2
+    assert f"the {number} points where" in text.replace("\n", " ")
