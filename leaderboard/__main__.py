@@ -9,7 +9,7 @@ from pathlib import Path
 from leaderboard.changes import compare_folders, report
 from leaderboard.collect import Board, collect
 from leaderboard.files import check, write_board
-from leaderboard.page import PAGE
+from leaderboard.page import COSTS, PAGE
 from leaderboard.published import read_published
 from leaderboard.view import View, Wanted
 from zoo.errors import BenchmarkError, ConfigError, RegressionError, StaleError, unknown
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--page-only",
         action="store_true",
-        help=f"write {PAGE} alone, without figures, tables and the HTML page",
+        help=f"write {PAGE} and {COSTS} alone, without figures, tables and the HTML page",
     )
     parser.add_argument(
         "--check",

@@ -19,7 +19,7 @@ from leaderboard.statistics import (
     smallest_difference,
     welch,
 )
-from leaderboard.targets import at_target, collapsed
+from leaderboard.targets import at_target, can_collapse, collapsed
 from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Result
 
@@ -34,17 +34,20 @@ class Verdict:
     (`wins`), Holm's p of the blocked rank test within its target, the smallest difference that
     these seeds could show, and whether it is in the top group.
 
-    `tasks` it was judged on, `kept` their mean remaining weights in percent, `collapsed` seeds of
-    `seeds` there. `why_not` says why it takes no part in the test: controls and the reference.
-    `dominated_by` is the best row, of any target, that keeps fewer weights and has a higher mean.
+    `tasks` it was judged on, `kept` their mean remaining weights in percent, `runs` that count
+    there of so many `planned`, `collapsed` ones of the `judged` that can be. `why_not` says why it
+    takes no part in the test: controls and the reference. `dominated_by` is the best row, of any
+    target, that keeps fewer weights and has a higher mean.
     """
 
     row: RowKey
     results: Sequence[Result]
     tasks: Sequence[str]
     kept: float
-    seeds: int
+    runs: int
+    planned: int
     collapsed: int
+    judged: int
     mean: Estimate | None
     difference: Estimate | None
     wins: float | None
@@ -101,10 +104,11 @@ def reference_of(table: Table, wanted: str | None) -> str:
     return next(iter(chosen or names), "")
 
 
-def families(table: Table, reference: str) -> list[Family]:
-    """The verdicts of every target, most remaining weights first."""
+def families(table: Table, plain: Table, reference: str) -> list[Family]:
+    """The verdicts of every target, most remaining weights first; `plain` holds the controls that
+    keep every weight."""
     densities = sorted({row.density for row in table.rows if row.density < 1}, reverse=True)
-    control = _best_control(table)
+    control = _best_control(plain)
     return _with_dominance([_family(table, reference, d, control) for d in densities])
 
 
@@ -204,10 +208,11 @@ def _verdict(
     top: bool,
 ) -> Verdict:
     read = [r for task in own for r in at_target(table, row, task).readings]
-    lost = 0
+    lost = judged_ones = 0
     for task in own:
-        metric = table.first_metric(task)
-        lost += len(collapsed(at_target(table, row, task).readings, metric))
+        readings, metric = at_target(table, row, task).readings, table.first_metric(task)
+        lost += len(collapsed(readings, metric))
+        judged_ones += can_collapse(readings, metric)
     difference = smallest = won = None
     if rival is not None and row != rival:
         common = _common(found, row, rival)
@@ -220,8 +225,10 @@ def _verdict(
         results=table.of_row(row),
         tasks=list(own),
         kept=100 * fmean([r.kept for r in read]) if read else 100 * row.density,
-        seeds=len(read),
+        runs=len(read),
+        planned=sum(len(table.group(row, task).seeds) for task in own),
         collapsed=lost,
+        judged=judged_ones,
         mean=_bounded(mean_over_tasks(list(own.values())), table, list(own)),
         difference=difference,
         wins=won,

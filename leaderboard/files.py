@@ -45,8 +45,8 @@ def write_board(
     """Write the pages, the tables, the costs and (unless `figures` is False) the figures of a board
     into `out`, and remove tables and figures that its results no longer have.
 
-    `page_only` writes the markdown page alone. Returns the markdown page's path. Raises
-    StorageError.
+    `page_only` writes the markdown page and the costs alone. Returns the markdown page's path.
+    Raises StorageError.
     """
     views = [View(board, table, wanted) for table in board.tables]
     trouble = ""
@@ -56,7 +56,8 @@ def write_board(
             drawn = draw([view.series for view in views], out / FIGURES)
         except Exception as error:  # the page is written without them
             trouble = f"The figures could not be drawn: {cause_of(error)}"
-    found = {PAGE: markdown_page(board, views, drawn, trouble, alone=page_only)}
+    page = markdown_page(board, views, drawn, trouble, alone=page_only)
+    found = {PAGE: page, COSTS: costs(board)}
     if not page_only:
         found |= other_files(board, views, wanted)
     for name, text in found.items():
@@ -70,8 +71,8 @@ def write_board(
 
 
 def other_files(board: Board, views: Sequence[View], wanted: Wanted) -> dict[str, str]:
-    """Every text file but the markdown page, by name."""
-    found = {COSTS: costs(board), HTML: html_page(board, views), TIDY: results_csv(board)}
+    """Every text file but the markdown page and the costs, by name."""
+    found = {HTML: html_page(board, views), TIDY: results_csv(board)}
     for view in views:
         slug = view.table.key.slug
         for name, grid in view.all_grids.items():

@@ -1,10 +1,10 @@
 """The markdown page of a suite."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from leaderboard import prose
 from leaderboard.collect import Board
-from leaderboard.costs import cost_grid
+from leaderboard.costs import cost_grid, cost_summary
 from leaderboard.figures import Drawn
 from leaderboard.formats import compact, markdown, plain_text
 from leaderboard.view import HEADINGS, View
@@ -15,13 +15,12 @@ FIGURES, TABLES = "figures", "tables"
 OPEN = ("verdicts", "over-target")
 """Tables that the markdown page shows, beside the main one."""
 BESIDE = (
-    f"Seconds and memory are in [{COSTS}]({COSTS}), every table as LaTeX and CSV in `{TABLES}/`;"
-    f" [{TIDY}]({TIDY}) has a row per trial and metric;"
-    f" [{HTML}]({HTML}) is this page to sort, filter and open."
+    f"Every table is in `{TABLES}/` as LaTeX and CSV; [{TIDY}]({TIDY}) has a row per trial and"
+    f" metric; [{HTML}]({HTML}) is this page to sort, filter and open."
 )
 ALONE = (
-    "`python -m leaderboard` on this folder writes the figures, the page to sort and filter, the"
-    " costs, and every table as LaTeX and CSV."
+    "`python -m leaderboard` on this folder writes the figures, the page to sort and filter, and"
+    " every table as LaTeX and CSV."
 )
 
 
@@ -36,9 +35,10 @@ def markdown_page(
     """The page as markdown; `alone` if no other file is written beside it."""
     views = list(views)
     parts = [f"# {plain_text(board.suite)}", *map(plain_text, prose.head(board))]
+    parts += [f"What trials cost: [{COSTS}]({COSTS})."]
     for view in views:
         parts.append(f"## {plain_text(view.title)}")
-        parts += ["\n".join(f"- {plain_text(line)}" for line in view.sentences)]
+        parts += ["\n".join(_verdict(clauses) for clauses in view.said)]
         parts += [*_shown(view), *map(plain_text, view.notes)]
         for caption, path in drawn.get(view.table.key.slug, ()):
             text = plain_text(caption)
@@ -51,6 +51,12 @@ def markdown_page(
     small = [f"- **{term}** {plain_text(meaning)}" for term, meaning in prose.SMALL_PRINT]
     parts += ["## Small print", "\n".join(small), ALONE if alone else BESIDE]
     return "\n\n".join(parts) + "\n"
+
+
+def _verdict(clauses: Sequence[str]) -> str:
+    """A target's verdict as a list in a list, its first clause stressed."""
+    first, *others = map(plain_text, clauses)
+    return "\n".join([f"- **{first}**", *(f"  - {other}" for other in others)])
 
 
 def _shown(view: View) -> list[str]:
@@ -85,10 +91,15 @@ def in_a_fence(line: str) -> str:
 
 def costs(board: Board) -> str:
     """What trials cost; apart from the page, because it differs each time."""
+    hours = sum(result.cost.seconds for result in board.results) / 3600
     parts = [
         f"# {plain_text(board.suite)}: costs",
-        "Means over seeds, evaluation included in seconds.",
+        f"{len(board.results)} trials took {hours:.1f} hours, one after another. Means ± std over"
+        " tasks and seeds, evaluation included in seconds; the peak is the highest.",
     ]
     for table in board.tables:
-        parts += [f"## {plain_text(prose.title(table))}", markdown(cost_grid(table))]
+        plain = board.without_distillation(table) or table
+        parts += [f"## {plain_text(prose.title(table))}", "At the lowest target of each method:"]
+        parts += [compact(markdown(cost_summary(table, plain))), "Task by task:"]
+        parts += [compact(markdown(cost_grid(table)))]
     return "\n\n".join(parts) + "\n"

@@ -24,11 +24,11 @@ SMALL_PRINT = (
     ),
     (
         "At its target:",
-        f"a run counts if it kept at most {AT_MOST:g} times the target (to two decimals). A method"
-        " that drives a penalty is read at the target, seed by seed: at its run there, else"
-        f" ({INTERPOLATED}) between its nearest runs on both sides, linearly in the logarithm of"
-        f" the remaining weights, else ({BELOW}) at its nearest run below. What is over the target"
-        " with no run below is listed in a table of its own.",
+        "a run counts if what it kept over its target, to two decimals, is at most"
+        f" {AT_MOST:g}. A method that drives a penalty is read at the target, seed by seed: at its"
+        f" run there, else ({INTERPOLATED}) between its nearest runs on both sides, linearly in the"
+        f" logarithm of the remaining weights, else ({BELOW}) at its nearest run below. What is"
+        " over the target with no run below is listed in a table of its own.",
     ),
     (
         "Trained:",
@@ -59,11 +59,14 @@ SMALL_PRINT = (
     (
         "Verdicts:",
         "p is of the exact rank test within tasks (van Elteren 1960), over all tasks together,"
-        " corrected by Holm over the methods of a target that prune; controls take no part."
+        " corrected by Holm over the methods of a target that prune; controls take no part. It"
+        " compares ranks, the interval compares means: a collapsed run moves a mean by much and a"
+        " rank by little, so that they may disagree. Differences are of unrounded means, and"
+        " intervals end where the metric does."
         " Intervals are 95 %: of a mean over tasks and of its difference by the variances of the"
-        " tasks' means (Welch, Satterthwaite). Could be seen: the smallest difference that these"
-        " seeds would show with 80 % power. Dominated by: the best row, of any target, that keeps"
-        " fewer weights and has a higher mean over the same tasks.",
+        " tasks' means (Welch, Satterthwaite). Detectable: the smallest difference that these"
+        " runs would show with 80 % power. Runs: one a task and seed. Dominated by: the best row,"
+        " of any target, that keeps fewer weights and has a higher mean over the same tasks.",
     ),
     (
         "Bold",
@@ -129,6 +132,9 @@ def notes(table: Table) -> list[str]:
     lines = [f"Model sha256 {table.key.model_sha[:12]}. Heads: {heads}."]
     versions = sorted({_versions(result) for result in results})
     lines.append(f"Ran with {' / '.join(versions)}.")
+    commits = sorted({r.environment.git for r in results if r.environment.git})
+    if commits:
+        lines[-1] += f" At commit {', '.join(commit[:12] for commit in commits)}."
     data = sorted({note for result in results for note in result.notes})
     return lines + ([f"Data: {'; '.join(data)}."] if data else [])
 

@@ -209,7 +209,8 @@ def _row(
     table: Table, source: Table, row: RowKey, tasks: Sequence[str], columns: Columns
 ) -> list[Entry]:
     ran = table.of_row(row)
-    there = [run for task in tasks for run in at_target(table, row, task).runs]
+    readings = [reading for task in tasks for reading in at_target(table, row, task).readings]
+    there = [run for reading in readings for run in reading.runs]
     differences: dict[str, float | None] = {}
     for task in tasks:
         metric = table.first_metric(task)
@@ -219,7 +220,7 @@ def _row(
     return [
         label(row, ran),
         target(row.density),
-        remaining(there),
+        ranged([100 * reading.kept for reading in readings], percent),
         *(summary(table, row, task, metric).entry for task, metric in columns),
         "" if row == source.teacher else _joined(differences),
         ranged([result.parameters.new for result in there], amount),

@@ -122,19 +122,25 @@ def collapsed(readings: Iterable[Reading], metric: str) -> list[Reading]:
     """The seeds whose metric is not above that of the best constant answer, beyond chance. Only a
     fraction of right answers and a correlation can be judged, with a constant answer to compare
     with and a count of examples."""
-    found = []
-    for reading in readings:
-        run, value = reading.runs[0], reading.metrics.get(metric)
-        constant, bits = run.majority.get(metric), bits_of(run)
-        if value is None or constant is None or bits is None:
-            continue
-        own = run.metrics.get(metric)
-        proportion = own is not None and math.isclose(100 * bits.mean(), own, abs_tol=1e-6)
-        if not proportion and metric not in CORRELATIONS:
-            continue
-        if is_collapsed(value, constant, len(bits), proportion=proportion):
-            found.append(reading)
-    return found
+    return [reading for reading in readings if _at_constant(reading, metric)]
+
+
+def can_collapse(readings: Iterable[Reading], metric: str) -> int:
+    """How many seeds can be judged at all."""
+    return sum(_at_constant(reading, metric) is not None for reading in readings)
+
+
+def _at_constant(reading: Reading, metric: str) -> bool | None:
+    """Whether a seed is at the level of a constant answer; None if that cannot be judged."""
+    run, value = reading.runs[0], reading.metrics.get(metric)
+    constant, bits = run.majority.get(metric), bits_of(run)
+    if value is None or constant is None or bits is None:
+        return None
+    own = run.metrics.get(metric)
+    proportion = own is not None and math.isclose(100 * bits.mean(), own, abs_tol=1e-6)
+    if not proportion and metric not in CORRELATIONS:
+        return None
+    return is_collapsed(value, constant, len(bits), proportion=proportion)
 
 
 def bits_of(result: Result) -> np.ndarray | None:

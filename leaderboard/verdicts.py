@@ -15,7 +15,7 @@ def verdict_grid(found: Sequence[Family]) -> Grid:
     """One row per method and target, best first, over all tasks; the top group is stressed."""
     reference = next((f.reference.method for f in found if f.reference), "reference")
     header = ["Method", "Target %", "Kept %", MEAN, f"Δ {reference}"]
-    header += [f"P(beats {reference})", "p (Holm)", "Could be seen", "Seeds", "Tasks"]
+    header += [f"P(beats {reference})", "p (Holm)", "Detectable", "Runs", "Tasks"]
     header += ["Dominated by"]
     rows: list[list[Entry]] = []
     bold: set[tuple[int, int]] = set()
@@ -28,8 +28,9 @@ def verdict_grid(found: Sequence[Family]) -> Grid:
 
 
 def _row(family: Family, v: Verdict) -> list[Entry]:
-    trained = v.seeds - v.collapsed
-    seeds = f"{trained} of {v.seeds} trained" if v.collapsed else str(v.seeds)
+    runs = str(v.runs) if v.runs == v.planned else f"{v.runs} of {v.planned}"
+    runs += f", {v.collapsed} of {v.judged} collapsed" if v.collapsed else ""
+    counts = [("planned", v.planned), ("collapsed", v.collapsed)]
     return [
         label(v.row, v.results),
         target(family.density),
@@ -39,7 +40,7 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
         quantity(v.wins, ".2f"),
         p_entry(v.p) if v.p is not None or v.row == family.reference else v.why_not,
         quantity(v.smallest, ".1f"),
-        Quantity(v.seeds, seeds, parts=[("trained", trained)]),
+        Quantity(v.runs, runs, parts=counts),
         Quantity(len(v.tasks), f"{len(v.tasks)} of {len(family.tasks)}"),
         f"{v.dominated_by.method} at {100 * v.dominated_by.density:g} %" if v.dominated_by else "",
     ]
@@ -67,65 +68,86 @@ def cell_grid(found: Sequence[Cell], reference: str) -> Grid:
 
 
 def sentence(family: Family) -> str:
-    """What a target's verdicts come to: who leads, by how much, and whether it is real."""
+    """What a target's verdicts come to, on one line."""
+    return f"{'; '.join(clauses(family))}."
+
+
+def clauses(family: Family) -> list[str]:
+    """What a target's verdicts come to: who leads, by how much and whether it is real, then the
+    other methods."""
     at = f"At {100 * family.density:g} %"
     shown = [v for v in family.verdicts if v.mean and v.why_not != "a control"]
     if not shown:
-        return f"{at}: no method has enough seeds to be judged."
-    parts = _leaders([v for v in shown if v.top])
+        return [f"{at}: no method has enough seeds to be judged"]
+    parts = _leaders(family, [v for v in shown if v.top]) + _below(family, shown)
     if family.reference:
-        parts += _groups(shown, family.reference.method)
+        parts += _groups(family, shown, family.reference.method)
         if family.smallest_p > ALPHA:
             parts.append(
                 "these seeds and tasks can show no difference (the smallest possible p is"
                 f" {family.smallest_p:.2g})"
             )
     if not parts:
-        parts = [f"nothing to compare: {', '.join(map(_with_mean, shown))}"]
-    return f"{at}: {'; '.join(parts + _warnings(family, shown))}."
+        parts = [f"nothing to compare: {', '.join(_told(family, v) for v in shown)}"]
+    partial = [_name(v) for v in shown if len(v.tasks) < len(family.tasks)]
+    parts += [f"judged on some tasks only: {', '.join(partial)}"] if partial else []
+    return [f"{at}: {parts[0]}", *parts[1:]]
 
 
-def _leaders(top: Sequence[Verdict]) -> list[str]:
-    """The top group with its means."""
+def _leaders(family: Family, top: Sequence[Verdict]) -> list[str]:
+    """The top group, best mean first."""
     if not top:
         return []
-    names = _listed([_with_mean(v) for v in top])
-    return [f"{names} leads" if len(top) == 1 else f"{names} lead and are not told apart"]
+    best, *others = (_told(family, v) for v in top)
+    if not others:
+        return [f"{best} leads"]
+    return [f"{best} has the best mean, and {_listed(others)} {_are(others)} not shown to be worse"]
 
 
-def _groups(shown: Sequence[Verdict], reference: str) -> list[str]:
+def _below(family: Family, shown: Sequence[Verdict]) -> list[str]:
+    """Methods below the best control that keeps every weight."""
+    if not family.control:
+        return []
+    name, mean = family.control
+    below = [_name(v) for v in shown if v.mean and v.mean.value < mean]
+    about = f"below the control {name} ({mean:.1f}, nothing pruned)"
+    return [f"{about}: {', '.join(below)}"] if below else []
+
+
+def _groups(family: Family, shown: Sequence[Verdict], reference: str) -> list[str]:
     """The reference, and the other methods by what the test says of them."""
     parts, groups = [], dict[str, list[str]]()
     for v in shown:
+        name = _name(v) if v.top else _told(family, v)
         if v.row.method == reference:
-            parts.append(f"{_name(v) if v.top else _with_mean(v)} is the reference")
-        elif v.p is not None and v.wins is not None and v.difference is not None:
-            kind = f"not shown to differ from {reference}"
-            if v.p <= ALPHA and (v.wins > 0.5) != (v.difference.value > 0):
-                kind = f"above {reference} in most seeds and below it in the mean"
-                kind = kind if v.wins > 0.5 else f"below {reference} in most seeds only"
-            elif v.p <= ALPHA:
-                kind = f"{'better' if v.wins > 0.5 else 'worse'} than {reference}"
-            groups.setdefault(kind, []).append(_name(v) if v.top else _with_mean(v))
+            parts.append(f"{name} is the reference")
+        elif kind := _kind(v, reference):
+            groups.setdefault(kind, []).append(name)
     return parts + [f"{kind}: {', '.join(names)}" for kind, names in groups.items()]
 
 
-def _warnings(family: Family, shown: Sequence[Verdict]) -> list[str]:
-    """Methods below the best control, and those that were judged on some of the tasks."""
-    found = []
-    if family.control:
-        name, mean = family.control
-        below = [_name(v) for v in shown if v.mean and v.mean.value < mean]
-        if below:
-            found.append(f"below {name} ({mean:.1f} with all weights): {', '.join(below)}")
-    partial = [_name(v) for v in shown if len(v.tasks) < len(family.tasks)]
-    return found + ([f"judged on some tasks only: {', '.join(partial)}"] if partial else [])
+def _kind(v: Verdict, reference: str) -> str:
+    """What the test of ranks says of a method, and whether its mean agrees; "" without a test."""
+    if v.p is None or v.wins is None or v.difference is None:
+        return ""
+    higher = v.difference.value > 0
+    if v.p <= ALPHA and (v.wins > 0.5) == higher:
+        return f"{'better' if higher else 'worse'} than {reference}"
+    if v.p <= ALPHA:
+        how = ("above", "below") if v.wins > 0.5 else ("below", "above")
+        return f"{how[0]} {reference} in most runs and {how[1]} it in the mean"
+    if v.difference.low > 0 or v.difference.high < 0:
+        return f"{'higher' if higher else 'lower'} than {reference} in the mean, not in ranks"
+    return f"not shown to differ from {reference}"
 
 
-def _with_mean(v: Verdict) -> str:
-    """'smp_l 96.1 (1 of 15 seeds collapsed)'."""
-    lost = f" ({v.collapsed} of {v.seeds} seeds collapsed)" if v.collapsed else ""
-    return f"{_name(v)} {v.mean.value:.1f}{lost}" if v.mean else _name(v)
+def _told(family: Family, v: Verdict) -> str:
+    """'smp_l 96.1 (-2.1; 1 of 10 runs collapsed)': mean, difference, and what befell its runs."""
+    more = [f"{v.difference.value:+.1f}"] if v.difference and v.row != family.reference else []
+    more += [f"{v.runs} of {v.planned} runs count"] if v.runs < v.planned else []
+    more += [f"{v.collapsed} of {v.judged} runs collapsed"] if v.collapsed else []
+    mean = f" {v.mean.value:.1f}" if v.mean else ""
+    return f"{_name(v)}{mean}" + (f" ({', '.join(more)})" if more else "")
 
 
 def _name(v: Verdict) -> str:
@@ -134,6 +156,10 @@ def _name(v: Verdict) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
 
 
 def estimate(found: Estimate | None, *, signed: bool = False) -> Entry:

@@ -13,7 +13,7 @@ from leaderboard.published import Published, published_grid
 from leaderboard.series import Series
 from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
 from leaderboard.targets import AT_MOST
-from leaderboard.verdicts import cell_grid, sentence, verdict_grid
+from leaderboard.verdicts import cell_grid, clauses, verdict_grid
 
 HEADINGS = {
     "methods": "Methods by remaining weights",
@@ -69,7 +69,7 @@ class View:
     @cached_property
     def families(self) -> Sequence[Family]:
         """The verdicts of every target."""
-        return families(self.table, self.reference)
+        return families(self.table, self.plain, self.reference)
 
     @cached_property
     def verdicts(self) -> Grid:
@@ -87,9 +87,9 @@ class View:
         return self.board.without_distillation(self.table) or self.table
 
     @property
-    def sentences(self) -> Sequence[str]:
-        """What the verdicts come to, a sentence per target."""
-        return [sentence(family) for family in self.families]
+    def said(self) -> Sequence[Sequence[str]]:
+        """What the verdicts come to, clauses per target."""
+        return [clauses(family) for family in self.families]
 
     def labels_of(self, methods: Sequence[str]) -> list[str]:
         """The names for people of methods that the table has, and the names themselves."""

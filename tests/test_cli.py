@@ -518,12 +518,12 @@ def test_the_page_is_complete_without_masks_and_without_figures(run, local, tmp_
     page = tmp_path / "results/smoke/LEADERBOARD.md"
     assert "| my_first " in page.read_text() and "could not be drawn" not in page.read_text()
 
-    import leaderboard.page
+    import leaderboard.files
 
     def broken(*_):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(leaderboard.page, "draw", broken)
+    monkeypatch.setattr(leaderboard.files, "draw", broken)
     assert run(*options)[0] == 0
     assert "The figures could not be drawn: RuntimeError: no ink" in page.read_text()
     assert "| my_first " in page.read_text()

@@ -90,7 +90,7 @@ def test_the_primary_test_rejects(density, expected):
 
 def test_the_board_says_so(table):
     """Who is told apart from magnitude at each target, and which are the best."""
-    high, low = families(table, "magnitude")
+    high, low = families(table, table, "magnitude")
     assert (high.density, low.density) == (0.1, 0.03)
     verdicts = {v.row.method: v for v in low.verdicts}
     assert [v.row.method for v in low.verdicts if v.top] == ["soft_movement", "l0"]

@@ -24,8 +24,8 @@ def strip_chart(panels: Sequence[Panel], labels: Mapping[str, str]) -> Markup:
     drawn = "".join(_panel(panel, labels, targets) for panel in shown)
     if not drawn:
         return Markup("")
-    words = "one mark a seed, a bar for the median, hollow: over its target, shaded: no better than"
-    about = f'<p class="legend">{key}<span class="soft">{words} one answer</span></p>'
+    words = "Each mark is a run; bar: the median; hollow: kept more than its target; shaded: not"
+    about = f'<p class="legend">{key}<span class="soft">{words} above one answer.</span></p>'
     return Markup(f'<div class="strips">{drawn}</div>{about}')
 
 
