@@ -132,7 +132,9 @@ def test_the_top_group_is_bold(tmp_path):
     assert {name for name, v in verdicts(folder).items() if v.top} == {"movement", "smp_s"}
     page = write(folder, figures=False).read_text()
     assert "| **movement** " in page and "| **smp_s** " in page and "| **magnitude** " not in page
-    said = "smp_s 80.5 (+10.0) has the best mean, and movement 80.4 (+9.9) is not shown to be worse"
+    said = (
+        "smp_s 80.5 (+10.2) has the best mean, and movement 80.4 (+10.2) is not shown to be worse"
+    )
     assert said in page
     assert "better than magnitude: " in page
 
