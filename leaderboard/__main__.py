@@ -38,8 +38,14 @@ def _write(words: Sequence[str]) -> int:
     )
     board = collect(*folders)
     _check_words(board, wanted)
+    shown = {(row.method, task) for table in board.tables for row, task, _ in table.entries()}
+    lost = [p for p in wanted.printed if (p.name, p.task) not in shown]
+    if lost:
+        what = f"{lost[0].name or 'no method'} on {lost[0].task}"
+        number = f"{len(lost)} of {len(wanted.printed)} printed numbers"
+        print(f"note: {number} stand beside no result, the first of {what}", file=sys.stderr)
     if options.check:
-        check(board, out, wanted)
+        check(board, out, wanted, page_only=options.page_only)
     else:
         print(write_board(board, out, page_only=options.page_only, wanted=wanted))
     return 0

@@ -1,15 +1,16 @@
 """What changed from one folder of results to another: trial by trial, and method by method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
 from leaderboard.collect import Board, Key, RowKey, Table, collect
-from leaderboard.compare import RANKED, ByTask, judged
-from leaderboard.formats import Entry, Grid, markdown, plain_text, quantity, target
-from leaderboard.ranks import ALPHA, holm, rank_p, smallest_p
+from leaderboard.compare import RANKED, judged
+from leaderboard.formats import Entry, Grid, markdown, plain_text, quantity
+from leaderboard.ranks import ALPHA, holm, rank_p, shift, smallest_p
 from leaderboard.statistics import Estimate, difference_over_tasks
+from leaderboard.targets import at_target
 from leaderboard.verdicts import estimate, p_entry
 from zoo.records.result import Result
 
@@ -19,46 +20,62 @@ Meaning = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Change:
-    """A method at a target in both folders, over the tasks that both have: means over tasks, their
-    difference (after minus before) with its interval, Holm's p of the blocked rank test over all
-    changes of a comparison (None where every result is equal), and the smallest p that these seeds
-    could give before the correction."""
+    """A method at a target in both folders, over the tasks on which both can be judged: means over
+    tasks, their difference (after minus before) with its interval, the direction of the blocked
+    rank test, its p after Holm over all changes of a comparison (None where every value is equal),
+    and the smallest p that these seeds could give before the correction. `lost` says what befell
+    runs or tasks that were there before."""
 
+    name: str
     title: str
-    row: RowKey
     tasks: Sequence[str]
     before: float
     after: float
     difference: Estimate | None
+    shift: float
     p: float | None
     smallest: float
+    lost: str
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is a regression: lower in ranks, or runs that no longer end well."""
+        return bool(self.lost) or (self.p is not None and self.p <= ALPHA and self.shift < 0)
 
     @property
     def verdict(self) -> str:
-        """'worse', 'better', or why neither is said."""
+        """'worse', 'better', or why neither is said; where means disagree with ranks, that too."""
+        parts = [self.lost] if self.lost else []
+        if not self.tasks:
+            return "; ".join([*parts, f"fewer than {RANKED} seeds on every common task"])
         if self.p is None:
-            return "equal, seed by seed"
-        if self.p <= ALPHA:
-            return "worse" if self.after < self.before else "better"
-        return "no change seen" if self.smallest <= ALPHA else "too few seeds to tell"
+            parts.append("equal, seed by seed")
+        elif self.p <= ALPHA:
+            higher = self.after > self.before
+            parts.append("worse" if self.shift < 0 else "better")
+            if (self.shift > 0) != higher:
+                parts.append(f"{'higher' if higher else 'lower'} in the mean")
+        else:
+            parts.append("no change seen" if self.smallest <= ALPHA else "too few seeds to tell")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two folders: trials that both have, those of them whose metrics differ, what only one has,
-    the changes of methods, and methods in both that cannot be judged: too few seeds, or no common
-    task."""
+    what could not be matched, the changes of methods, and files that cannot be read."""
 
     common: int
     differing: Sequence[tuple[Result, Result]]
     only: tuple[Sequence[str], Sequence[str]]
+    unmatched: Sequence[str]
     changes: Sequence[Change]
-    unjudged: Sequence[str]
+    unreadable: Sequence[str]
 
     @property
     def worse(self) -> list[Change]:
         """The regressions."""
-        return [change for change in self.changes if change.verdict == "worse"]
+        return [change for change in self.changes if change.worse]
 
 
 def compare_folders(before: Path, after: Path) -> Comparison:
@@ -66,75 +83,113 @@ def compare_folders(before: Path, after: Path) -> Comparison:
     old, new = collect(before), collect(after)
     known = {result.trial.id: result for result in new.results}
     pairs = [(r, known[r.trial.id]) for r in old.results if r.trial.id in known]
-    equal = {a.trial.id for a, b in pairs if a.metrics == b.metrics}
     ours, theirs = _rows(old), _rows(new)
-    found = {key: _change(*ours[key], *theirs[key], equal) for key in ours if key in theirs}
-    changes = [change for change in found.values() if change]
+    matched, only, unmatched = _matched(ours, theirs)
+    changes = [_change(*pair) for pair in matched]
     tested = [change for change in changes if change.p is not None]
     adjusted = iter(holm([change.p or 0.0 for change in tested]))
-    changes = [c if c.p is None else replace(c, p=next(adjusted)) for c in changes]
     return Comparison(
         common=len(pairs),
-        differing=[(a, b) for a, b in pairs if a.trial.id not in equal],
-        only=(_lacking(ours, theirs), _lacking(theirs, ours)),
-        changes=changes,
-        unjudged=[_name(*key) for key, change in found.items() if change is None],
+        differing=[(a, b) for a, b in pairs if a.metrics != b.metrics],
+        only=only,
+        unmatched=unmatched,
+        changes=[c if c.p is None else replace(c, p=next(adjusted)) for c in changes],
+        unreadable=[str(file.path) for board in (old, new) for file in board.unreadable],
     )
 
 
-def _meaning(key: Key) -> Meaning:
+Row = tuple[Table, RowKey]
+
+
+def _rows(board: Board) -> dict[Meaning, list[Row]]:
+    """The rows of a board by what they mean, whatever the hashes of model, data and settings."""
+    found: dict[Meaning, list[Row]] = {}
+    for table in board.tables:
+        for row in table.rows:
+            if any(table.group(row, task).seeds for task in table.tasks):
+                meaning = (*_words(table.key), row.method, f"{100 * row.density:g} %")
+                found.setdefault(meaning, []).append((table, row))
+    return found
+
+
+def _words(key: Key) -> Meaning:
     distilled = "with distillation" if key.distill else "without distillation"
     return (key.scale, key.recipe, distilled, *key.conditions.words)
 
 
-Rows = Mapping[tuple[Meaning, RowKey], tuple[Table, RowKey]]
-"""The rows of a board by what they mean."""
+Matched = tuple[list[tuple[Row, Row]], tuple[list[str], list[str]], list[str]]
 
 
-def _rows(board: Board) -> Rows:
-    """Where several tables or variants mean the same, the first."""
-    found: dict[tuple[Meaning, RowKey], tuple[Table, RowKey]] = {}
-    for table in board.tables:
-        for row in table.rows:
-            if table.of_row(row):
-                meant = RowKey(row.density, row.method)
-                found.setdefault((_meaning(table.key), meant), (table, row))
-    return found
+def _matched(ours: Mapping[Meaning, list[Row]], theirs: Mapping[Meaning, list[Row]]) -> Matched:
+    """Rows of both, those that only one has, and those that might be any of several: equal hashes
+    go together, then what is left where it is one on each side."""
+    pairs: list[tuple[Row, Row]] = []
+    only: tuple[list[str], list[str]] = ([], [])
+    unmatched: list[str] = []
+    for meaning in dict.fromkeys((*ours, *theirs)):
+        left, right = list(ours.get(meaning, ())), list(theirs.get(meaning, ()))
+        for row in list(left):
+            same = next((other for other in right if _exact(other) == _exact(row)), None)
+            if same:
+                pairs.append((row, same))
+                left.remove(row)
+                right.remove(same)
+        if len(left) == len(right) == 1:
+            pairs.append((left[0], right[0]))
+        elif left and right:
+            unmatched += [_name(row) for row in (*left, *right)]
+        else:
+            only[0].extend(map(_name, left))
+            only[1].extend(map(_name, right))
+    return pairs, only, list(dict.fromkeys(unmatched))
 
 
-def _lacking(these: Rows, those: Rows) -> list[str]:
-    return [_name(meaning, row) for meaning, row in these if (meaning, row) not in those]
+def _exact(row: Row) -> tuple[object, ...]:
+    table, key = row
+    return (table.key.model_sha, table.key.data, key.variant)
 
 
-def _name(meaning: Meaning, row: RowKey) -> str:
-    return f"{row.method} at {100 * row.density:g} % ({', '.join(meaning)})"
+def _name(row: Row) -> str:
+    table, key = row
+    where = ", ".join(filter(None, (*_words(table.key), table.key.data, key.variant)))
+    return f"{key.method} at {100 * key.density:g} % ({where})"
 
 
-def _change(
-    old: Table, old_row: RowKey, new: Table, new_row: RowKey, equal: set[str]
-) -> Change | None:
-    """None without a task on which both have enough seeds and the same first metric."""
-    before, after = judged(old, old_row), judged(new, new_row)
-    tasks = [t for t in before if t in after and old.first_metric(t) == new.first_metric(t)]
-    if not tasks:
-        return None
-    ours, theirs = _values(after, tasks), _values(before, tasks)
-    ids = {r.trial.id for r in old.of_row(old_row)}
-    same = ids <= equal and ids == {r.trial.id for r in new.of_row(new_row)}
+def _change(old: Row, new: Row) -> Change:
+    before, after = judged(*old), judged(*new)
+    tasks = [t for t in before if t in after]
+    tasks = [t for t in tasks if old[0].first_metric(t) == new[0].first_metric(t)]
+    ours, theirs = [after[task] for task in tasks], [before[task] for task in tasks]
+    smallest = smallest_p([(len(a), len(b)) for a, b in zip(ours, theirs, strict=True)])
     return Change(
-        title=", ".join(_meaning(old.key)),
-        row=RowKey(old_row.density, old_row.method),
+        name=_name(old),
+        title=", ".join(_words(old[0].key)),
         tasks=tasks,
-        before=fmean(map(fmean, theirs)),
-        after=fmean(map(fmean, ours)),
-        difference=difference_over_tasks(ours, theirs),
-        p=None if same else rank_p(ours, theirs),
-        smallest=smallest_p([(len(a), len(b)) for a, b in zip(ours, theirs, strict=True)]),
+        before=fmean(map(fmean, theirs)) if tasks else float("nan"),
+        after=fmean(map(fmean, ours)) if tasks else float("nan"),
+        difference=difference_over_tasks(ours, theirs) if tasks else None,
+        shift=shift(ours, theirs),
+        p=None if list(map(list, ours)) == list(map(list, theirs)) else rank_p(ours, theirs),
+        smallest=smallest,
+        lost=_lost(old, new),
     )
 
 
-def _values(found: ByTask, tasks: Sequence[str]) -> list[Sequence[float]]:
-    return [found[task] for task in tasks]
+def _lost(old: Row, new: Row) -> str:
+    """What befell runs: more of them diverged, failed or keep too much, or a task is gone."""
+    parts = []
+    for word, count in TROUBLES.items():
+        was, now = (sum(count(t, row, task) for task in t.tasks) for t, row in (old, new))
+        parts += [f"{word} {now} runs instead of {was}"] if now > was else []
+    gone = [task for task in judged(*old) if not new[0].group(new[1], task).seeds]
+    return "; ".join(parts + [f"nothing on {', '.join(gone)} any more"] * bool(gone))
+
+
+TROUBLES: Mapping[str, Callable[[Table, RowKey, str], int]] = {
+    "diverged": lambda table, row, task: sum(not r.ok for r in table.group(row, task).results),
+    "failed": lambda table, row, task: len(table.group(row, task).failures),
+    "over the target": lambda table, row, task: len(at_target(table, row, task).over),
+}
 
 
 SHOWN = 20
@@ -150,11 +205,11 @@ def report(before: Path, after: Path, found: Comparison) -> str:
     for name, only in zip(names, found.only, strict=True):
         if only:
             parts.append(f"Only in {name}: {plain_text('; '.join(only))}.")
-    if found.unjudged:
-        parts.append(
-            f"In both, but with fewer than {RANKED} seeds on every common task:"
-            f" {plain_text('; '.join(found.unjudged))}."
-        )
+    if found.unmatched:
+        names_of = plain_text("; ".join(found.unmatched))
+        parts.append(f"Not compared, because several of them mean the same: {names_of}.")
+    if found.unreadable:
+        parts.append(f"Files that cannot be read: {plain_text(', '.join(found.unreadable))}.")
     if found.differing:
         lines = [f"- {plain_text(_differing(*pair))}" for pair in found.differing[:SHOWN]]
         more = len(found.differing) - SHOWN
@@ -165,34 +220,29 @@ def report(before: Path, after: Path, found: Comparison) -> str:
 
 ABOUT = (
     "Means over tasks, after minus before, in points; intervals are 95 % (Welch); p is of the exact"
-    " rank test within tasks, corrected by Holm over all rows here. Worse and better are said at"
-    " p up to 0.05; nothing that is equal seed by seed is tested."
+    " rank test within tasks, corrected by Holm over all rows here. Worse and better are said of"
+    " ranks, at p up to 0.05; nothing that is equal seed by seed is tested. Worse is also what"
+    " diverged, failed, kept too much or lost a task that it had."
 )
 
 
 def _sentences(found: Comparison) -> list[str]:
-    said = {"worse": "Worse", "better": "Better"}
-    lines = []
-    for verdict, word in said.items():
-        names = [
-            f"{c.row.method} at {100 * c.row.density:g} % ({c.title})"
-            for c in found.changes
-            if c.verdict == verdict
-        ]
-        lines.append(f"{word}: {plain_text(', '.join(names) or 'nothing')}.")
+    better = [c for c in found.changes if not c.worse and c.verdict.startswith("better")]
+    worse = "; ".join(f"{c.name}: {c.verdict}" for c in found.worse)
+    lines = [f"Worse: {plain_text(worse or 'nothing')}."]
+    lines.append(f"Better: {plain_text('; '.join(c.name for c in better) or 'nothing')}.")
     trials = f"{found.common} trials are in both folders"
     return [*lines, f"{trials}; {len(found.differing)} of them have other metrics."]
 
 
 def _grid(changes: Sequence[Change]) -> Grid:
-    header = ["Method", "Target %", "Table", "Before", "After", "Change", "p (Holm)", "Verdict"]
+    header = ["Method", "Tasks", "Before", "After", "Change", "p (Holm)", "Verdict"]
     rows: list[list[Entry]] = [
         [
-            c.row.method,
-            target(c.row.density),
-            f"{c.title}: {', '.join(c.tasks)}",
-            quantity(c.before, ".1f"),
-            quantity(c.after, ".1f"),
+            c.name,
+            ", ".join(c.tasks),
+            quantity(c.before if c.tasks else None, ".1f"),
+            quantity(c.after if c.tasks else None, ".1f"),
             estimate(c.difference, signed=True),
             p_entry(c.p),
             c.verdict,

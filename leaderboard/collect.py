@@ -8,10 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from leaderboard.folders import load_folders
 from zoo.records.codec import to_json
 from zoo.records.result import Failure, MethodFacts, Result, in_order
-from zoo.records.storage import Folder, Unreadable, load_folder
+from zoo.records.storage import Unreadable
 from zoo.records.trial import Conditions, Trial, canonical
+
+SLUG = r"[a-z0-9_.-]+-[a-z0-9]{6}-[a-z0-9_.]+-(plain|distilled)(-[a-z0-9_.-]+)?"
+"""What Key.slug may give, as a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,8 @@ class Table:
     @property
     def teacher(self) -> RowKey | None:
         """The row of the method that teaches: plain fine-tuning."""
-        names = [name for name, facts in self.facts.items() if facts.teaches]
-        return RowKey(1.0, names[0]) if names else None
+        rows = [row for row in self.rows if row.density == 1 and self.facts_of(row).teaches]
+        return rows[0] if rows else None
 
     @property
     def results(self) -> list[Result]:
@@ -199,7 +203,7 @@ class Board:
 def collect(*folders: Path) -> Board:
     """Read the folders of one or several suites. Files that cannot be read are listed; of a trial
     that two folders have, the first one's result counts."""
-    found, suites, conflicts = _together(folders)
+    found, suites, conflicts = load_folders(folders)
     known = [r.trial for r in found.results] + [f.trial for f in found.failures] + found.planned
     variants = _variants(known)
     settings = _settings({trial.id: trial for trial in known})
@@ -225,39 +229,6 @@ def collect(*folders: Path) -> Board:
     ordered = sorted(tables.values(), key=lambda table: table.key.order)
     name = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
     return Board(name, ordered, found.unreadable, found.caveats, suites, conflicts)
-
-
-def _together(folders: Iterable[Path]) -> tuple[Folder, dict[str, str], list[str]]:
-    """The records of all folders, by trial id the suite, and what contradicts itself."""
-    results: dict[str, Result] = {}
-    failures: dict[str, Failure] = {}
-    planned: dict[str, Trial] = {}
-    suites: dict[str, str] = {}
-    conflicts: list[str] = []
-    whole = Folder()
-    for folder in folders:
-        found, suite = load_folder(folder), folder.resolve().name
-        for result in found.results:
-            id = result.trial.id
-            if id in results and results[id].metrics != result.metrics:
-                conflicts.append(f"{id} has other metrics in {suite} than in {suites[id]}")
-            results.setdefault(id, result)
-            suites.setdefault(id, suite)
-        failures |= {f.trial.id: f for f in found.failures}
-        planned |= {trial.id: trial for trial in found.planned}
-        whole = replace(
-            whole,
-            facts={**found.facts, **whole.facts},
-            caveats={**found.caveats, **whole.caveats},
-            unreadable=[*whole.unreadable, *found.unreadable],
-        )
-    whole = replace(
-        whole,
-        results=[results[id] for id in sorted(results)],
-        failures=[failures[id] for id in sorted(failures) if id not in results],
-        planned=[planned[id] for id in sorted(planned)],
-    )
-    return whole, suites, conflicts
 
 
 def _named(trial: Trial, name: str) -> tuple[str, str, str]:

@@ -1,13 +1,13 @@
 """Who is better, by how much, and is it more than noise: verdicts within a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from leaderboard.answers import answers_of, bits
 from leaderboard.collect import RowKey, Table
 from leaderboard.crossed import crossed
-from leaderboard.ranks import against, smallest_p, top_group, wins
+from leaderboard.ranks import against, shift, smallest_p, top_group, wins
 from leaderboard.statistics import (
     CORRELATIONS,
     Estimate,
@@ -19,7 +19,7 @@ from leaderboard.statistics import (
     smallest_difference,
     welch,
 )
-from leaderboard.targets import at_target, can_collapse, collapsed
+from leaderboard.targets import Reading, at_target, can_collapse, collapsed
 from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Result
 
@@ -31,8 +31,8 @@ RANKED = 2
 class Verdict:
     """A row over the tasks that it can be judged on: its mean with interval, the difference to the
     reference on their common tasks, the probability that a seed of it beats one of the reference
-    (`wins`), Holm's p of the blocked rank test within its target, the smallest difference that
-    these seeds could show, and whether it is in the top group.
+    (`wins`), the direction of the blocked rank test (`shift`), its p after Holm within the target,
+    the smallest difference that these seeds could show, and whether it is in the top group.
 
     `tasks` it was judged on, `kept` their mean remaining weights in percent, `runs` that count
     there of so many `planned`, `collapsed` ones of the `judged` that can be. `why_not` says why it
@@ -43,7 +43,7 @@ class Verdict:
     row: RowKey
     results: Sequence[Result]
     tasks: Sequence[str]
-    kept: float
+    kept: float | None
     runs: int
     planned: int
     collapsed: int
@@ -51,6 +51,7 @@ class Verdict:
     mean: Estimate | None
     difference: Estimate | None
     wins: float | None
+    shift: float
     p: float | None
     smallest: float | None
     top: bool
@@ -61,7 +62,7 @@ class Verdict:
 @dataclass(frozen=True)
 class Family:
     """The rows of one target: verdicts, best mean first; the smallest p that Holm's correction
-    leaves possible with these seeds, 1 without a test; the tasks of the table; and the best control
+    leaves possible with these seeds, 0 without a test; the tasks of the table; and the best control
     that keeps every weight, with its mean over tasks."""
 
     density: float
@@ -121,7 +122,8 @@ def _with_dominance(found: Sequence[Family]) -> list[Family]:
         better = [
             w
             for w in every
-            if v.mean and w.mean and w.kept <= v.kept and w.mean.value > v.mean.value
+            if v.mean and w.mean and w.mean.value > v.mean.value
+            if v.kept is not None and w.kept is not None and w.kept <= v.kept
             if w.tasks == v.tasks
         ]
         best = max(better, key=lambda w: w.mean.value if w.mean else 0.0, default=None)
@@ -142,12 +144,14 @@ def _family(
     contenders, p, least = list(tested), dict[RowKey, float](), 1.0
     if rival:
         contenders.append(rival)
+        tested = [row for row in tested if _common(found, row, rival)]
         p = _against(found, tested, rival)
         least = min((len(tested) * _smallest(found, r, rival) for r in tested), default=1.0)
     top = _top(found, contenders)
     verdicts = [_verdict(table, row, found[row], rival, found, p, row in top) for row in rows]
     verdicts.sort(key=lambda v: -(v.mean.value if v.mean else float("-inf")))
-    return Family(density, verdicts, rival, min(1.0, least), table.tasks, control)
+    least = min(1.0, least) if tested and rival else 0.0
+    return Family(density, verdicts, rival, least, table.tasks, control)
 
 
 def _smallest(found: Mapping[RowKey, ByTask], row: RowKey, rival: RowKey) -> float:
@@ -207,24 +211,31 @@ def _verdict(
     p: Mapping[RowKey, float],
     top: bool,
 ) -> Verdict:
-    read = [r for task in own for r in at_target(table, row, task).readings]
+    read = [
+        reading
+        for task in own
+        for reading in at_target(table, row, task).readings
+        if reading.metrics.get(table.first_metric(task)) is not None
+    ]
     lost = judged_ones = 0
     for task in own:
         readings, metric = at_target(table, row, task).readings, table.first_metric(task)
         lost += len(collapsed(readings, metric))
         judged_ones += can_collapse(readings, metric)
     difference = smallest = won = None
+    moved = 0.0
     if rival is not None and row != rival:
         common = _common(found, row, rival)
         ours, theirs = [own[t] for t in common], [found[rival][t] for t in common]
         difference = difference_over_tasks(ours, theirs)
         smallest = smallest_difference(ours, theirs)
         won = wins(ours, theirs) if common else None
+        moved = shift(ours, theirs)
     return Verdict(
         row=row,
         results=table.of_row(row),
         tasks=list(own),
-        kept=100 * fmean([r.kept for r in read]) if read else 100 * row.density,
+        kept=_kept(table, row, read),
         runs=len(read),
         planned=sum(len(table.group(row, task).seeds) for task in own),
         collapsed=lost,
@@ -232,10 +243,11 @@ def _verdict(
         mean=_bounded(mean_over_tasks(list(own.values())), table, list(own)),
         difference=difference,
         wins=won,
+        shift=moved,
         p=p.get(row),
         smallest=smallest,
         top=top,
-        why_not=_why_not(table, row, own, rival),
+        why_not=_why_not(table, row, own, rival, found[rival] if rival else ()),
     )
 
 
@@ -245,6 +257,13 @@ def over_tasks(table: Table, row: RowKey) -> Estimate | None:
     found = judged(table, row)
     whole = bool(found) and set(found) == set(table.tasks)
     return _bounded(mean_over_tasks(list(found.values())), table, list(found)) if whole else None
+
+
+def _kept(table: Table, row: RowKey, read: Sequence[Reading]) -> float | None:
+    """Mean remaining weights in percent of what was read, else of all that ended; None if nothing
+    was measured."""
+    found = [r.kept for r in read] or [r.remaining.density for r in table.of_row(row) if r.ok]
+    return 100 * fmean(found) if found else None
 
 
 def least_of(metric: str) -> float:
@@ -260,14 +279,18 @@ def _bounded(found: Estimate | None, table: Table, tasks: Sequence[str]) -> Esti
     return found.within(low, 100.0)
 
 
-def _why_not(table: Table, row: RowKey, own: ByTask, rival: RowKey | None) -> str:
+def _why_not(
+    table: Table, row: RowKey, own: ByTask, rival: RowKey | None, common: Iterable[str]
+) -> str:
     if row == rival:
         return "the reference"
     if not own:
         return f"fewer than {RANKED} seeds on every task"
     if table.facts_of(row).control:
         return "a control"
-    return "" if rival else "nothing to compare with"
+    if rival is None:
+        return "nothing to compare with"
+    return "" if set(own) & set(common) else "no task in common with the reference"
 
 
 def cells(table: Table, plain: Table, reference: str) -> list[Cell]:
@@ -283,11 +306,13 @@ def cells(table: Table, plain: Table, reference: str) -> list[Cell]:
 
 def _cell(table: Table, plain: Table, reference: str, row: RowKey, task: str, metric: str) -> Cell:
     here = at_target(table, row, task)
-    rival = at_target(table, RowKey(row.density, reference), task)
+    same = [r for r in table.rows if (r.density, r.method) == (row.density, reference)]
+    chosen = next((r for r in same if judged(table, r)), RowKey(row.density, reference))
+    rival = at_target(table, chosen, task)
     dense = at_target(plain, plain.teacher, task) if plain.teacher else None
     mine, theirs = here.values(metric), rival.values(metric)
     own, theirs_too = bits(here.runs, metric), bits(rival.runs, metric)
-    apart = row.method != reference
+    apart = row != chosen
     mine_of, by = answers_of(here.runs, metric)
     theirs_of, _ = answers_of(rival.runs, metric)
     whole = len(mine_of) == len(mine) and len(theirs_of) == len(theirs)

@@ -6,14 +6,14 @@ import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from leaderboard.collect import Board, collect
+from leaderboard.collect import SLUG, Board, collect
 from leaderboard.figures import FIGURE, Drawn, draw
 from leaderboard.formats import comma_separated, latex
 from leaderboard.html import html_page
 from leaderboard.page import COSTS, FIGURES, HTML, PAGE, TABLES, TIDY, costs, markdown_page
 from leaderboard.tidy import results_csv
 from leaderboard.view import ALL, HEADINGS, View, Wanted
-from zoo.errors import StaleError, cause_of
+from zoo.errors import StaleError, StorageError, cause_of
 from zoo.records.storage import write_whole
 
 COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
@@ -53,7 +53,7 @@ def write_board(
     drawn: Drawn = {}
     if figures and not page_only:
         try:
-            drawn = draw([view.series for view in views], out / FIGURES)
+            drawn, trouble = draw([view.series for view in views], out / FIGURES)
         except Exception as error:  # the page is written without them
             trouble = f"The figures could not be drawn: {cause_of(error)}"
     page = markdown_page(board, views, drawn, trouble, alone=page_only)
@@ -66,8 +66,15 @@ def write_board(
         made = [path.relative_to(out) for shown in drawn.values() for _, path in shown]
         made += [path.with_suffix(".svg") for path in made]
         for name in left_over(out, {*map(str, made), *found}, figures=figures and not trouble):
-            (out / name).unlink(missing_ok=True)
+            _remove(out / name)
     return out / PAGE
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path} is out of date and cannot be removed: {error}") from None
 
 
 def other_files(board: Board, views: Sequence[View], wanted: Wanted) -> dict[str, str]:
@@ -86,28 +93,29 @@ def other_files(board: Board, views: Sequence[View], wanted: Wanted) -> dict[str
 
 def left_over(out: Path, made: Collection[str], *, figures: bool = True) -> list[str]:
     """Tables, and with `figures` figures, of an earlier write that are not among those `made`; all
-    relative to `out`. Files with other names are somebody else's."""
+    relative to `out`. Files without a table's slug in their names are somebody else's."""
     kinds = "|".join(map(re.escape, HEADINGS))
-    ours = re.compile(rf"{TABLES}/.+-({kinds})\.(tex|csv)|{FIGURES}/{FIGURE}\.(svg|png)")
+    ours = re.compile(rf"{TABLES}/{SLUG}-({kinds})\.(tex|csv)|{FIGURES}/{SLUG}-{FIGURE}\.(svg|png)")
     found = [*(out / TABLES).glob("*")] + [*(out / FIGURES).glob("*")] * figures
-    names = [str(path.relative_to(out)) for path in found]
+    files = [path for path in found if path.is_file() and not path.is_symlink()]
+    names = [str(path.relative_to(out)) for path in files if not path.parent.is_symlink()]
     return sorted(name for name in names if ours.fullmatch(name) and name not in made)
 
 
-def check(board: Board, out: Path, wanted: Wanted = ALL) -> None:
+def check(board: Board, out: Path, wanted: Wanted = ALL, *, page_only: bool = False) -> None:
     """Raise StaleError if a file in `out` is not what the results of a board give, or is a table or
     figure that they no longer have.
 
-    The markdown page must exist; other files are compared where they exist. Text and SVG are
+    All files must exist, but for those beside the page and the costs where there is no HTML page or
+    `page_only` asks for no more, and figures where there is no folder of them. Text and SVG are
     compared byte by byte. PNG files are not: another processor or font library draws other pixels.
     """
-    figures, page_only = (out / FIGURES).is_dir(), not (out / HTML).exists()
+    figures, page_only = (out / FIGURES).is_dir(), page_only or not (out / HTML).exists()
     with tempfile.TemporaryDirectory() as temporary:
         fresh = Path(temporary)
         write_board(board, fresh, figures=figures, page_only=page_only, wanted=wanted)
         made = sorted(str(path.relative_to(fresh)) for path in fresh.rglob("*") if path.is_file())
-        compared = [name for name in made if name.endswith(COMPARED)]
-        stale = [name for name in compared if _differs(fresh / name, out / name)]
+        stale = [name for name in made if _differs(fresh / name, out / name)]
     stale += [] if page_only else left_over(out, made, figures=figures)
     if stale:
         raise StaleError(
@@ -117,6 +125,6 @@ def check(board: Board, out: Path, wanted: Wanted = ALL) -> None:
 
 
 def _differs(fresh: Path, written: Path) -> bool:
-    if not written.exists():
-        return fresh.name == PAGE
-    return fresh.read_bytes() != written.read_bytes()
+    if not written.is_file():
+        return True
+    return fresh.suffix in COMPARED and fresh.read_bytes() != written.read_bytes()

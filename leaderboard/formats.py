@@ -66,7 +66,7 @@ class Grid:
 
 def _is_of(entry: str, name: str) -> bool:
     """Whether the first entry of a row is a method's name, maybe with a variant behind it."""
-    return entry == name or entry.startswith(f"{name} (")
+    return re.fullmatch(re.escape(name) + r"( \([^()]*@[^()]*\))?", entry) is not None
 
 
 NOTHING = "-"
@@ -93,8 +93,8 @@ def ranged(values: Sequence[float], show: Callable[[float], str]) -> Entry:
 
 
 def percent(value: float) -> str:
-    """A percentage with two digits."""
-    return f"{value:.2f}"
+    """A percentage with two digits behind the point, or two that say something."""
+    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
 
 
 def amount(number: float) -> str:
@@ -161,10 +161,14 @@ def comma_separated(grid: Grid) -> str:
     return stream.getvalue()
 
 
+TEXTS = ("Method", "Task", "Metric", "Device", "Distilled", "Dominated by", "Verdict", "Source")
+"""Columns of text; all others hold numbers."""
+
+
 def _csv_columns(header: str, entries: Sequence[Entry]) -> list[list[str]]:
     """The columns of one column, each with its header first."""
     numbers = [entry for entry in entries if isinstance(entry, Quantity)]
-    if not numbers:
+    if not numbers and header in TEXTS:
         return [[header, *("" if entry == NOTHING else str(entry) for entry in entries)]]
     names = dict.fromkeys(name for entry in numbers for name, _ in entry.parts)
     found = [[header, *(_csv_number(getattr(entry, "value", "")) for entry in entries)]]
@@ -208,7 +212,8 @@ LATEX = {
 
 def latex_text(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return "".join(LATEX.get(c, c) for c in one_line(text))
+    line = "".join(LATEX.get(c, c) for c in one_line(text))
+    return f"{{}}{line}" if line.startswith(("[", "*")) else line  # not an option of what precedes
 
 
 def csv_text(text: str) -> str:

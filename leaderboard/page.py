@@ -76,8 +76,8 @@ def _commands(board: Board, views: Iterable[View]) -> list[str]:
     """A command per table; the HTML page has every row's."""
     lines = []
     for view in views:
-        words = prose.command(board, view.table, view.table.rows)
-        lines += [f"# {view.title}", words] if words else []
+        words = prose.commands(board, view.table, view.table.rows)
+        lines += [f"# {view.title}", *words] if words else []
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))

@@ -187,7 +187,7 @@ def _row(
     distilled: str,
     columns: Sequence[tuple[str, str]],
 ) -> list[Entry]:
-    there = [run for task in table.tasks for run in at_target(table, row, task).runs]
+    there = [r.runs[0] for task in table.tasks for r in at_target(table, row, task).readings]
     new = ranged([r.parameters.new for r in there], amount)
     trainable = ranged([r.parameters.trainable for r in there], amount)
     means = [at_target(table, row, task).values(metric) for task, metric in columns]

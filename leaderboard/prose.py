@@ -167,19 +167,27 @@ def troubles(board: Board) -> list[str]:
     return lines
 
 
-def command(board: Board, table: Table, rows: Sequence[RowKey]) -> str:
-    """The command that runs the trials of some rows: their methods at all of their densities; "" if
-    none ran."""
-    results = [result for row in rows for result in table.of_row(row)]
-    if not results:
-        return ""
-    key, suite = table.key, board.suites.get(results[0].trial.id, board.suite)
-    words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale]
-    words += results[0].environment.options
+def commands(board: Board, table: Table, rows: Sequence[RowKey]) -> list[str]:
+    """The commands that run the trials of some rows, one per suite and set of options: their
+    methods at all of their densities."""
+    groups: dict[tuple[str, tuple[str, ...]], list[tuple[RowKey, Result]]] = {}
+    for row in rows:
+        for result in table.of_row(row):
+            suite = board.suites.get(result.trial.id, board.suite)
+            groups.setdefault((suite, result.environment.options), []).append((row, result))
+    return [_command(table, suite, options, ran) for (suite, options), ran in groups.items()]
+
+
+def _command(
+    table: Table, suite: str, options: Sequence[str], ran: Sequence[tuple[RowKey, Result]]
+) -> str:
+    key = table.key
+    words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale, *options]
     words += ["--recipe", key.recipe, "--distill", "on" if key.distill else "off"]
-    words += ["--methods", ",".join(dict.fromkeys(row.method for row in rows))]
-    densities = [row.density for row in rows if row.density < 1] or [1.0]
+    words += ["--methods", ",".join(dict.fromkeys(row.method for row, _ in ran))]
+    densities = [row.density for row, _ in ran if row.density < 1] or [1.0]
     words += ["--densities", ",".join(map(str, dict.fromkeys(densities)))]
-    words += ["--tasks", ",".join(sorted({r.trial.task for r in results}))]
-    words += ["--seeds", ",".join(str(seed) for seed in sorted({r.trial.seed for r in results}))]
+    words += ["--tasks", ",".join(sorted({result.trial.task for _, result in ran}))]
+    seeds = sorted({result.trial.seed for _, result in ran})
+    words += ["--seeds", ",".join(map(str, seeds))]
     return shlex.join(words + key.conditions.options)

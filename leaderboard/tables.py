@@ -107,7 +107,7 @@ class Summary:
     def at(self) -> str:
         """The mean remaining weights: '9.98 %', '~10.00 %' if interpolated."""
         mark = INTERPOLATED * (How.BETWEEN in self.how) + BELOW * (How.BELOW in self.how)
-        return f"{mark}{self.kept:.2f} %"
+        return f"{mark}{percent(self.kept or 0.0)} %"
 
 
 def summary(table: Table, row: RowKey, task: str, metric: str) -> Summary:
@@ -210,7 +210,7 @@ def _row(
 ) -> list[Entry]:
     ran = table.of_row(row)
     readings = [reading for task in tasks for reading in at_target(table, row, task).readings]
-    there = [run for reading in readings for run in reading.runs]
+    there = [reading.runs[0] for reading in readings]  # of two, the one that kept less
     differences: dict[str, float | None] = {}
     for task in tasks:
         metric = table.first_metric(task)
@@ -283,6 +283,8 @@ def selection_grid(table: Table) -> Grid:
                 last = spread(values(both, metric))
                 start: list[Entry] = [label(row, both), target(row.density), f"{task} {metric}"]
                 chosen = ranged(counts, lambda n: f"{n:.0f}")
-                rows.append([*start, last, spread(best), chosen])
-    best_of = "At the best first metric"
-    return Grid(["Method", "Target %", "Metric", "Last step", best_of, "Chosen from"], rows)
+                planned = len(table.group(row, task).seeds)
+                counted = Quantity(len(both), f"{len(both)} of {planned}", parts=[("of", planned)])
+                rows.append([*start, counted, last, spread(best), chosen])
+    header = ["Method", "Target %", "Metric", "Runs at target", "Last step"]
+    return Grid([*header, "At the best first metric", "Chosen from"], rows)

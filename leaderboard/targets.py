@@ -10,8 +10,10 @@ import numpy as np
 
 from leaderboard.collect import RowKey, Table
 from leaderboard.statistics import CORRELATIONS, is_collapsed
+from zoo.records.codec import to_json
 from zoo.records.packed import unpack_bits
 from zoo.records.result import Metrics, Result
+from zoo.records.trial import canonical
 
 AT_MOST = 1.02
 """A run counts at a target if it kept at most this many times the target, to two decimals."""
@@ -73,16 +75,23 @@ def _read(table: Table, row: RowKey, task: str) -> AtTarget:
     others = [
         result
         for (other, where), found in table.groups.items()
-        if (other.method, other.variant, where) == (row.method, row.variant, task)
+        if (other.method, where) == (row.method, task)
         for result in found.ok
     ]
     readings, over = [], []
     for run in group.ok:
-        own = [other for other in others if other.trial.seed == run.trial.seed]
+        own = [other for other in others if _one_line(other) == _one_line(run)]
         reading = _of_seed(row.density, run, own)
         readings += [reading] if reading else []
         over += [] if reading else [run]
     return AtTarget(readings, over)
+
+
+def _one_line(result: Result) -> str:
+    """What the runs of one seed have in common that differ in their penalty alone."""
+    trial = result.trial
+    hyper = {name: value for name, value in trial.hyper.items() if name != "penalty"}
+    return canonical([trial.seed, trial.plugin_sha, to_json(trial.train), hyper, trial.teacher])
 
 
 def ratio(result: Result, density: float) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from leaderboard.collect import RowKey
 from leaderboard.compare import Cell, Family, Verdict
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, target
 from leaderboard.ranks import ALPHA
@@ -42,8 +43,13 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
         quantity(v.smallest, ".1f"),
         Quantity(v.runs, runs, parts=counts),
         Quantity(len(v.tasks), f"{len(v.tasks)} of {len(family.tasks)}"),
-        f"{v.dominated_by.method} at {100 * v.dominated_by.density:g} %" if v.dominated_by else "",
+        _at_its_target(v.dominated_by) if v.dominated_by else "",
     ]
+
+
+def _at_its_target(row: RowKey) -> str:
+    variant = f" ({row.variant})" if row.variant else ""
+    return f"{row.method}{variant} at {100 * row.density:g} %"
 
 
 def cell_grid(found: Sequence[Cell], reference: str) -> Grid:
@@ -119,7 +125,7 @@ def _groups(family: Family, shown: Sequence[Verdict], reference: str) -> list[st
     parts, groups = [], dict[str, list[str]]()
     for v in shown:
         name = _name(v) if v.top else _told(family, v)
-        if v.row.method == reference:
+        if v.row == family.reference:
             parts.append(f"{name} is the reference")
         elif kind := _kind(v, reference):
             groups.setdefault(kind, []).append(name)
@@ -131,11 +137,11 @@ def _kind(v: Verdict, reference: str) -> str:
     if v.p is None or v.wins is None or v.difference is None:
         return ""
     higher = v.difference.value > 0
-    if v.p <= ALPHA and (v.wins > 0.5) == higher:
+    if v.p <= ALPHA and (v.shift > 0) == higher:
         return f"{'better' if higher else 'worse'} than {reference}"
     if v.p <= ALPHA:
-        how = ("above", "below") if v.wins > 0.5 else ("below", "above")
-        return f"{how[0]} {reference} in most runs and {how[1]} it in the mean"
+        how = ("above", "below") if v.shift > 0 else ("below", "above")
+        return f"{how[0]} {reference} in ranks and {how[1]} it in the mean"
     if v.difference.low > 0 or v.difference.high < 0:
         return f"{'higher' if higher else 'lower'} than {reference} in the mean, not in ranks"
     return f"not shown to differ from {reference}"

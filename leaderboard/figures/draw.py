@@ -11,34 +11,41 @@ from leaderboard.figures import curves, masks, strips
 from leaderboard.figures.style import save, settings
 from leaderboard.panels import panels_of
 from leaderboard.series import Series
+from zoo.errors import cause_of
 
 Figure = tuple[str, str, Callable[[], Any]]
 """Name, caption and the function that makes it; each is saved and closed before the next is
 made."""
 
 
-FIGURE = r"(.+-)?(seeds|quality|curves|cost|(matrices|heads)-.+|weights|scores|agreement)(-\d+)?"
-"""The names of figures as a regular expression, with those that earlier versions gave."""
+FIGURE = r"(seeds|quality|curves|cost|(matrices|heads)-.+|weights|scores|agreement)"
+"""The names of figures behind the slug, as a regular expression."""
 Drawn = Mapping[str, Sequence[tuple[str, Path]]]
 """By a table's slug, captions and paths of its PNGs."""
 
 
-def draw(series: Iterable[Series], folder: Path) -> Drawn:
-    """Draw all figures as SVG and PNG. On a terminal a bar appears after two seconds."""
+def draw(series: Iterable[Series], folder: Path) -> tuple[Drawn, str]:
+    """Draw all figures as SVG and PNG; says which could not be drawn, "" for none. On a terminal a
+    bar appears after two seconds."""
     planned = [
         (one.table.key.slug, name, caption, make)
         for one in series
         for name, caption, make in figures(one)
     ]
     made: dict[str, list[tuple[str, Path]]] = {}
+    troubles: list[str] = []
     with settings():
         for slug, name, caption, make in tqdm(
             planned, "figures", delay=2, leave=False, disable=None
         ):
             path = folder / f"{slug}-{name}.png"
-            save(make(), path)
-            made.setdefault(slug, []).append((caption, path))
-    return made
+            try:
+                save(make(), path)
+            except Exception as error:  # the others are drawn
+                troubles.append(f"{path.stem} ({cause_of(error)})")
+            else:
+                made.setdefault(slug, []).append((caption, path))
+    return made, f"Figures that could not be drawn: {'; '.join(troubles)}" if troubles else ""
 
 
 def figures(series: Series) -> Iterator[Figure]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from leaderboard.figures.style import colour_of, dashed, set_margins, style
+from leaderboard.figures.style import colour_of, dashed, set_margins, shortened, style
 from leaderboard.looks import level_dash
 from leaderboard.panels import Panel, Strip, range_of, target_look, targets_of
 
@@ -17,12 +17,12 @@ def strips(found: Sequence[Panel], labels: Mapping[str, str]) -> Any:
     import matplotlib.pyplot as plt
 
     rows = max(len(panel.strips) for panel in found)
-    size = (LABELS + 2.5 * len(found), 0.24 * rows + 1.35)
+    size = (max(LABELS + 2.5 * len(found), 7.5), 0.24 * rows + 1.35)
     figure, axes = plt.subplots(1, len(found), figsize=size, squeeze=False, sharey=True)
     targets = targets_of(found)
     for axis, panel in zip(axes[0], found, strict=True):
         _panel(axis, panel, targets)
-    names = [labels[strip.name] for strip in found[0].strips]
+    names = [shortened(labels[strip.name]) for strip in found[0].strips]
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].set_ylim(rows - 0.4, -0.6)
     handles = [_mark(axes[0][0], [], [], number, hollow=False) for number in range(len(targets))]
@@ -54,7 +54,7 @@ def _panel(axis: Any, panel: Panel, targets: Sequence[float]) -> None:
 
 def _strip(axis: Any, strip: Strip, row: int, targets: Sequence[float]) -> None:
     for number, target in enumerate(targets):
-        y = row + 0.15 * (2 * number - len(targets) + 1)
+        y = row + min(0.3, 0.7 / len(targets)) * (number - (len(targets) - 1) / 2)
         seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
         _mark(axis, seeds, [y] * len(seeds), number, hollow=False)
         _mark(axis, over, [y] * len(over), number, hollow=True)

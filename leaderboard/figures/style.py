@@ -20,8 +20,8 @@ MARKS = {
     "cross": "x",
 }
 """matplotlib's letters for the marks of leaderboard/looks.py."""
-LEGEND = 2.2
-"""Inches for the legend beside the charts."""
+LEGEND, LETTERS = 2.2, 24
+"""Inches for the legend beside the charts, and letters that fit there."""
 
 
 @contextmanager
@@ -72,7 +72,8 @@ def with_legend(figure: Any, axes: Sequence[Any]) -> Any:
             named.setdefault(label, handle)
     place = (1 - (LEGEND - 0.1) / figure.get_size_inches()[0], 0.5)
     where = {"loc": "center left", "bbox_to_anchor": place, "frameon": False}
-    figure.legend(list(named.values()), list(named), handlelength=2.6, **where)
+    names = list(map(shortened, named))
+    figure.legend(list(named.values()), names, handlelength=2.6, **where)
     set_margins(figure, left=0.55, right=LEGEND, bottom=0.55, top=0.35, between=0.6)
     return figure
 
@@ -90,6 +91,11 @@ def style(look: Look) -> dict[str, Any]:
         "linestyle": dashed(look.dash),
         "markerfacecolor": "white",
     }
+
+
+def shortened(label: str) -> str:
+    """A label that fits beside a chart."""
+    return label if len(label) <= LETTERS else f"{label[: LETTERS - 1]}…"
 
 
 def dashed(dash: Sequence[int]) -> Any:

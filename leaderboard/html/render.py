@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 @dataclass(frozen=True)
 class Section:
     """One table's part of the page: `more` if columns stand behind a switch, `beside` are folded
-    tables by heading, `command` runs the whole table again."""
+    tables by heading, `commands` run the whole table again."""
 
     view: View
     address: str
@@ -36,7 +36,7 @@ class Section:
     rows: Sequence[Row]
     targets: Sequence[str]
     costs: Grid
-    command: str
+    commands: Sequence[str]
     beside: Mapping[str, Grid]
     charts: Sequence[Markup]
     legend: Markup
@@ -93,7 +93,7 @@ def _section(board: Board, view: View) -> Section:
         rows=rows,
         targets=list(dict.fromkeys(row.target for row in rows if row.target)),
         costs=cost_summary(table, view.plain),
-        command=prose.command(board, table, table.rows),
+        commands=prose.commands(board, table, table.rows),
         beside=view.beside,
         charts=[quality_chart(one, series.labels) for one in series.quality if one.lines],
         legend=legend(series),

@@ -37,7 +37,7 @@ class Detail:
     seeds: Grid
     curves: Sequence[Markup]
     settings: Grid
-    command: str
+    commands: Sequence[str]
     like: str = ""
 
 
@@ -134,7 +134,7 @@ def _kept(table: Table, row: RowKey) -> str:
         return "all weights"
     kept = [r.kept for task in table.tasks for r in at_target(table, row, task).readings]
     target = f"{100 * row.density:g} %"
-    return f"{target}, kept {100 * sum(kept) / len(kept):.2f} %" if kept else target
+    return f"{target}, kept {percent(100 * sum(kept) / len(kept))} %" if kept else target
 
 
 def _detail(board: Board, view: View, row: RowKey) -> Detail:
@@ -147,7 +147,7 @@ def _detail(board: Board, view: View, row: RowKey) -> Detail:
         seeds=_seeds(table, row),
         curves=drawings,
         settings=_settings(table.of_row(row)),
-        command=prose.command(board, table, [row]),
+        commands=prose.commands(board, table, [row]),
     )
 
 

@@ -12,7 +12,7 @@ from leaderboard.panels import Panel, Strip, range_of, target_look, targets_of
 
 WIDTH, ROW, TOP, BOTTOM, MARGIN = 180, 20, 24, 46, 12
 """Pixels: of a panel, of a method's row, and around them."""
-LABELS, LETTERS = 118, 20
+LABELS, LETTERS = 118, 17
 """Pixels for the methods' names, left of each panel, and letters that fit there."""
 
 
@@ -76,7 +76,8 @@ def _strip(
         f"{escape(short)}</text>"
     ]
     for number, target in enumerate(targets):
-        at, look = y + 3 * (2 * number - len(targets) + 1), target_look(number)
+        apart = min(6.0, (ROW - 6) / len(targets))
+        at, look = y + apart * (number - (len(targets) - 1) / 2), target_look(number)
         seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
         for values, kind in ((seeds, "seed"), (over, "seed over")):
             drawn = "".join(mark(look, x(value), at, f"{value:.1f}", 2.5) for value in values)

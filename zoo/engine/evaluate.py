@@ -1,6 +1,5 @@
 """Evaluate a run: its metrics now, the best that it had, and those of a constant answer."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -21,12 +20,12 @@ def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float
             raise TrialError(unknown(f"metric of task {task.name}", name, task.metrics))
         if value is None:
             found[name] = None
-        elif isinstance(value, float | int | np.number) and math.isfinite(value):
+        elif isinstance(value, float | int | np.number) and -100 <= value <= 100:
             found[name] = float(value)
         else:
             raise TrialError(
-                f"task {task.name}: {name} must be a finite number, or None where it is undefined;"
-                f" got {value!r:.40}"
+                f"task {task.name}: {name} must be a percentage, from -100 to 100, or None where it"
+                f" is undefined; got {value!r:.40}"
             )
     return found
 
