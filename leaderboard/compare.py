@@ -4,23 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from leaderboard.answers import answers_of, bits
 from leaderboard.collect import RowKey, Table
-from leaderboard.crossed import crossed
 from leaderboard.ranks import against, shift, smallest_p, top_group, wins
 from leaderboard.statistics import (
     CORRELATIONS,
     Estimate,
     difference_over_tasks,
-    interval,
-    mcnemar_p,
     mean_over_tasks,
-    of_examples,
     smallest_difference,
-    welch,
 )
 from leaderboard.targets import Reading, at_target, can_collapse, collapsed
-from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Result
 
 RANKED = 2
@@ -71,23 +64,6 @@ class Family:
     smallest_p: float
     tasks: Sequence[str]
     control: tuple[str, float] | None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A row on one task by its first metric: intervals of the mean and of differences to dense and
-    to the reference over seeds, and of the difference over seeds and examples; `one_seed` is p of
-    McNemar's test where both have one seed alone."""
-
-    row: RowKey
-    task: str
-    results: Sequence[Result]
-    metric: str
-    mean: Estimate | None
-    dense: Estimate | None
-    difference: Estimate | None
-    crossed: Estimate | None
-    one_seed: float | None
 
 
 ByTask = Mapping[str, Sequence[float]]
@@ -240,7 +216,7 @@ def _verdict(
         planned=sum(len(table.group(row, task).seeds) for task in own),
         collapsed=lost,
         judged=judged_ones,
-        mean=_bounded(mean_over_tasks(list(own.values())), table, list(own)),
+        mean=bounded(mean_over_tasks(list(own.values())), table, list(own)),
         difference=difference,
         wins=won,
         shift=moved,
@@ -256,7 +232,7 @@ def over_tasks(table: Table, row: RowKey) -> Estimate | None:
     any other."""
     found = judged(table, row)
     whole = bool(found) and set(found) == set(table.tasks)
-    return _bounded(mean_over_tasks(list(found.values())), table, list(found)) if whole else None
+    return bounded(mean_over_tasks(list(found.values())), table, list(found)) if whole else None
 
 
 def _kept(table: Table, row: RowKey, read: Sequence[Reading]) -> float | None:
@@ -271,7 +247,7 @@ def least_of(metric: str) -> float:
     return -100.0 if metric in CORRELATIONS else 0.0
 
 
-def _bounded(found: Estimate | None, table: Table, tasks: Sequence[str]) -> Estimate | None:
+def bounded(found: Estimate | None, table: Table, tasks: Sequence[str]) -> Estimate | None:
     """An interval of a mean of first metrics without what no mean can be."""
     if found is None:
         return None
@@ -291,53 +267,3 @@ def _why_not(
     if rival is None:
         return "nothing to compare with"
     return "" if set(own) & set(common) else "no task in common with the reference"
-
-
-def cells(table: Table, plain: Table, reference: str) -> list[Cell]:
-    """Every row on every task with a result, in the order of the table; `plain` holds the dense
-    trials."""
-    found = []
-    for row, task, _ in table.entries():
-        metric = table.first_metric(task)
-        if at_target(table, row, task).values(metric):
-            found.append(_cell(table, plain, reference, row, task, metric))
-    return found
-
-
-def _cell(table: Table, plain: Table, reference: str, row: RowKey, task: str, metric: str) -> Cell:
-    here = at_target(table, row, task)
-    same = [r for r in table.rows if (r.density, r.method) == (row.density, reference)]
-    chosen = next((r for r in same if judged(table, r)), RowKey(row.density, reference))
-    rival = at_target(table, chosen, task)
-    dense = at_target(plain, plain.teacher, task) if plain.teacher else None
-    mine, theirs = here.values(metric), rival.values(metric)
-    own, theirs_too = bits(here.runs, metric), bits(rival.runs, metric)
-    apart = row != chosen
-    mine_of, by = answers_of(here.runs, metric)
-    theirs_of, _ = answers_of(rival.runs, metric)
-    whole = len(mine_of) == len(mine) and len(theirs_of) == len(theirs)
-    comparable = apart and whole and bool(mine_of) and bool(theirs_of)
-    alone = comparable and len(own) == len(theirs_too) == 1 and own.shape == theirs_too.shape
-    return Cell(
-        row=row,
-        task=task,
-        results=[run for reading in here.readings for run in reading.runs],
-        metric=metric,
-        mean=_bounded(
-            interval(mine, of_examples(own) if len(own) == len(mine) > 0 else None), table, [task]
-        ),
-        dense=welch(mine, dense.values(metric)) if dense and row != plain.teacher else None,
-        difference=welch(mine, theirs) if apart else None,
-        crossed=crossed(mine_of, theirs_of, by) if comparable and len(mine_of) > 1 else None,
-        one_seed=mcnemar_p(own[0], theirs_too[0]) if alone else None,
-    )
-
-
-def agreement(one: Result, other: Result) -> float | None:
-    """The Jaccard index of two trials' masks, kept by both over kept by either, estimated from
-    their sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
-    a, b = unpack_sketch(one.sketch), unpack_sketch(other.sketch)
-    if not len(a) or len(a) != len(b):
-        return None
-    filled = (a != EMPTY) | (b != EMPTY)
-    return float((a == b)[filled].mean()) if filled.any() else None

@@ -1,9 +1,11 @@
-"""Heat maps of remaining weights: by layer, and by matrix or attention head."""
+"""Where the remaining weights are: by layer, and by matrix or attention head; and whether two
+trials keep the same ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Matrix, Result
 
 
@@ -57,3 +59,13 @@ def heat_map(name: str, grids: Sequence[Grid], columns: Sequence[str]) -> HeatMa
     layers = sorted({layer for layer, _ in grids[0]})
     values = [[fmean([g[layer, column] for g in grids]) for column in columns] for layer in layers]
     return HeatMap(name, columns, values)
+
+
+def agreement(one: Result, other: Result) -> float | None:
+    """The Jaccard index of two trials' masks, kept by both over kept by either, estimated from
+    their sketches (Li et al. 2012) with a standard error of 3 points; None without sketches."""
+    a, b = unpack_sketch(one.sketch), unpack_sketch(other.sketch)
+    if not len(a) or len(a) != len(b):
+        return None
+    filled = (a != EMPTY) | (b != EMPTY)
+    return float((a == b)[filled].mean()) if filled.any() else None

@@ -6,8 +6,16 @@ from functools import cached_property
 from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.compare import agreement, least_of
-from leaderboard.heat_maps import HeatMap, by_head, by_matrix, has_masks, heat_map, uneven
+from leaderboard.compare import least_of
+from leaderboard.heat_maps import (
+    HeatMap,
+    agreement,
+    by_head,
+    by_matrix,
+    has_masks,
+    heat_map,
+    uneven,
+)
 from leaderboard.looks import PLAIN, Look, looks_of
 from leaderboard.statistics import sample_std
 from leaderboard.tables import label, values

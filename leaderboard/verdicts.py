@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from leaderboard.cells import Cell
 from leaderboard.collect import RowKey
-from leaderboard.compare import Cell, Family, Verdict
+from leaderboard.compare import Family, Verdict
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, target
 from leaderboard.ranks import ALPHA
 from leaderboard.statistics import Estimate

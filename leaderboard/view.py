@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from leaderboard import prose
+from leaderboard.cells import cells
 from leaderboard.collect import Board, RowKey, Table
-from leaderboard.compare import Family, cells, families, reference_of
+from leaderboard.compare import Family, families, reference_of
 from leaderboard.formats import Grid
 from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import Published, published_grid

@@ -10,8 +10,9 @@ import pytest
 from scipy import stats
 
 from leaderboard import write
+from leaderboard.cells import cells
 from leaderboard.collect import collect
-from leaderboard.compare import cells, families, reference_of
+from leaderboard.compare import families, reference_of
 from leaderboard.formats import comma_separated, csv_text, latex, latex_text, markdown
 from leaderboard.ranks import ALPHA, rank_p
 from leaderboard.view import View

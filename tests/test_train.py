@@ -523,7 +523,7 @@ def test_evaluation_batches_are_ordered_by_length_and_miss_no_example():
 @pytest.mark.parametrize("density", [0.5, 0.1, 0.01])
 def test_sketches_agree_as_much_as_their_masks_do(density):
     """Against the Jaccard index of the masks themselves, for masks that share a part."""
-    from leaderboard.compare import agreement
+    from leaderboard.heat_maps import agreement
 
     class Masked:
         layers = True
