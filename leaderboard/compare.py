@@ -198,15 +198,9 @@ def _verdict(
         readings, metric = at_target(table, row, task).readings, table.first_metric(task)
         lost += len(collapsed(readings, metric))
         judged_ones += can_collapse(readings, metric)
-    difference = smallest = won = None
-    moved = 0.0
-    if rival is not None and row != rival:
-        common = _common(found, row, rival)
-        ours, theirs = [own[t] for t in common], [found[rival][t] for t in common]
-        difference = difference_over_tasks(ours, theirs)
-        smallest = smallest_difference(ours, theirs)
-        won = wins(ours, theirs) if common else None
-        moved = shift(ours, theirs)
+    common = _common(found, row, rival) if rival is not None and row != rival else []
+    ours = [own[task] for task in common]
+    theirs = [found[rival][task] for task in common if rival is not None]
     return Verdict(
         row=row,
         results=table.of_row(row),
@@ -217,11 +211,11 @@ def _verdict(
         collapsed=lost,
         judged=judged_ones,
         mean=bounded(mean_over_tasks(list(own.values())), table, list(own)),
-        difference=difference,
-        wins=won,
-        shift=moved,
+        difference=difference_over_tasks(ours, theirs),
+        wins=wins(ours, theirs) if common else None,
+        shift=shift(ours, theirs),
         p=p.get(row),
-        smallest=smallest,
+        smallest=smallest_difference(ours, theirs),
         top=top,
         why_not=_why_not(table, row, own, rival, found[rival] if rival else ()),
     )

@@ -698,4 +698,4 @@ def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path)
     assert rows(page)["movement", "10"][3].startswith("80.0")
     (table,) = collect(folder).tables
     (both,) = selection_grid(table).rows
-    assert list(map(str, both)) == ["movement", "10", "t acc", "80.0", "83.5", "4"]
+    assert list(map(str, both)) == ["movement", "10", "t acc", "1 of 1", "80.0", "83.5", "4"]

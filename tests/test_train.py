@@ -596,11 +596,11 @@ def test_an_optimiser_must_hold_what_it_is_given(planner, resources):
     assert len(made.param_groups[0]["params"]) == len(parameters)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, "0.5"])
-def test_a_metric_is_a_finite_number_or_none(planner, resources, value):
+@pytest.mark.parametrize("value", [math.nan, math.inf, "0.5", 150.0])
+def test_a_metric_is_a_percentage_or_none(planner, resources, value):
     run = build(planner.plan(cell("dense")).trial, resources)
     run.task = replace(run.task, evaluate=lambda *given: Evaluation({"acc": value}, None))
-    with pytest.raises(TrialError, match="acc must be a finite number, or None"):
+    with pytest.raises(TrialError, match="acc must be a percentage, from -100 to 100, or None"):
         evaluate(run, None)
     run.task = replace(run.task, evaluate=lambda *given: Evaluation({"acc": np.float32(0.5)}, None))
     assert type(evaluate(run, None)[0]["acc"]) is float

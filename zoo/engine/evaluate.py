@@ -20,7 +20,7 @@ def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float
             raise TrialError(unknown(f"metric of task {task.name}", name, task.metrics))
         if value is None:
             found[name] = None
-        elif isinstance(value, float | int | np.number) and -100 <= value <= 100:
+        elif isinstance(value, float | int | np.number) and abs(value) < 100.001:  # rounding
             found[name] = float(value)
         else:
             raise TrialError(
