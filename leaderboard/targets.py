@@ -73,14 +73,18 @@ def _read(table: Table, row: RowKey, task: str) -> AtTarget:
         over = [r for r in group.ok if ratio(r, row.density) > AT_MOST]
         return AtTarget([_alone(run, How.RUN) for run in counted], over)
     others = [
-        result
+        (other.variant == row.variant, result)
         for (other, where), found in table.groups.items()
         if (other.method, where) == (row.method, task)
         for result in found.ok
     ]
     readings, over = [], []
     for run in group.ok:
-        own = [other for other in others if _one_line(other) == _one_line(run)]
+        own = [
+            other
+            for same, other in others
+            if other.trial.seed == run.trial.seed and (same or _one_line(other) == _one_line(run))
+        ]
         reading = _of_seed(row.density, run, own)
         readings += [reading] if reading else []
         over += [] if reading else [run]
@@ -88,10 +92,11 @@ def _read(table: Table, row: RowKey, task: str) -> AtTarget:
 
 
 def _one_line(result: Result) -> str:
-    """What the runs of one seed have in common that differ in their penalty alone."""
+    """What runs have in common that differ in their seed and their penalty alone: variants are
+    named by all values, the penalty among them."""
     trial = result.trial
     hyper = {name: value for name, value in trial.hyper.items() if name != "penalty"}
-    return canonical([trial.seed, trial.plugin_sha, to_json(trial.train), hyper, trial.teacher])
+    return canonical([trial.plugin_sha, to_json(trial.train), hyper, trial.teacher])
 
 
 def ratio(result: Result, density: float) -> float:

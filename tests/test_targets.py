@@ -7,8 +7,9 @@ import pytest
 
 from leaderboard.collect import RowKey, Table, collect
 from leaderboard.targets import How, at_target, collapsed, ratio
-from tests.helpers import a_remaining, a_result, a_trial
+from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.records.packed import pack_bits
+from zoo.records.result import MethodFacts
 from zoo.records.storage import save
 
 
@@ -75,3 +76,28 @@ def test_collapsed_seeds_are_those_at_the_constant_answer(tmp_path):
     readings = at_target(table, RowKey(0.1, "movement"), "t").readings
     assert [reading.seed for reading in collapsed(readings, "acc")] == [0, 1]
     assert collapsed(readings, "f1") == []
+
+
+def test_another_setting_changes_no_reading(tmp_path):
+    """Runs with another learning rate make variants, whose names hold the penalty; the line through
+    a seed's runs stays."""
+    folder = tmp_path / "s"
+    facts = MethodFacts(drives="penalty")
+
+    def run(density: float, kept: float, score: float, penalty: float, **changes) -> None:
+        trial = a_trial(method="l0", density=density, hyper={"penalty": penalty}, **changes)
+        got = a_result(trial, metrics={"acc": score}, facts=facts, remaining=a_remaining(kept))
+        save(got, folder)
+
+    run(0.1, 0.2, 80.0, 1.0)
+    run(0.03, 0.02, 40.0, 5.0)
+    (table,) = collect(folder).tables
+    row = next(row for row in table.rows if row.density == 0.1)
+    (before,) = at_target(table, row, "t").readings
+    assert before.how is How.BETWEEN
+    for density, penalty in ((0.1, 1.0), (0.03, 5.0)):
+        run(density, density, 10.0, penalty, train=a_training(lr_scores=0.5))
+    (table,) = collect(folder).tables
+    rows = [row for row in table.rows if row.density == 0.1]
+    found = [at_target(table, row, "t").readings[0] for row in rows]
+    assert len(rows) == 2 and before.metrics in [reading.metrics for reading in found]
