@@ -135,8 +135,8 @@ def notes(table: Table) -> list[str]:
     commits = sorted({r.environment.git for r in results if r.environment.git})
     if commits:
         lines[-1] += f" At commit {', '.join(commit[:12] for commit in commits)}."
-    data = sorted({note for result in results for note in result.notes})
-    return lines + ([f"Data: {'; '.join(data)}."] if data else [])
+    told = sorted({note for result in results for note in result.notes})
+    return lines + ([f"Notes: {'; '.join(told)}."] if told else [])
 
 
 def _versions(result: Result) -> str:

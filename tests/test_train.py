@@ -38,9 +38,11 @@ from zoo.engine.measure import sketch
 from zoo.engine.train import Trainer, clip, fit, make_optimizer, rate, run_trial
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
+from zoo.parts.method import may_collapse
 from zoo.records.packed import pack_bits
 from zoo.records.result import Result, Steps
 from zoo.records.trial import Conditions
+from zoo.registry import methods
 from zoo.runs.estimate import longest_first
 
 
@@ -623,3 +625,30 @@ class LabelsAlone:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "warned"),
+    [
+        ("movement", 250, True),
+        ("movement", 36_816, False),
+        ("smp_l", 250, False),
+        ("soft_movement", 250, False),
+        ("magnitude", 250, False),
+        ("random", 250, False),
+    ],
+)
+def test_a_short_run_of_hard_movement_is_warned_of(name, steps, warned):
+    """What collapsed in the authors' code too: docs/certificates.md."""
+    hyper = {"start": 0.1, "stop": 0.8}
+    hyper |= {"penalty": 1.0} if name == "soft_movement" else {}
+    hyper = {"stop": 0.8, "penalty": 1.0} if name == "smp_l" else hyper
+    assert may_collapse(methods[name].make(0.1, **hyper), steps) is warned
+
+
+def test_the_warning_stands_in_the_plan_and_in_the_result(planner, resources):
+    planner.plan(cell("movement"))
+    (note,) = [note for note in planner.notes() if "docs/certificates.md" in note]
+    assert note.startswith("movement: hard movement from equal scores")
+    result = run_trial(planner.plan(cell("movement")).trial, resources)
+    assert note in result.notes

@@ -15,7 +15,7 @@ from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.parts.heads import Network
-from zoo.parts.method import Method, with_distillation
+from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.plugins import Plugin, load_plugin
 from zoo.records.trial import Trial
 from zoo.registry import methods, tasks
@@ -132,6 +132,8 @@ def build(trial: Trial, resources: Resources) -> Run:
         torch.compiler.reset()  # what earlier trials in this process compiled changes nothing
         for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
             layer.compile(dynamic=True)
+    steps = trial.train.planned_steps(len(data.train))
+    notes = task.notes(source) + label_notes(task, checkpoint)
     return Run(
         trial=trial,
         task=task,
@@ -141,7 +143,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         network=network,
         masked=masked,
         device=device,
-        steps=trial.train.planned_steps(len(data.train)),
+        steps=steps,
         recipe_steps=trial.train.recipe_steps(len(data.train)),
-        notes=task.notes(source) + label_notes(task, checkpoint),
+        notes=notes + [f"{trial.method}: {COLLAPSES}"] * may_collapse(method, steps),
     )

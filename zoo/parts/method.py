@@ -20,7 +20,7 @@ from zoo.parts.masks import MaskFn, topk_local
 from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
 from zoo.parts.schedules import Schedule, never
-from zoo.parts.scores import Score, stored
+from zoo.parts.scores import Score, stored, zeros
 
 
 def everything(parameter: Parameter) -> bool:
@@ -151,6 +151,25 @@ class Method:
         """Whether the optimiser updates scores: they are stored, and the gate has a slope."""
         has_stored = self.score is not None and self.score.init is not None
         return has_stored and self.gate.slope is not None
+
+
+SHORT = 10_000
+"""Optimiser steps below which `may_collapse` warns; the published runs have 34,000 and more."""
+
+
+def may_collapse(method: Method, steps: int) -> bool:
+    """Whether a run this short is of the kind that collapsed in the authors' code too: scores that
+    all start equal, learned straight through the mask, weights that train, and no penalty
+    (docs/certificates.md)."""
+    equal = method.score is not None and method.score.init is zeros and method.learns_scores
+    frozen = method.trains is nothing
+    return equal and not frozen and method.penalty is None and steps < SHORT
+
+
+COLLAPSES = (
+    "hard movement from equal scores, without a penalty, can fall to one class in runs this short,"
+    " as the authors' code does; soft movement, a penalty or more steps help: docs/certificates.md"
+)
 
 
 def with_distillation(

@@ -12,7 +12,7 @@ from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
-from zoo.parts.method import Method
+from zoo.parts.method import COLLAPSES, Method, may_collapse
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import Record, fields_of, from_json, to_json
@@ -184,6 +184,11 @@ class Planner:
         own = [plugin_of(entry, self.plugins) for entry in entries]
         return "+".join(sorted({plugin.sha256 for plugin in own if plugin}))
 
+    def _may_collapse(self, cell: Cell, planned: Planned) -> bool:
+        task, source = self.task(cell.task)
+        steps = planned.trial.train.planned_steps(source.rows[task.train])
+        return planned.method is not None and may_collapse(planned.method, steps)
+
     def notes(self) -> list[str]:
         """What a reader should know about the data of the planned tasks, and about values that
         differ from the recipe for this checkpoint."""
@@ -196,6 +201,9 @@ class Planner:
                 by_note.setdefault(note, {})[cell.method] = None
         for note, names in by_note.items():
             notes.append(f"{self.checkpoint.name} {note} ({', '.join(names)})")
+        short = [c.method for c, one in self._planned.items() if self._may_collapse(c, one)]
+        if short:
+            notes.append(f"{', '.join(dict.fromkeys(short))}: {COLLAPSES}")
         problems = dict.fromkeys(one.problem for one in self._planned.values() if one.problem)
         return notes + [f"warning: {problem}; its trials will fail" for problem in problems]
 
