@@ -12,7 +12,7 @@ from zoo import (
     Request,
     Values,
     above_threshold,
-    learned,
+    learned_from,
     mean_sigmoid,
     mean_sigmoid_gradient,
     register_method,
@@ -31,14 +31,37 @@ def movement_recipe(request: Request) -> tuple[Values, Values]:
 
 
 @register_method("movement", recipe=movement_recipe, family="movement", order=40)
-def movement(density: float, *, start: float, stop: float, power: int = 3) -> Method:
+def movement(
+    density: float,
+    *,
+    start: float,
+    stop: float,
+    power: int = 3,
+    first: float = 1.0,
+    penalty: float = 0.0,
+    score_start: str = "constant",
+    score_scale: float = 0.0,
+) -> Method:
     """Movement pruning: the highest learned scores of each matrix stay (Sanh 2020, MvP).
 
     Reproduces the MvP rows of Sanh 2020, Tables 2 and 3, and of SMP, Table 1. Scores start at 0 and
     learn straight through the mask; weights train too, embeddings do not.
+
+    What the authors' code offers beside: `first` is the density before the ramp
+    (`--initial_threshold`); scores start as `score_start` and `score_scale` say (`--mask_init`,
+    `--mask_scale`; zoo.learned_from); `penalty` is the final weight of the mean of sigmoid(S)
+    (`--regularization l1`, `--final_lambda`), which there follows the density and so falls on the
+    same ramp, from penalty * first / density.
     """
     base = magnitude(density, start=start, stop=stop, power=power)
-    return replace(base, score=learned, gate=straight_through)
+    weight = Ramp(penalty * first / density, penalty, start, stop, power)
+    return replace(
+        base,
+        level=Ramp(first, density, start, stop, power),
+        score=learned_from(score_start, score_scale),
+        gate=straight_through,
+        penalty=Penalty(mean_sigmoid, mean_sigmoid_gradient, weight) if penalty else None,
+    )
 
 
 @register_method(
@@ -57,20 +80,31 @@ def movement_global(density: float, **hyper: Any) -> Method:
     "soft_movement", recipe=movement_recipe, family="movement", order=42, drives="penalty"
 )
 def soft_movement(
-    density: float, *, start: float, stop: float, penalty: float, power: int = 3
+    density: float,
+    *,
+    start: float,
+    stop: float,
+    penalty: float,
+    power: int = 3,
+    first: float = 0.0,
+    tau: float = TAU,
+    score_start: str = "constant",
+    score_scale: float = 0.0,
 ) -> Method:
     """Soft movement: scores above a rising threshold stay, a penalty pushes them down (SMvP).
 
     Reproduces the SMvP rows of Sanh 2020, Tables 2 and 3, which are interpolations between two runs
-    of one seed. tau rises from 0 to 0.1 and lambda from 0 to `penalty` on the same ramp; the
-    density follows from `penalty` and is measured.
+    of one seed. The threshold rises from `first` to `tau` and lambda with it, to `penalty`; the
+    density follows from `penalty` and is measured. `first`, `tau`, `score_start` and `score_scale`
+    are `--initial_threshold`, `--final_threshold`, `--mask_init` and `--mask_scale` of the authors'
+    code.
     """
-    tau = Ramp(0.0, TAU, start, stop, power)
-    weight = Ramp(0.0, penalty, start, stop, power)
+    weight = Ramp(penalty * first / tau, penalty, start, stop, power)
     return replace(
         movement(density, start=start, stop=stop, power=power),
+        score=learned_from(score_start, score_scale),
         mask=above_threshold,
-        level=tau,
+        level=Ramp(first, tau, start, stop, power),
         budget=None,
         penalty=Penalty(mean_sigmoid, mean_sigmoid_gradient, weight),
     )

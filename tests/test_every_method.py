@@ -1,17 +1,19 @@
 """The contract of a method, checked for all that are registered and for the README's example."""
 
 import inspect
+import math
 import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tasks.scales import tiny
 from tests.helpers import save_checkpoint
-from zoo import Cell, ConfigError, from_random_weights
+from zoo import Cell, ConfigError, from_random_weights, learned, learned_from
 from zoo.engine.build import Resources, build, make_method
 from zoo.engine.frozen import load_frozen
 from zoo.engine.train import fit, run_trial
@@ -155,3 +157,35 @@ def test_random_weights_are_distributed_like_those_of_a_new_encoder(tmp_path):
         else:
             constant = 1.0 if name.endswith("LayerNorm.weight") else 0.0
             assert (parameter == constant).all(), name
+
+
+def test_scores_start_as_in_the_movement_code():
+    """--mask_init constant, uniform and kaiming, against torch's own initialisers' ranges."""
+    weight, generator = torch.empty(64, 25), torch.Generator().manual_seed(0)
+    assert learned_from("constant", 0.0) is learned
+    assert (learned_from("constant", 0.5).init(weight, generator) == 0.5).all()
+    uniform = learned_from("uniform", 0.3).init(weight, generator)
+    assert 0.29 < uniform.abs().max() <= 0.3 and abs(float(uniform.mean())) < 0.02
+    ours = learned_from("kaiming", 0.0).init(weight, generator)
+    theirs = torch.nn.init.kaiming_uniform_(torch.empty(64, 25), a=math.sqrt(5))
+    assert float(ours.std()) == pytest.approx(float(theirs.std()), rel=0.05)
+    assert ours.abs().max() <= 0.2 and theirs.abs().max() <= 0.2
+    with pytest.raises(ConfigError, match="did you mean 'uniform'"):
+        learned_from("unform", 0.1)
+
+
+def test_movement_takes_what_the_authors_code_offers():
+    """Their lambda is final_lambda * threshold / final_threshold, which falls; their tau starts at
+    --initial_threshold."""
+    method = methods["movement"].make(0.03, start=0.25, stop=0.75, penalty=400.0, first=0.9)
+    for step in (0, 300, 500, 700, 1000):
+        density = method.level(step, 1000)
+        assert method.penalty.weight(step, 1000) == pytest.approx(400 * density / 0.03)
+    assert method.level(0, 1000) == 0.9 and method.level(1000, 1000) == 0.03
+    soft = methods["soft_movement"].make(
+        0.1, start=0.25, stop=0.75, penalty=8.0, first=0.2, tau=0.4
+    )
+    assert soft.level(0, 1000) == 0.2 and soft.level(1000, 1000) == 0.4
+    assert soft.penalty.weight(0, 1000) == pytest.approx(4.0)
+    plain = methods["movement"].make(0.03, start=0.25, stop=0.75)
+    assert plain.penalty is None and plain.score is learned

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     # Scores
     from zoo.parts.scores import Score as Score
     from zoo.parts.scores import learned as learned
+    from zoo.parts.scores import kaiming as kaiming
+    from zoo.parts.scores import learned_from as learned_from
     from zoo.parts.scores import learned_log_odds as learned_log_odds
     from zoo.parts.scores import log_odds_of_nine_tenths as log_odds_of_nine_tenths
     from zoo.parts.scores import magnitude as magnitude

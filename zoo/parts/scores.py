@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from zoo.errors import ConfigError, unknown
 
 
 class Layer(Protocol):
@@ -92,6 +95,46 @@ def uniform_noise(weight: Tensor, generator: torch.Generator) -> Tensor:
     """
     noise = torch.rand(weight.shape, generator=generator, dtype=torch.float32)
     return noise.to(device=weight.device, dtype=weight.dtype)
+
+
+def kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform in plus and minus 1 / sqrt(inputs), as a linear layer starts (He et al. 2015 with a =
+    sqrt(5)): `--mask_init kaiming` of the movement code.
+
+    >>> import torch
+    >>> from zoo import kaiming
+    >>> bool(kaiming(torch.ones(8, 4), torch.Generator()).abs().max() <= 0.5)
+    True
+    """
+    return _within(weight.shape[1] ** -0.5, weight, generator)
+
+
+def _within(bound: float, weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniform in plus and minus a bound."""
+    return uniform_noise(weight, generator).mul_(2 * bound).sub_(bound)
+
+
+STARTS = ("constant", "uniform", "kaiming")
+"""How learned scores may start: `--mask_init` of the movement code."""
+
+
+def learned_from(start: str, scale: float) -> Score:
+    """A trained score that starts at `scale` ("constant"), uniform in plus and minus `scale`
+    ("uniform"), or as a linear layer does ("kaiming"). Raises ConfigError for another name.
+
+    >>> from zoo import learned, learned_from
+    >>> learned_from("constant", 0.0) is learned
+    True
+    """
+    if start not in STARTS:
+        raise ConfigError(unknown("start of scores", start, STARTS))
+    if start == "kaiming":
+        return Score(read=stored, init=kaiming)
+    if start == "uniform":
+        return Score(read=stored, init=partial(_within, scale))
+    if scale == 0:
+        return learned
+    return Score(read=stored, init=lambda weight, generator: torch.full_like(weight, scale))
 
 
 magnitude = Score(read=magnitude_of)
