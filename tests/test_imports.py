@@ -1,6 +1,7 @@
 """Who imports whom, and how long files and functions are: read from the source."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -173,10 +174,12 @@ def test_files_and_functions_are_short():
 
 
 def test_nothing_unsafe_is_called():
-    """No pickle, no torch.load, no eval, no shell, no code from checkpoints."""
+    """No pickle, no torch.load of anything but tensors, no eval, no shell, no code from
+    checkpoints."""
     forbidden = ("pickle", "torch.load(", "yaml.load(", "shell=True", "trust_remote_code")
     for name, path in SOURCE.items():
         text = path.read_text().replace("allow_pickle=False", "")
+        text = re.sub(r"torch\.load\([^()]*weights_only=True\)", "", text)
         for word in forbidden:
             assert word not in text, f"{name} has {word}"
         calls = [

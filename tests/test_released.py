@@ -106,3 +106,38 @@ def test_an_unknown_task_is_an_error_on_one_line(checkpoint, tmp_path, capsys, m
     assert main() == 2
     error = capsys.readouterr().err.strip()
     assert "did you mean 'mnli'" in error and "\n" not in error
+
+
+def test_a_dictionary_of_masks_is_read(tmp_path):
+    """As their to_mask.py names them; as bool, uint8 or float."""
+    masks = some_masks()
+    for kind in (torch.bool, torch.uint8, torch.float32):
+        named = {f"bert.{name}.mask_scores": mask.to(kind) for name, mask in masks.items()}
+        torch.save(named, tmp_path / "m.pt")
+        found = read_masks(tmp_path / "m.pt", SHAPES)
+        assert list(found) == list(SHAPES)
+        assert all(torch.equal(found[name], masks[name]) for name in SHAPES)
+
+
+def test_a_bad_dictionary_is_one_line(tmp_path):
+    path, masks = tmp_path / "m.pt", some_masks()
+    first = next(iter(masks))
+
+    def written(changes, message: str) -> None:
+        torch.save(changes, path)
+        with pytest.raises(ConfigError, match=message):
+            read_masks(path, SHAPES)
+
+    written(
+        {n: m for n, m in masks.items() if n != first}, f"{first} should be of shape .* nothing"
+    )
+    written(masks | {first: torch.zeros(2, 2)}, f"{first} should be of shape")
+    written(masks | {first: torch.full((3, 5), 0.5)}, "must hold only 0 and 1")
+    written(
+        masks | {"encoder.layer.99.output.dense": masks[first]}, "has no matrix encoder.layer.99"
+    )
+    written([1, 2], "holds a list, not masks by name")
+    written({"a": ConfigError}, r"not a dictionary of tensors")
+    path.write_bytes(b"junk")
+    with pytest.raises(ConfigError, match=r"not a dictionary of tensors"):
+        read_masks(path, SHAPES)

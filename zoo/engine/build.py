@@ -133,7 +133,6 @@ def build(trial: Trial, resources: Resources) -> Run:
         for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
             layer.compile(dynamic=True)
     steps = trial.train.planned_steps(len(data.train))
-    notes = task.notes(source) + label_notes(task, checkpoint)
     return Run(
         trial=trial,
         task=task,
@@ -145,5 +144,10 @@ def build(trial: Trial, resources: Resources) -> Run:
         device=device,
         steps=steps,
         recipe_steps=trial.train.recipe_steps(len(data.train)),
-        notes=notes + [f"{trial.method}: {COLLAPSES}"] * may_collapse(method, steps),
+        notes=task.notes(source) + label_notes(task, checkpoint) + _warned(trial, method, steps),
     )
+
+
+def _warned(trial: Trial, method: Method, steps: int) -> list[str]:
+    """What a reader should know about a method in so few steps."""
+    return [f"{trial.method}: {COLLAPSES}"] if may_collapse(method, steps) else []

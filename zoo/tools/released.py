@@ -2,8 +2,9 @@
 
 A mask file is a one-dimensional uint8 array in NumPy's format: one bit per prunable weight, the
 first in the highest bit, matrices in lexicographic order of their names ("layer.10" before
-"layer.2"), each row by row. The MNLI masks were learned with label words in another order than the
-paper's; that order is used here and nowhere else.
+"layer.2"), each row by row; or a .pt file, which holds a dictionary of masks by the names of the
+authors' parameters ("bert.encoder.layer.0.output.dense.mask_scores"). The MNLI masks were learned
+with label words in another order than the paper's; that order is used here and nowhere else.
 """
 
 import argparse
@@ -44,6 +45,8 @@ UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowErr
 
 def read_masks(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
     """The masks of a file by matrix name, in the order of `shapes`. Raises ConfigError."""
+    if path.suffix == ".pt":
+        return _read_dictionary(path, shapes)
     try:
         packed = np.lib.format.open_memmap(path, mode="r")
     except UNREADABLE as error:
@@ -61,6 +64,35 @@ def read_masks(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor
     parts = bits.split([shapes[name].numel() for name in names])
     masks = {n: part.view(shapes[n]) for n, part in zip(names, parts, strict=True)}
     return {name: masks[name] for name in shapes}
+
+
+def _read_dictionary(path: Path, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """The masks of a .pt file; nothing but tensors is read."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise ConfigError(
+            f"masks {path}: not a dictionary of tensors (.pt): {one_line(error, 80)}"
+        ) from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"masks {path}: holds a {type(found).__name__}, not masks by name")
+    named = {_matrix_of(str(key)): value for key, value in found.items()}
+    for name, shape in shapes.items():
+        mask = named.get(name)
+        if not isinstance(mask, Tensor) or mask.shape != shape:
+            got = tuple(mask.shape) if isinstance(mask, Tensor) else "nothing"
+            raise ConfigError(f"masks {path}: {name} should be of shape {tuple(shape)}, got {got}")
+        if not ((mask == 0) | (mask == 1)).all():
+            raise ConfigError(f"masks {path}: {name} must hold only 0 and 1")
+    if unknown := sorted(set(named) - set(shapes)):
+        raise ConfigError(f"masks {path}: this model has no matrix {unknown[0]}")
+    return {name: named[name].bool() for name in shapes}
+
+
+def _matrix_of(key: str) -> str:
+    """'encoder.layer.0.output.dense' of 'bert.encoder.layer.0.output.dense.mask_scores'."""
+    before, mark, after = key.partition("encoder.")
+    return (mark + after).removesuffix(".mask_scores") if mark else before
 
 
 THIN = 10
@@ -124,7 +156,7 @@ def encode(task: Task, source: Source, checkpoint: Checkpoint, split: str) -> En
 def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.tools.released", description=__doc__)
-    parser.add_argument("masks", type=Path, help="a .npy file of packed bits")
+    parser.add_argument("masks", type=Path, help="a .npy file of packed bits, or a .pt file")
     parser.add_argument("--task", required=True)
     parser.add_argument("--model", default="bert-base-uncased", help="folder or hub name")
     parser.add_argument("--data-dir", help="a folder with glue/ and squad/")
