@@ -179,7 +179,7 @@ def test_nothing_unsafe_is_called():
     forbidden = ("pickle", "torch.load(", "yaml.load(", "shell=True", "trust_remote_code")
     for name, path in SOURCE.items():
         text = path.read_text().replace("allow_pickle=False", "")
-        text = re.sub(r"torch\.load\([^()]*weights_only=True\)", "", text)
+        text = re.sub(r"torch\.load\([^()]*weights_only=True\)", "None", text)
         for word in forbidden:
             assert word not in text, f"{name} has {word}"
         calls = [
