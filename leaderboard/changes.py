@@ -161,15 +161,16 @@ def _change(old: Row, new: Row) -> Change:
     tasks = [t for t in tasks if old[0].first_metric(t) == new[0].first_metric(t)]
     ours, theirs = [after[task] for task in tasks], [before[task] for task in tasks]
     smallest = smallest_p([(len(a), len(b)) for a, b in zip(ours, theirs, strict=True)])
+    equal = list(map(list, ours)) == list(map(list, theirs))
     return Change(
         name=_name(old),
         title=", ".join(_words(old[0].key)),
         tasks=tasks,
         before=fmean(map(fmean, theirs)) if tasks else float("nan"),
         after=fmean(map(fmean, ours)) if tasks else float("nan"),
-        difference=difference_over_tasks(ours, theirs) if tasks else None,
+        difference=None if equal else difference_over_tasks(ours, theirs),
         shift=shift(ours, theirs),
-        p=None if list(map(list, ours)) == list(map(list, theirs)) else rank_p(ours, theirs),
+        p=None if equal else rank_p(ours, theirs),
         smallest=smallest,
         lost=_lost(old, new),
     )

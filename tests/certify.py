@@ -32,6 +32,7 @@ from zoo.parts.method import Method
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
 from zoo.registry import methods
 
+PRECISIONS = (torch.float64, torch.float32)
 STEPS, CLIP, SEED = 50, 0.05, 0
 RATES = {"weights": 1e-3, "head": 1e-3, "scores": 3e-2}
 RAMP = {"start": 0.1, "stop": 0.8}
@@ -358,7 +359,7 @@ def certify(movement: Path | None, smp: Path | None) -> int:
         if folder is None:
             continue
         authors = load(folder, script, names)
-        for dtype in (torch.float64, torch.float32):
+        for dtype in PRECISIONS:
             found += [train(case, authors, dtype) for case in cases]
         if "schedule_threshold" in names:
             print(

@@ -46,6 +46,12 @@ def with_heads(density: float) -> Remaining:
     return Remaining(density, encoder_density=density, matrices=matrices)
 
 
+@pytest.fixture
+def no_figures(monkeypatch):
+    """They take most of the time, and the test is not about them."""
+    monkeypatch.setattr("leaderboard.files.draw", lambda series, folder: ({}, ""))
+
+
 def names(folder: Path) -> set[str]:
     found = [*(folder / "tables").iterdir(), *(folder / "figures").iterdir()]
     return {f"{path.parent.name}/{path.name}" for path in found}
@@ -93,7 +99,7 @@ def test_what_a_run_no_longer_has_is_removed_and_a_check_sees_it(tmp_path, capsy
     assert "paper-plain-methods.csv" in capsys.readouterr().err
 
 
-def test_a_page_with_another_reference_is_checked_with_it(tmp_path):
+def test_a_page_with_another_reference_is_checked_with_it(tmp_path, no_figures):
     folder = str(fill(tmp_path / "s"))
     assert main([folder, "--reference", "movement"]) == 0
     assert main([folder, "--reference", "movement", "--check"]) == 0
@@ -151,7 +157,7 @@ def test_parts_and_notes_are_columns_of_their_own():
     ]
 
 
-def test_latex_tables_have_the_columns_and_methods_that_are_asked_for(tmp_path, capsys):
+def test_latex_tables_have_the_columns_and_methods_that_are_asked_for(tmp_path, capsys, no_figures):
     folder = fill(tmp_path / "s")
     words = ["--columns", "Mean over tasks; Δ magnitude", "--methods", "movement"]
     assert main([str(folder), *words]) == 0
@@ -196,7 +202,7 @@ def test_latex_is_well_formed(tmp_path):
         assert text.isascii(), sorted({c for c in text if not c.isascii()})
 
 
-def test_several_folders_make_one_page(tmp_path, capsys):
+def test_several_folders_make_one_page(tmp_path, capsys, no_figures):
     a, b = fill(tmp_path / "a"), fill(tmp_path / "b", methods=("magnitude", "smp_s"))
     assert main([str(a), str(b)]) == 2
     assert "--out says where" in capsys.readouterr().err
@@ -226,7 +232,7 @@ def write_both(a: Path, b: Path, out: Path) -> str:
 HEADER = "source,table,method,name,model,distill,density,task,metric,mean,std,seeds,note\n"
 
 
-def test_printed_numbers_of_ones_own(tmp_path, capsys):
+def test_printed_numbers_of_ones_own(tmp_path, capsys, no_figures):
     folder = fill(tmp_path / "s", scale="base", model="my-bert")
     numbers = tmp_path / "mine.csv"
     numbers.write_text(HEADER + "My paper,2,Mv,movement,my-bert,no,0.1,a,acc,60.0,0.1,3,mine\n")
