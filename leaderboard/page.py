@@ -95,7 +95,8 @@ def costs(board: Board) -> str:
     parts = [
         f"# {plain_text(board.suite)}: costs",
         f"{len(board.results)} trials took {hours:.1f} hours, one after another. Means ± std over"
-        " tasks and seeds, evaluation included in seconds; the peak is the highest.",
+        " tasks and seeds, runs over their target and evaluations included; the peak is the"
+        " highest, of the whole process.",
     ]
     for table in board.tables:
         plain = board.without_distillation(table) or table

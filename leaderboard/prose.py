@@ -31,10 +31,11 @@ SMALL_PRINT = (
         " over the target with no run below is listed in a table of its own.",
     ),
     (
-        "Trained:",
-        "a seed has collapsed if its metric is not above that of the best constant answer beyond"
+        "Collapsed:",
+        "a run has collapsed if its metric is not above that of the best constant answer beyond"
         " chance (one-sided binomial test, 5 %). It is counted in the mean like any other; median"
-        " and range stand beside it.",
+        " and range stand beside it. The others trained. Tasks without a constant answer, such as"
+        " spans, cannot be judged and are not counted there.",
     ),
     (
         NOT_ABOVE_CONSTANT,
@@ -66,7 +67,7 @@ SMALL_PRINT = (
         " Intervals are 95 %: of a mean over tasks and of its difference by the variances of the"
         " tasks' means (Welch, Satterthwaite). Detectable: the smallest difference that these"
         " runs would show with 80 % power. Runs: one a task and seed. Dominated by: the best row,"
-        " of any target, that keeps fewer weights and has a higher mean over the same tasks.",
+        " of any target, that keeps no more weights and has a higher mean over the same tasks.",
     ),
     (
         "Bold",

@@ -108,7 +108,8 @@ def _leaders(family: Family, top: Sequence[Verdict]) -> list[str]:
     best, *others = (_told(family, v) for v in top)
     if not others:
         return [f"{best} leads"]
-    return [f"{best} has the best mean, and {_listed(others)} {_are(others)} not shown to be worse"]
+    rest = f"{_listed(others)} {_are(others)} not shown to be worse in ranks"
+    return [f"{best} has the best mean, and {rest}"]
 
 
 def _below(family: Family, shown: Sequence[Verdict]) -> list[str]:
@@ -138,12 +139,14 @@ def _kind(v: Verdict, reference: str) -> str:
     if v.p is None or v.wins is None or v.difference is None:
         return ""
     higher = v.difference.value > 0
+    apart = v.difference.low > 0 or v.difference.high < 0
     if v.p <= ALPHA and (v.shift > 0) == higher:
-        return f"{'better' if higher else 'worse'} than {reference}"
+        only = "" if apart else " in ranks, not shown in the mean"
+        return f"{'better' if higher else 'worse'} than {reference}{only}"
     if v.p <= ALPHA:
         how = ("above", "below") if v.shift > 0 else ("below", "above")
         return f"{how[0]} {reference} in ranks and {how[1]} it in the mean"
-    if v.difference.low > 0 or v.difference.high < 0:
+    if apart:
         return f"{'higher' if higher else 'lower'} than {reference} in the mean, not in ranks"
     return f"not shown to differ from {reference}"
 
@@ -151,7 +154,7 @@ def _kind(v: Verdict, reference: str) -> str:
 def _told(family: Family, v: Verdict) -> str:
     """'smp_l 96.1 (-2.1; 1 of 10 runs collapsed)': mean, difference, and what befell its runs."""
     more = [f"{v.difference.value:+.1f}"] if v.difference and v.row != family.reference else []
-    more += [f"{v.runs} of {v.planned} runs count"] if v.runs < v.planned else []
+    more += [f"{v.runs} of {v.planned} runs at the target"] if v.runs < v.planned else []
     more += [f"{v.collapsed} of {v.judged} runs collapsed"] if v.collapsed else []
     mean = f" {v.mean.value:.1f}" if v.mean else ""
     return f"{_name(v)}{mean}" + (f" ({', '.join(more)})" if more else "")
