@@ -48,19 +48,25 @@ def _panel(axis: Any, panel: Panel, targets: Sequence[float]) -> None:
         side = "right" if baseline.y > (low + high) / 2 else "left"
         place = {"xycoords": ("data", "axes points"), "ha": side, "va": "center", "fontsize": 7}
         axis.annotate(baseline.name, (baseline.y, -20 - 8 * (number % 3)), **place)
-    for row, strip in enumerate(panel.strips):
-        _strip(axis, strip, row, targets)
-
-
-def _strip(axis: Any, strip: Strip, row: int, targets: Sequence[float]) -> None:
     for number, target in enumerate(targets):
-        y = row + min(0.3, 0.7 / len(targets)) * (number - (len(targets) - 1) / 2)
-        seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
-        _mark(axis, seeds, [y] * len(seeds), number, hollow=False)
-        _mark(axis, over, [y] * len(over), number, hollow=True)
-        if seeds:
-            colour = colour_of(target_look(number))
-            axis.vlines(median(seeds), y - 0.2, y + 0.2, color=colour, linewidth=1.8)
+        _marks(axis, panel.strips, target, number, min(0.3, 0.7 / len(targets)), len(targets))
+
+
+def _marks(
+    axis: Any, strips: Sequence[Strip], target: float, number: int, apart: float, targets: int
+) -> None:
+    """All seeds of a target in a panel at once: a call for each would be slow."""
+    shift = apart * (number - (targets - 1) / 2)
+    for hollow in (False, True):
+        found = [(strip.over if hollow else strip.seeds).get(target, ()) for strip in strips]
+        xs = [value for values in found for value in values]
+        ys = [row + shift for row, values in enumerate(found) for _ in values]
+        _mark(axis, xs, ys, number, hollow=hollow)
+    places = [(row + shift, strip.seeds.get(target)) for row, strip in enumerate(strips)]
+    middles = [(y, median(values)) for y, values in places if values]
+    ends = {"color": colour_of(target_look(number)), "linewidth": 1.8}
+    low, high = [y - 0.2 for y, _ in middles], [y + 0.2 for y, _ in middles]
+    axis.vlines([value for _, value in middles], low, high, **ends)
 
 
 def _mark(axis: Any, x: Sequence[float], y: Sequence[float], number: int, hollow: bool) -> Any:

@@ -70,8 +70,8 @@ for (const section of document.querySelectorAll("section.table")) {
     });
   }
   section.querySelector(".switch")?.addEventListener("change", () => {
-    for (const cell of table.querySelectorAll("td.more")) {
-      cell.dataset.label = table.tHead.rows[0].cells[cell.cellIndex].textContent;
+    for (const cell of table.querySelectorAll("tr.row > td:not([data-label])")) {
+      cell.dataset.more = table.tHead.rows[0].cells[cell.cellIndex].textContent;
     }
   });
   section.querySelector("input").addEventListener("input", () => filter(section));

@@ -80,10 +80,11 @@ def _strip(
         at, look = y + apart * (number - (len(targets) - 1) / 2), target_look(number)
         seeds, over = strip.seeds.get(target, ()), strip.over.get(target, ())
         for values, kind in ((seeds, "seed"), (over, "seed over")):
-            drawn = "".join(mark(look, x(value), at, f"{value:.1f}", 2.5) for value in values)
+            drawn = "".join(mark(look, x(value), at, "", 2.5) for value in values)
             if values and kind == "seed":
                 middle = f"{x(median(values)):.1f}"
                 drawn += f'<path class="median" d="M{middle} {at - 5:g}v10"/>'
-            words = f"<title>{escape(label)}, {target:g} %</title>"
+            numbers = ", ".join(f"{value:.1f}" for value in values)
+            words = f"<title>{escape(label)}, {target:g} %: {numbers}</title>"
             out += [f'<g class="{kind} c{look.colour}">{words}{drawn}</g>'] if values else []
     return out

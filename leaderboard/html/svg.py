@@ -204,7 +204,8 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def mark(look: Look, x: float, y: float, words: str, r: float = 4) -> str:
-    """A look's mark, about 2 `r` wide, with its words; a group around it has class and colour."""
+    """A look's mark, about 2 `r` wide, with its words if there are any; a group around it has class
+    and colour."""
     wide = r + r / 4
     shapes = {
         "circle": f"M{x - r:.1f},{y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0-{2 * r} 0z",
@@ -215,4 +216,5 @@ def mark(look: Look, x: float, y: float, words: str, r: float = 4) -> str:
         "plus": f"M{x - r:.1f},{y:.1f}h{2 * r}m-{r},-{r}v{2 * r}",
         "cross": f"M{x - r:.1f},{y - r:.1f}l{2 * r},{2 * r}m0,-{2 * r}l-{2 * r},{2 * r}",
     }
-    return f'<path d="{shapes[look.mark]}"><title>{escape(words)}</title></path>'
+    title = f"<title>{escape(words)}</title>" if words else ""
+    return f'<path d="{shapes[look.mark]}">{title}</path>'
