@@ -41,7 +41,7 @@ SHOT = chromium --headless --no-sandbox --hide-scrollbars
 pictures: $(VENV)/ready
 	$(RUN)/python -m leaderboard $(RUN_SHOWN) --out .page
 	$(SHOT) --window-size=1280,1340 --screenshot=docs/page.png file://$(CURDIR)/.page/leaderboard.html
-	$(SHOT) --window-size=390,1340 --screenshot=docs/page_narrow.png file://$(CURDIR)/.page/leaderboard.html
+	$(SHOT) --window-size=390,3000 --screenshot=docs/page_narrow.png file://$(CURDIR)/.page/leaderboard.html
 	cp .page/figures/*-plain-quality.png docs/quality.png
 	rm -r .page
 

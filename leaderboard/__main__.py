@@ -11,7 +11,7 @@ from leaderboard.collect import Board, collect
 from leaderboard.files import check, write_board
 from leaderboard.page import COSTS, PAGE
 from leaderboard.published import read_published
-from leaderboard.view import View, Wanted
+from leaderboard.view import Wanted
 from zoo.errors import BenchmarkError, ConfigError, RegressionError, StaleError, unknown
 
 
@@ -119,7 +119,7 @@ def _listed(text: str | None, mark: str) -> tuple[str, ...]:
 
 
 def _check_words(board: Board, wanted: Wanted) -> None:
-    """Raise ConfigError for a reference, a column or a method that no table has."""
+    """Raise ConfigError for a reference or a method that no table has."""
     rows = [row for table in board.tables for row in table.rows]
     pruned = {row.method for row in rows if row.density < 1}
     if wanted.against is not None and wanted.against not in pruned:
@@ -127,12 +127,6 @@ def _check_words(board: Board, wanted: Wanted) -> None:
     for method in wanted.methods:
         if method not in (known := {row.method for row in rows}):
             raise ConfigError(unknown("method", method, known))
-    if wanted.columns:
-        grids = [g for t in board.tables for g in View(board, t, wanted).all_grids.values()]
-        headers = dict.fromkeys(name for grid in grids for name in grid.header[1:])
-        for column in wanted.columns:
-            if column not in headers:
-                raise ConfigError(unknown("column", column, headers))
 
 
 if __name__ == "__main__":

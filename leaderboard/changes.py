@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from leaderboard.collect import Board, Key, RowKey, Table, collect
+from leaderboard.collect import Board, RowKey, Table, collect
 from leaderboard.compare import RANKED, judged
 from leaderboard.formats import Entry, Grid, markdown, plain_text, quantity
 from leaderboard.ranks import ALPHA, holm, rank_p, shift, smallest_p
@@ -15,7 +15,7 @@ from leaderboard.verdicts import estimate, p_entry
 from zoo.records.result import Result
 
 Meaning = tuple[str, ...]
-"""What a table is about, whatever its model's, data's and plugins' hashes are."""
+"""What a row is about, whatever the hashes of its model, data and settings are."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,6 @@ class Change:
     runs or tasks that were there before."""
 
     name: str
-    title: str
     tasks: Sequence[str]
     before: float
     after: float
@@ -107,14 +106,9 @@ def _rows(board: Board) -> dict[Meaning, list[Row]]:
     for table in board.tables:
         for row in table.rows:
             if any(table.group(row, task).seeds for task in table.tasks):
-                meaning = (*_words(table.key), row.method, f"{100 * row.density:g} %")
+                meaning = (*table.key.words, RowKey(row.density, row.method).words)
                 found.setdefault(meaning, []).append((table, row))
     return found
-
-
-def _words(key: Key) -> Meaning:
-    distilled = "with distillation" if key.distill else "without distillation"
-    return (key.scale, key.recipe, distilled, *key.conditions.words)
 
 
 Matched = tuple[list[tuple[Row, Row]], tuple[list[str], list[str]], list[str]]
@@ -151,8 +145,8 @@ def _exact(row: Row) -> tuple[object, ...]:
 
 def _name(row: Row) -> str:
     table, key = row
-    where = ", ".join(filter(None, (*_words(table.key), table.key.data, key.variant)))
-    return f"{key.method} at {100 * key.density:g} % ({where})"
+    where = ", ".join(filter(None, (*table.key.words, table.key.data)))
+    return f"{key.words} ({where})"
 
 
 def _change(old: Row, new: Row) -> Change:
@@ -164,7 +158,6 @@ def _change(old: Row, new: Row) -> Change:
     equal = list(map(list, ours)) == list(map(list, theirs))
     return Change(
         name=_name(old),
-        title=", ".join(_words(old[0].key)),
         tasks=tasks,
         before=fmean(map(fmean, theirs)) if tasks else float("nan"),
         after=fmean(map(fmean, ours)) if tasks else float("nan"),

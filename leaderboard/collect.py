@@ -31,6 +31,12 @@ class Key:
     distill: bool
 
     @property
+    def words(self) -> list[str]:
+        """What a table is about, whatever the hashes of its model and data are."""
+        distilled = "with distillation" if self.distill else "without distillation"
+        return [f"scale {self.scale}", f"recipe {self.recipe}", distilled, *self.conditions.words]
+
+    @property
     def slug(self) -> str:
         """The name of files and addresses of a table: 'tiny-53d081-released-plain'. It follows from
         the key alone, so that other tables do not change it."""
@@ -53,6 +59,16 @@ class RowKey:
     density: float
     method: str
     variant: str = ""
+
+    @property
+    def name(self) -> str:
+        """'movement', or 'movement (settings@a10fb0)'."""
+        return self.method + (f" ({self.variant})" if self.variant else "")
+
+    @property
+    def words(self) -> str:
+        """'movement at 3 %'."""
+        return f"{self.name} at {100 * self.density:g} %"
 
 
 @dataclass

@@ -13,7 +13,7 @@ from leaderboard.statistics import (
     mean_over_tasks,
     smallest_difference,
 )
-from leaderboard.targets import Reading, at_target, can_collapse, collapsed
+from leaderboard.targets import Reading, at_target, collapses
 from zoo.records.result import Result
 
 RANKED = 2
@@ -30,7 +30,7 @@ class Verdict:
     `tasks` it was judged on, `kept` their mean remaining weights in percent, `runs` that count
     there of so many `planned`, `collapsed` ones of the `judged` that can be. `why_not` says why it
     takes no part in the test: controls and the reference. `dominated_by` is the best row, of any
-    target, that keeps fewer weights and has a higher mean.
+    target, that keeps no more weights and has a higher mean.
     """
 
     row: RowKey
@@ -90,8 +90,8 @@ def families(table: Table, plain: Table, reference: str) -> list[Family]:
 
 
 def _with_dominance(found: Sequence[Family]) -> list[Family]:
-    """Name, for each row, the best of those that keep fewer weights and have a higher mean over the
-    same tasks."""
+    """Name, for each row, the best of those that keep no more weights and have a higher mean over
+    the same tasks."""
     every = [v for family in found for v in family.verdicts if v.mean]
 
     def over(v: Verdict) -> RowKey | None:
@@ -193,11 +193,11 @@ def _verdict(
         for reading in at_target(table, row, task).readings
         if reading.metrics.get(table.first_metric(task)) is not None
     ]
-    lost = judged_ones = 0
-    for task in own:
-        readings, metric = at_target(table, row, task).readings, table.first_metric(task)
-        lost += len(collapsed(readings, metric))
-        judged_ones += can_collapse(readings, metric)
+    lost = [
+        one
+        for task in own
+        for one in collapses(at_target(table, row, task).readings, table.first_metric(task))
+    ]
     common = _common(found, row, rival) if rival is not None and row != rival else []
     ours = [own[task] for task in common]
     theirs = [found[rival][task] for task in common if rival is not None]
@@ -208,8 +208,8 @@ def _verdict(
         kept=_kept(table, row, read),
         runs=len(read),
         planned=sum(len(table.group(row, task).seeds) for task in own),
-        collapsed=lost,
-        judged=judged_ones,
+        collapsed=sum(lost),
+        judged=len(lost),
         mean=bounded(mean_over_tasks(list(own.values())), table, list(own)),
         difference=difference_over_tasks(ours, theirs),
         wins=wins(ours, theirs) if common else None,

@@ -1,5 +1,5 @@
-"""What trials cost: seconds, memory and parameters. Two runs differ, so that costs are apart from
-the page that is compared."""
+"""What trials cost: seconds, memory and parameters. They differ from run to run, and stand in a
+file and a table of their own."""
 
 from collections.abc import Sequence
 from statistics import fmean

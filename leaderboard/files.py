@@ -13,7 +13,7 @@ from leaderboard.html import html_page
 from leaderboard.page import COSTS, FIGURES, HTML, PAGE, TABLES, TIDY, costs, markdown_page
 from leaderboard.tidy import results_csv
 from leaderboard.view import ALL, HEADINGS, View, Wanted
-from zoo.errors import StaleError, StorageError, cause_of
+from zoo.errors import ConfigError, StaleError, StorageError, cause_of, unknown
 from zoo.records.storage import write_whole
 
 COMPARED = (".md", ".html", ".csv", ".tex", ".svg")
@@ -51,13 +51,14 @@ def write_board(
     views = [View(board, table, wanted) for table in board.tables]
     trouble = ""
     drawn: Drawn = {}
+    _check_columns(views, wanted)
     if figures and not page_only:
         try:
             drawn, trouble = draw([view.series for view in views], out / FIGURES)
         except Exception as error:  # the page is written without them
             trouble = f"The figures could not be drawn: {cause_of(error)}"
     page = markdown_page(board, views, drawn, trouble, alone=page_only)
-    found = {PAGE: page, COSTS: costs(board)}
+    found = {PAGE: page, COSTS: costs(board, views)}
     if not page_only:
         found |= other_files(board, views, wanted)
     for name, text in found.items():
@@ -68,6 +69,16 @@ def write_board(
         for name in left_over(out, {*map(str, made), *found}, figures=figures and not trouble):
             _remove(out / name)
     return out / PAGE
+
+
+def _check_columns(views: Sequence[View], wanted: Wanted) -> None:
+    """Raise ConfigError for a column that no table has."""
+    if wanted.columns:
+        grids = [grid for view in views for grid in view.all_grids.values()]
+        headers = {name for grid in grids for name in grid.header[1:]}
+        for column in wanted.columns:
+            if column not in headers:
+                raise ConfigError(unknown("column", column, headers))
 
 
 def _remove(path: Path) -> None:

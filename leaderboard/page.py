@@ -89,7 +89,7 @@ def in_a_fence(line: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in line).replace("```", "'''")
 
 
-def costs(board: Board) -> str:
+def costs(board: Board, views: Iterable[View]) -> str:
     """What trials cost; apart from the page, because it differs each time."""
     hours = sum(result.cost.seconds for result in board.results) / 3600
     parts = [
@@ -98,9 +98,8 @@ def costs(board: Board) -> str:
         " tasks and seeds, runs over their target and evaluations included; the peak is the"
         " highest, of the whole process.",
     ]
-    for table in board.tables:
-        plain = board.without_distillation(table) or table
-        parts += [f"## {plain_text(prose.title(table))}", "At the lowest target of each method:"]
-        parts += [compact(markdown(cost_summary(table, plain))), "Task by task:"]
-        parts += [compact(markdown(cost_grid(table)))]
+    for view in views:
+        parts += [f"## {plain_text(view.title)}", "At the lowest target of each method:"]
+        parts += [compact(markdown(cost_summary(view.table, view.plain))), "Task by task:"]
+        parts += [compact(markdown(cost_grid(view.table)))]
     return "\n\n".join(parts) + "\n"

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
 from leaderboard.looks import COLOURS, MARKS, Look
-from leaderboard.series import Baseline, Series, name_of
+from leaderboard.series import Baseline, Series
 from leaderboard.tables import values
 from leaderboard.targets import at_target
 
@@ -62,7 +62,7 @@ def panels_of(series: Series) -> list[Panel]:
     """A panel per task, and with several tasks one of their mean."""
     methods: dict[str, dict[float, RowKey]] = {}
     for row in series.pruned:
-        methods.setdefault(name_of(row), {})[100 * row.density] = row
+        methods.setdefault(row.name, {})[100 * row.density] = row
     means = {name: _mean(series, name, rows) for name, rows in methods.items()}
     order = sorted(methods, key=lambda name: _place(means[name].seeds), reverse=True)
     panels = [

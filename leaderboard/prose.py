@@ -94,12 +94,9 @@ SMALL_PRINT = (
 def title(table: Table) -> str:
     """What all trials of a table have in common."""
     key = table.key
-    words = [f"scale {key.scale}", f"model {key.model}", f"recipe {key.recipe}"]
-    words.append("with distillation" if key.distill else "without distillation")
-    words += key.conditions.words
-    if key.data:
-        words.append(f"data {key.data}")
-    return ", ".join(words)
+    scale, *words = key.words
+    words = [scale, f"model {key.model}", *words]
+    return ", ".join(words + [f"data {key.data}"] * bool(key.data))
 
 
 def head(board: Board) -> list[str]:
@@ -163,7 +160,7 @@ def troubles(board: Board) -> list[str]:
         for row, task, group in table.entries():
             if group.missing:
                 seeds = ", ".join(str(seed) for seed in group.missing)
-                at = f"{row.method} at {100 * row.density:g} % on {task}"
+                at = f"{row.words} on {task}"
                 lines.append(f"not run yet: {at}, seed {seeds} ({title(table)})")
     return lines
 

@@ -99,12 +99,12 @@ class Series:
     def looks(self) -> dict[str, Look]:
         """Methods that prune, in the order of pages, with their looks."""
         facts = self.table.facts_of
-        return looks_of({name_of(row): facts(row).control for row in self.pruned})
+        return looks_of({row.name: facts(row).control for row in self.pruned})
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """The methods' names for people."""
-        return {name_of(row): label(row, self.table.of_row(row)) for row in reversed(self.pruned)}
+        return {row.name: label(row, self.table.of_row(row)) for row in reversed(self.pruned)}
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -125,7 +125,7 @@ class Series:
         source = self.board.without_distillation(self.table) or self.table
         lines = {name: Line(name, look, [], []) for name, look in self.looks.items()}
         for row in self.pruned:
-            line, there = lines[name_of(row)], at_target(self.table, row, task)
+            line, there = lines[row.name], at_target(self.table, row, task)
             line.dots.extend(
                 dots([(r.kept, r.metrics.get(metric)) for r in there.readings], metric)
             )
@@ -173,9 +173,9 @@ class Series:
         """The training of each row on each task."""
         found = {}
         for row, task, group in self.table.entries():
-            look = self.looks.get(name_of(row), PLAIN)
+            look = self.looks.get(row.name, PLAIN)
             metric = self.table.first_metric(task)
-            found[row, task] = curve(name_of(row), look, group.ok, metric)
+            found[row, task] = curve(row.name, look, group.ok, metric)
         return found
 
     def curves(self, task: str) -> list[Curve]:
@@ -188,7 +188,7 @@ class Series:
         differ."""
         return {
             task: [
-                heat_map(name_of(row), grids, list(dict.fromkeys(role for _, role in grids[0])))
+                heat_map(row.name, grids, list(dict.fromkeys(role for _, role in grids[0])))
                 for row, results in chosen
                 if any(map(uneven, results)) and (grids := [by_matrix(r) for r in results])
             ]
@@ -201,7 +201,7 @@ class Series:
         for row, results in self.lowest[task]:
             grids = [by_head(r) for r in results]
             columns = list(dict.fromkeys(column for _, column in grids[0]))
-            maps.append(heat_map(name_of(row), grids, columns))
+            maps.append(heat_map(row.name, grids, columns))
         return maps
 
     def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, Look, Distribution]]]:
@@ -212,7 +212,7 @@ class Series:
             if having:
                 first = {row: d for row, d in reversed(having) if d.scores or not learned}
                 rows = [row for row, _ in chosen if row in first]
-                return task, [(name_of(row), self.looks[name_of(row)], first[row]) for row in rows]
+                return task, [(row.name, self.looks[row.name], first[row]) for row in rows]
         return "", []
 
     def agreement(self) -> tuple[list[str], list[list[float]]]:
@@ -224,7 +224,7 @@ class Series:
                 masked.setdefault(row, []).extend(r for r in results if r.sketch)
         rows = [row for row in self.pruned if masked.get(row)]
         cells = [[jaccard(masked[a], masked[b], a == b) for b in rows] for a in rows]
-        return [name_of(row) for row in rows], cells
+        return [row.name for row in rows], cells
 
     def costs(self) -> list[tuple[str, Look, float, dict[str, float]]]:
         """Name, look, mean of the first metrics, and means of cost by kind, over tasks and seeds;
@@ -240,13 +240,8 @@ class Series:
             if all(metrics):
                 metric = fmean([fmean(numbers) for numbers in metrics])
                 costs = {k: _mean_cost(own[row].values(), of) for k, of in COSTS.items()}
-                found.append((name_of(row), self.looks[name_of(row)], metric, costs))
+                found.append((row.name, self.looks[row.name], metric, costs))
         return found
-
-
-def name_of(row: RowKey) -> str:
-    """A row's method, with its variant."""
-    return row.method + (f" ({row.variant})" if row.variant else "")
 
 
 def dots(found: Iterable[tuple[float, float | None]], metric: str) -> list[Dot]:

@@ -18,7 +18,7 @@ from leaderboard.formats import (
     target,
 )
 from leaderboard.statistics import interval, sample_std
-from leaderboard.targets import How, at_target, collapsed
+from leaderboard.targets import How, at_target, collapses
 from zoo.records.result import Result
 
 NOT_ABOVE_CONSTANT = "▽"
@@ -129,7 +129,7 @@ def summary(table: Table, row: RowKey, task: str, metric: str) -> Summary:
         failed=len(group.failures),
         over=len(there.over),
         undefined=len(there.readings) - len(shown),
-        collapsed=len(collapsed(having, table.first_metric(task))),
+        collapsed=sum(collapses(having, table.first_metric(task))),
         constant=constant,
         strict=strict,
         mixed=len({_where(run) for reading in having for run in reading.runs}) > 1,

@@ -132,16 +132,12 @@ def _of_seed(density: float, run: Result, runs: Iterable[Result]) -> Reading | N
     return Reading(run.trial.seed, density, metrics, How.BETWEEN, (low, high))
 
 
-def collapsed(readings: Iterable[Reading], metric: str) -> list[Reading]:
-    """The seeds whose metric is not above that of the best constant answer, beyond chance. Only a
-    fraction of right answers and a correlation can be judged, with a constant answer to compare
-    with and a count of examples."""
-    return [reading for reading in readings if _at_constant(reading, metric)]
-
-
-def can_collapse(readings: Iterable[Reading], metric: str) -> int:
-    """How many seeds can be judged at all."""
-    return sum(_at_constant(reading, metric) is not None for reading in readings)
+def collapses(readings: Iterable[Reading], metric: str) -> list[bool]:
+    """For each seed that can be judged, whether its metric is not above that of the best constant
+    answer, beyond chance. Only a fraction of right answers and a correlation can be judged, with a
+    constant answer to compare with and a count of examples."""
+    found = [_at_constant(reading, metric) for reading in readings]
+    return [one for one in found if one is not None]
 
 
 def _at_constant(reading: Reading, metric: str) -> bool | None:

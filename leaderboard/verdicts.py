@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from leaderboard.cells import Cell
-from leaderboard.collect import RowKey
 from leaderboard.compare import Family, Verdict
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, target
 from leaderboard.ranks import ALPHA
 from leaderboard.statistics import Estimate
 from leaderboard.tables import label
 
-MEAN = "Mean over tasks"
+MEAN, DELTA = "Mean over tasks", "Δ "
+"""Headers: of means, and how those of differences to the reference begin."""
 
 
 def verdict_grid(found: Sequence[Family]) -> Grid:
     """One row per method and target, best first, over all tasks; the top group is stressed."""
     reference = next((f.reference.method for f in found if f.reference), "reference")
-    header = ["Method", "Target %", "Kept %", MEAN, f"Δ {reference}"]
+    header = ["Method", "Target %", "Kept %", MEAN, DELTA + reference]
     header += [f"P(beats {reference})", "p (Holm)", "Detectable", "Runs", "Tasks"]
     header += ["Dominated by"]
     rows: list[list[Entry]] = []
@@ -44,13 +44,8 @@ def _row(family: Family, v: Verdict) -> list[Entry]:
         quantity(v.smallest, ".1f"),
         Quantity(v.runs, runs, parts=counts),
         Quantity(len(v.tasks), f"{len(v.tasks)} of {len(family.tasks)}"),
-        _at_its_target(v.dominated_by) if v.dominated_by else "",
+        v.dominated_by.words if v.dominated_by else "",
     ]
-
-
-def _at_its_target(row: RowKey) -> str:
-    variant = f" ({row.variant})" if row.variant else ""
-    return f"{row.method}{variant} at {100 * row.density:g} %"
 
 
 def cell_grid(found: Sequence[Cell], reference: str) -> Grid:
@@ -96,7 +91,7 @@ def clauses(family: Family) -> list[str]:
             )
     if not parts:
         parts = [f"nothing to compare: {', '.join(_told(family, v) for v in shown)}"]
-    partial = [_name(v) for v in shown if len(v.tasks) < len(family.tasks)]
+    partial = [v.row.name for v in shown if len(v.tasks) < len(family.tasks)]
     parts += [f"judged on some tasks only: {', '.join(partial)}"] if partial else []
     return [f"{at}: {parts[0]}", *parts[1:]]
 
@@ -117,7 +112,7 @@ def _below(family: Family, shown: Sequence[Verdict]) -> list[str]:
     if not family.control:
         return []
     name, mean = family.control
-    below = [_name(v) for v in shown if v.mean and v.mean.value < mean]
+    below = [v.row.name for v in shown if v.mean and v.mean.value < mean]
     about = f"below the control {name} ({mean:.1f}, nothing pruned)"
     return [f"{about}: {', '.join(below)}"] if below else []
 
@@ -126,7 +121,7 @@ def _groups(family: Family, shown: Sequence[Verdict], reference: str) -> list[st
     """The reference, and the other methods by what the test says of them."""
     parts, groups = [], dict[str, list[str]]()
     for v in shown:
-        name = _name(v) if v.top else _told(family, v)
+        name = v.row.name if v.top else _told(family, v)
         if v.row == family.reference:
             parts.append(f"{name} is the reference")
         elif kind := _kind(v, reference):
@@ -157,11 +152,7 @@ def _told(family: Family, v: Verdict) -> str:
     more += [f"{v.runs} of {v.planned} runs at the target"] if v.runs < v.planned else []
     more += [f"{v.collapsed} of {v.judged} runs collapsed"] if v.collapsed else []
     mean = f" {v.mean.value:.1f}" if v.mean else ""
-    return f"{_name(v)}{mean}" + (f" ({', '.join(more)})" if more else "")
-
-
-def _name(v: Verdict) -> str:
-    return v.row.method + (f" ({v.row.variant})" if v.row.variant else "")
+    return f"{v.row.name}{mean}" + (f" ({', '.join(more)})" if more else "")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -23,7 +23,10 @@ def test_a_regression_has_an_exit_code(tmp_path, capsys):
     new = fill(tmp_path / "new", {"magnitude": 70.0, "movement": 75.0, "smp_s": 65.0, "smp_g": 1.0})
     assert main(["compare", str(old), str(new)]) == 7
     said = capsys.readouterr().out
-    assert "Worse: movement at 10 % (tiny, released, without distillation): worse." in said
+    assert (
+        "Worse: movement at 10 % (scale tiny, recipe released, without distillation): worse."
+        in said
+    )
     assert "Better: smp_s at 10 %" in said
     assert "Only in" in said and "l0 at 10 %" in said and "smp_g at 10 %" in said
     assert "24 trials are in both folders; 16 of them have other metrics." in said

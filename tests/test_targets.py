@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from leaderboard.collect import RowKey, Table, collect
-from leaderboard.targets import How, at_target, collapsed, ratio
+from leaderboard.targets import How, at_target, collapses, ratio
 from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.records.packed import pack_bits
 from zoo.records.result import MethodFacts
@@ -74,8 +74,8 @@ def test_collapsed_seeds_are_those_at_the_constant_answer(tmp_path):
         save(a_result(a_trial(seed=seed), metrics={"acc": right / 10}, correct=correct), tmp_path)
     (table,) = collect(tmp_path).tables
     readings = at_target(table, RowKey(0.1, "movement"), "t").readings
-    assert [reading.seed for reading in collapsed(readings, "acc")] == [0, 1]
-    assert collapsed(readings, "f1") == []
+    assert collapses(readings, "acc") == [True, True, *[False] * (len(readings) - 2)]
+    assert collapses(readings, "f1") == []
 
 
 def test_another_setting_changes_no_reading(tmp_path):

@@ -48,15 +48,14 @@ def _panel(axis: Any, panel: Panel, targets: Sequence[float]) -> None:
         side = "right" if baseline.y > (low + high) / 2 else "left"
         place = {"xycoords": ("data", "axes points"), "ha": side, "va": "center", "fontsize": 7}
         axis.annotate(baseline.name, (baseline.y, -20 - 8 * (number % 3)), **place)
+    apart = min(0.3, 0.7 / len(targets))
     for number, target in enumerate(targets):
-        _marks(axis, panel.strips, target, number, min(0.3, 0.7 / len(targets)), len(targets))
+        _marks(axis, panel.strips, target, number, apart * (number - (len(targets) - 1) / 2))
 
 
-def _marks(
-    axis: Any, strips: Sequence[Strip], target: float, number: int, apart: float, targets: int
-) -> None:
-    """All seeds of a target in a panel at once: a call for each would be slow."""
-    shift = apart * (number - (targets - 1) / 2)
+def _marks(axis: Any, strips: Sequence[Strip], target: float, number: int, shift: float) -> None:
+    """All seeds of a target in a panel at once, beside the middle of their rows by `shift`: a call
+    for each would be slow."""
     for hollow in (False, True):
         found = [(strip.over if hollow else strip.seeds).get(target, ()) for strip in strips]
         xs = [value for values in found for value in values]

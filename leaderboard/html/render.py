@@ -25,14 +25,13 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Section:
-    """One table's part of the page: `more` if columns stand behind a switch, `beside` are folded
+    """One table's part of the page: `beside` are folded
     tables by heading, `commands` run the whole table again."""
 
     view: View
     address: str
     strips: Markup
     columns: Sequence[Column]
-    more: bool
     rows: Sequence[Row]
     targets: Sequence[str]
     costs: Grid
@@ -89,7 +88,6 @@ def _section(board: Board, view: View) -> Section:
         address=table.key.slug,
         strips=strip_chart(panels_of(series), series.labels),
         columns=columns,
-        more=any(column.more for column in columns),
         rows=rows,
         targets=list(dict.fromkeys(row.target for row in rows if row.target)),
         costs=cost_summary(table, view.plain),

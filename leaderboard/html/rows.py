@@ -11,9 +11,9 @@ from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import over_tasks
 from leaderboard.formats import NOTHING, Entry, Grid, percent, quantity, ranged
 from leaderboard.html.svg import curve_drawing
-from leaderboard.series import NO_CURVE, name_of
+from leaderboard.series import NO_CURVE
 from leaderboard.targets import at_target
-from leaderboard.verdicts import MEAN, estimate
+from leaderboard.verdicts import DELTA, MEAN, estimate
 from leaderboard.view import View
 from zoo.records.result import Result
 
@@ -65,9 +65,10 @@ def columns_of(view: View) -> list[Column]:
     main, told = view.main.grid.header[1:], list(view.verdicts.header[2:])
     few = view.table.tasks if len(view.table.tasks) <= SHOWN_TASKS else []
     first = [f"{task} {view.table.first_metric(task)}" for task in few]
-    difference = [view.verdicts.header[4]] * bool(view.verdicts.rows)
+    told = told if view.verdicts.rows else []
+    difference = [name for name in told if name.startswith(DELTA)]
     shown = [name for name in main if name in first] + [MEAN, *difference]
-    known = (*main, *told * bool(view.verdicts.rows))
+    known = (*main, *told)
     rest = dict.fromkeys([name for name in known if name not in shown])
     return [Column(name, name in rest) for name in (*shown, *rest)]
 
@@ -81,10 +82,10 @@ def rows_of(board: Board, view: View, columns: Sequence[Column]) -> list[Row]:
         named = {MEAN: estimate(mean)} | dict(zip(grid.header, grid.rows[number], strict=True))
         if key in told:
             named |= dict(zip(view.verdicts.header, told[key], strict=True))
-        place = (-source[1].density if source else -2.0, -(mean.value if mean else -200.0))
+        density, height = (source[1].density if source else 2.0), (mean.value if mean else -200.0)
         row = Row(
             address=_address(view, key, number),
-            method=name_of(key) if key else "",
+            method=key.name if key else "",
             name=str(grid.rows[number][0]),
             top=(number, 0) in grid.bold,
             kept=_kept(*source) if source else "",
@@ -93,7 +94,7 @@ def rows_of(board: Board, view: View, columns: Sequence[Column]) -> list[Row]:
             family=view.table.facts_of(key).family if key else "",
             detail=_detail(board, view, key) if key and view.table.of_row(key) else None,
         )
-        lines.append((place, row))
+        lines.append(((-density, -height), row))
     rows = [row for _, row in sorted(lines, key=lambda line: line[0])]
     before = [None, *(row.target for row in rows)]
     marked = [
@@ -129,7 +130,7 @@ def _address(view: View, key: RowKey | None, number: int) -> str:
 
 
 def _kept(table: Table, row: RowKey) -> str:
-    """'10 %, kept 9.98 %'; nothing for a row that keeps all."""
+    """'10 %, kept 9.98 %', or 'all weights'."""
     if row.density == 1:
         return "all weights"
     kept = [r.kept for task in table.tasks for r in at_target(table, row, task).readings]

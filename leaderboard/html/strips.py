@@ -1,4 +1,4 @@
-"""The strip chart: every seed of every method as a dot, one panel a task, as SVG for the page."""
+"""The strip chart: every seed of every method as a mark, one panel a task, as SVG for the page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
