@@ -6,6 +6,7 @@ from typing import Any
 from methods.magnitude import magnitude, sanh_recipe, sanh_run, sanh_source
 from methods.published import rates
 from zoo import (
+    ConfigError,
     Method,
     Penalty,
     Ramp,
@@ -99,6 +100,8 @@ def soft_movement(
     are `--initial_threshold`, `--final_threshold`, `--mask_init` and `--mask_scale` of the authors'
     code.
     """
+    if not 0 < tau < 1:
+        raise ConfigError(f"tau is a threshold of sigmoid(S), in (0, 1), got {tau!r}")
     weight = Ramp(penalty * first / tau, penalty, start, stop, power)
     return replace(
         movement(density, start=start, stop=stop, power=power),

@@ -187,5 +187,7 @@ def test_movement_takes_what_the_authors_code_offers():
     )
     assert soft.level(0, 1000) == 0.2 and soft.level(1000, 1000) == 0.4
     assert soft.penalty.weight(0, 1000) == pytest.approx(4.0)
+    with pytest.raises(ConfigError, match="tau is a threshold"):
+        methods["soft_movement"].make(0.1, start=0.25, stop=0.75, penalty=8.0, tau=0.0)
     plain = methods["movement"].make(0.03, start=0.25, stop=0.75)
     assert plain.penalty is None and plain.score is learned

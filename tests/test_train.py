@@ -649,6 +649,6 @@ def test_a_short_run_of_hard_movement_is_warned_of(name, steps, warned):
 def test_the_warning_stands_in_the_plan_and_in_the_result(planner, resources):
     planner.plan(cell("movement"))
     (note,) = [note for note in planner.notes() if "docs/certificates.md" in note]
-    assert note.startswith("movement: hard movement from equal scores")
+    assert note.startswith("movement: scores that start equal")
     result = run_trial(planner.plan(cell("movement")).trial, resources)
     assert note in result.notes

@@ -13,7 +13,7 @@ from zoo.records.result import Best, Divergence, Metrics, Point
 
 def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
     """The metrics as plain numbers. Raises TrialError for one that is not among the task's, or that
-    is neither a finite number nor None."""
+    is neither a percentage, from -100 to 100, nor None."""
     found: dict[str, float | None] = {}
     for name, value in metrics.items():
         if name not in task.metrics:

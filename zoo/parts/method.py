@@ -167,8 +167,9 @@ def may_collapse(method: Method, steps: int) -> bool:
 
 
 COLLAPSES = (
-    "hard movement from equal scores, without a penalty, can fall to one class in runs this short,"
-    " as the authors' code does; soft movement, a penalty or more steps help: docs/certificates.md"
+    "scores that start equal and learn without a penalty can fall to one class in runs this short;"
+    " movement did, in its authors' code too, and soft movement or a penalty helped:"
+    " docs/certificates.md"
 )
 
 
