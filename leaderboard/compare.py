@@ -19,6 +19,9 @@ from zoo.records.result import Result
 RANKED = 2
 """Smallest number of seeds on a task for which a method is ranked there."""
 
+CONTROL = "a control"
+"""Why a control takes no part in the test."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -254,10 +257,10 @@ def _why_not(
 ) -> str:
     if row == rival:
         return "the reference"
+    if table.facts_of(row).control:
+        return CONTROL
     if not own:
         return f"fewer than {RANKED} seeds on every task"
-    if table.facts_of(row).control:
-        return "a control"
     if rival is None:
         return "nothing to compare with"
     return "" if set(own) & set(common) else "no task in common with the reference"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from leaderboard.cells import Cell
-from leaderboard.compare import Family, Verdict
+from leaderboard.compare import CONTROL, Family, Verdict
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, target
 from leaderboard.ranks import ALPHA
 from leaderboard.statistics import Estimate
@@ -78,7 +78,8 @@ def clauses(family: Family) -> list[str]:
     """What a target's verdicts come to: who leads, by how much and whether it is real, then the
     other methods."""
     at = f"At {100 * family.density:g} %"
-    shown = [v for v in family.verdicts if v.mean and v.why_not != "a control"]
+    own = [v for v in family.verdicts if v.why_not != CONTROL]
+    shown = [v for v in own if v.mean]
     if not shown:
         return [f"{at}: no method has enough seeds to be judged"]
     parts = _leaders(family, [v for v in shown if v.top]) + _below(family, shown)
@@ -93,6 +94,8 @@ def clauses(family: Family) -> list[str]:
         parts = [f"nothing to compare: {', '.join(_told(family, v) for v in shown)}"]
     partial = [v.row.name for v in shown if len(v.tasks) < len(family.tasks)]
     parts += [f"judged on some tasks only: {', '.join(partial)}"] if partial else []
+    rest = [v.row.name for v in own if not v.mean]
+    parts += [f"too few runs at the target to be judged: {', '.join(rest)}"] if rest else []
     return [f"{at}: {parts[0]}", *parts[1:]]
 
 
@@ -101,10 +104,12 @@ def _leaders(family: Family, top: Sequence[Verdict]) -> list[str]:
     if not top:
         return []
     best, *others = (_told(family, v) for v in top)
+    whole = all(len(v.tasks) == len(family.tasks) for v in family.verdicts if v.why_not != CONTROL)
+    where = "" if whole else " of those on all tasks"
     if not others:
-        return [f"{best} leads"]
+        return [f"{best} leads{where}"]
     rest = f"{_listed(others)} {_are(others)} not shown to be worse in ranks"
-    return [f"{best} has the best mean, and {rest}"]
+    return [f"{best} has the best mean{where}, and {rest}"]
 
 
 def _below(family: Family, shown: Sequence[Verdict]) -> list[str]:

@@ -16,7 +16,7 @@ from leaderboard.compare import families, reference_of
 from leaderboard.formats import comma_separated, csv_text, latex, latex_text, markdown
 from leaderboard.ranks import ALPHA, rank_p
 from leaderboard.view import View
-from tests.helpers import a_result, a_trial
+from tests.helpers import a_remaining, a_result, a_trial
 from tests.test_leaderboard import rows
 from tests.test_right_values import values as laboratory
 from zoo.records.packed import pack_bits, unpack_bits
@@ -159,6 +159,17 @@ def test_nobody_is_left_out_in_silence(tmp_path):
     found = verdicts(folder)["movement"]
     assert found.tasks == ["a"] and found.p == pytest.approx(2 / 252)
     assert "judged on some tasks only: movement" in write(folder, figures=False).read_text()
+
+
+def test_a_method_over_its_target_is_named_in_the_sentence(tmp_path):
+    """All of its runs kept too much: it cannot be judged, and whoever leads leads of the others."""
+    folder = fill(tmp_path / "s", {n: SCORES[n] for n in ("magnitude", "movement")})
+    for seed in range(5):
+        trial = a_trial(method="smp_t", seed=seed)
+        save(a_result(trial, metrics={"acc": 99.0}, remaining=a_remaining(0.2)), folder)
+    page = write(folder, figures=False).read_text()
+    assert "leads of those on all tasks" in page or "best mean of those on all tasks" in page
+    assert "too few runs at the target to be judged: smp_t" in page
 
 
 def test_one_method_under_two_names_is_not_told_apart():
