@@ -101,6 +101,11 @@ def make_method(trial: Trial) -> Method:
     return with_distillation(method, **{name: getattr(trial.train, name) for name in MIXTURE})
 
 
+def usual_device() -> torch.device:
+    """The GPU that torch sees, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def build(trial: Trial, resources: Resources) -> Run:
     """Load data and checkpoint and put method and head on them.
 
@@ -118,7 +123,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         raise TrialError("the data or the model changed since the run was planned; run again")
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = usual_device()
     torch.manual_seed(stream(trial.task, trial.seed, "head"))
     network = method.head.build(checkpoint, task)
     method.start(network.encoder)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
+from zoo.engine.build import usual_device
 from zoo.records.result import Result
 from zoo.runs.plan import Job, Planner
 
@@ -53,7 +54,7 @@ def _steps(job: Job, planner: Planner) -> int:
 
 def matmul_speed() -> float:
     """Floating-point operations per second of a float32 product of this device."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usual_device()
     a = torch.rand(1024, 768, device=device)
     b = torch.rand(768, 768, device=device)
     best = 0.0

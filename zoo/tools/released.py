@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.engine.build import usual_device
 from zoo.engine.compact import compact, without_thin_rows
 from zoo.engine.export import export
 from zoo.engine.frozen import predict
@@ -118,7 +119,7 @@ def method_of(masks: Mapping[str, Tensor]) -> Method:
 
 def evaluate_masks(path: Path, checkpoint: Checkpoint, task: Task, source: Source) -> Iterator[str]:
     """Lines for the user: how much the masks keep, and the masked model's metrics."""
-    network = mlm_label_words.build(checkpoint, task)
+    network = mlm_label_words.build(checkpoint, task).to(usual_device())
     linears = prunable(network.encoder)
     masks = read_masks(path, {name: linear.weight.shape for name, linear in linears.items()})
     masked = MaskedModel(network.encoder, method_of(masks), torch.Generator())
@@ -139,8 +140,6 @@ def evaluate_masks(path: Path, checkpoint: Checkpoint, task: Task, source: Sourc
         words = tuple(f"{name} = {word}" for name, word in zip(task.labels, words, strict=True))
     yield f"label words {', '.join(words)}"
     yield from task.notes(source)
-    network.to("cuda" if torch.cuda.is_available() else "cpu")
-    masked.refresh(1.0)
     for split in filter(source.rows.__contains__, task.evaluation):
         encoded = encode(task, source, checkpoint, split)
         found = task.evaluate(split, predict(network, encoded)["logits"], encoded).metrics
