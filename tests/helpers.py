@@ -28,6 +28,7 @@ from zoo.records.trial import Training, Trial
 from zoo.registry import methods
 
 ROOT = Path(__file__).resolve().parent.parent
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 WORDS = [
     "yes",

@@ -23,7 +23,7 @@ from methods.movement import movement, soft_movement
 from methods.smp import smp_l
 from tasks.glue import mnli, sst2, stsb
 from tasks.scales import base
-from tests.helpers import a_remaining, a_result, a_trial, save_checkpoint
+from tests.helpers import DEVICES, a_remaining, a_result, a_trial, save_checkpoint
 from tests.test_compact import (
     difference,
     masked_states,
@@ -77,7 +77,6 @@ from zoo.runs.values import Resolved, resolve
 from zoo.tools.fidelity import BERT
 from zoo.tools.released import as_released
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 T = 73_632
 """Optimiser steps of the MNLI runs of Sanh 2020 and of SMP."""
 
@@ -274,8 +273,8 @@ def test_pitfall_08_the_optimiser_shrinks_scores(make_run):
 def test_pitfall_09_scores_lose_their_precision(make_run):
     run = make_run("smp_l")
     run.masked.refresh(0.5)
-    tokens = torch.tensor([[2, 9, 12, 8, 3]])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    tokens = torch.tensor([[2, 9, 12, 8, 3]], device=run.device)
+    with torch.autocast(run.device.type, dtype=torch.bfloat16):
         loss = 1e-8 * run.network.encoder(tokens).last_hidden_state.float().pow(2).mean()
     loss.backward()
     for layer in run.masked.layers.values():
@@ -672,7 +671,7 @@ def test_pitfall_35_compilation_or_checkpointing_detaches_the_scores(make_run):
         if wrap == "checkpointing":
             encoder.gradient_checkpointing_enable({"use_reentrant": False})
         call = torch.compile(encoder, backend="aot_eager") if wrap == "compile" else encoder
-        call(tokens).last_hidden_state.pow(3).sum().backward()
+        call(tokens.to(run.device)).last_hidden_state.pow(3).sum().backward()
         run.masked.backward()
         for name, layer in run.masked.layers.items():
             assert (layer.score.grad != 0).float().mean() >= 0.99, (wrap, name)

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from zoo.errors import ConfigError, TrialError
 from zoo.inputs.architecture import architecture_of
+from zoo.parts.gates import generator_on
 from zoo.parts.method import Method
 from zoo.parts.scores import stored
 
@@ -82,8 +83,9 @@ class MaskedModel:
 
     The encoder's linear modules are replaced in place after the checkpoint was loaded, so nothing
     pre-trained is renamed or re-initialised; pre-trained parameters are set to train or not as the
-    method says. Move the encoder to its device first. Raises ConfigError for an encoder whose
-    architecture is not supported.
+    method says. Move the encoder to its device first: `generator`, on the CPU, makes the first
+    scores, and one of the device, seeded alike, the noise of each step. Raises ConfigError for an
+    encoder whose architecture is not supported.
 
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
     masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda.
@@ -113,6 +115,7 @@ class MaskedModel:
         self.generator = generator or torch.Generator().manual_seed(0)
         self.architecture = architecture_of(encoder)
         matrices = dict(self.architecture.matrices(encoder))
+        self.draws = generator_on(next(iter(matrices.values())).weight.device, self.generator)
         self.sizes = {name: linear.weight.numel() for name, linear in matrices.items()}
         where = {n: self.architecture.parameter(n) for n, _ in encoder.named_parameters()}
         inside = [p.numel() for n, p in encoder.named_parameters() if where[n].part == "layers"]
@@ -194,7 +197,7 @@ class MaskedModel:
         gate = self.method.gate
         for name, layer in self.layers.items():
             if gate.draw is not None:
-                layer.noise = gate.draw(scores[name], self.generator)
+                layer.noise = gate.draw(scores[name], self.draws)
             layer.gate = gate.value(scores[name], layer.mask, layer.noise)
             torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
 

@@ -49,7 +49,8 @@ class Gate:
 
     `value` is the gate in training. `slope` is d value / dS; its fourth argument is the gate's
     current value. Without a slope scores get no gradient. `test` is the gate in evaluation, None if
-    it is the same. `draw` makes the noise anew at every step; without it noise is None.
+    it is the same. `draw` makes the noise anew at every step, from the score and a generator of its
+    device; without it noise is None.
 
     >>> import torch
     >>> from zoo import Gate
@@ -92,15 +93,24 @@ permuted_in_evaluation = Gate(slope=identity_slope, test=permuted)
 
 
 def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
-    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn on the CPU so that all devices get the same.
+    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn where the score is: other kinds of device draw
+    other numbers.
 
     >>> import torch
     >>> from zoo import draw_uniform
     >>> draw_uniform(torch.zeros(2, 3), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3])
     """
-    u = torch.rand(score.shape, generator=generator, dtype=torch.float32)
-    return u.clamp_(1e-4, 1 - 1e-4).to(device=score.device, dtype=score.dtype)
+    u = torch.rand(score.shape, generator=generator, dtype=torch.float32, device=score.device)
+    return u.clamp_(1e-4, 1 - 1e-4).to(score.dtype)
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """The generator if it is of this device (or the device is meta, which has none), else one of
+    the device, seeded alike: drawing a step's noise on the CPU takes longer than a GPU's step."""
+    if device.type in (generator.device.type, "meta"):
+        return generator
+    return torch.Generator(device).manual_seed(generator.initial_seed())
 
 
 def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
