@@ -53,6 +53,7 @@ def encode_spans(
         offsets[outside] = -1
         chars.append(offsets)
         labels.append(_token_span(offsets, answers[example]) if training else (0, 0))
+    _check_ends(contexts, tokenizer, examples, chars)
     arrays = {"example": examples, "chars": np.concatenate(chars)}
     texts = None if training else {"contexts": contexts, "answers": [a["text"] for a in answers]}
     return flattened(windows, np.asarray(labels, dtype=np.int64), arrays=arrays, texts=texts)
@@ -83,6 +84,20 @@ def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> Non
             f"column 'answers': {len(elsewhere)} of {len(answers)} answers are not where"
             f" answer_start says, first row {elsewhere[0]}"
         )
+
+
+def _check_ends(
+    contexts: Sequence[str], tokenizer: Any, examples: np.ndarray, chars: Sequence[np.ndarray]
+) -> None:
+    """Raise ConfigError unless the last window of each context reaches its end."""
+    ends = {int(example): part[:, 1].max() for example, part in zip(examples, chars, strict=True)}
+    for row, end in ends.items():
+        rest = contexts[row][end:].strip()
+        if rest and tokenizer.tokenize(rest):
+            raise ConfigError(
+                f"column 'context', row {row}: its windows end before {rest!r:.40}; tokenizers"
+                " 0.23.1 and 0.23.2 leave out windows, install 0.23.3"
+            )
 
 
 def _token_span(offsets: np.ndarray, answers: Mapping[str, Any]) -> tuple[int, int]:
