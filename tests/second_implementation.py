@@ -32,9 +32,10 @@ class Setting:
 
     `pick` turns the outputs of `model` into logits with an entry per output on the last axis;
     `start` holds all its parameters, `fresh` the names of those that no checkpoint gave. `batches`
-    are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
-    `draws` are the streams of random numbers for masks and for losses. `teacher` and `banks` are
-    frozen outputs by row, spans padded with -1e4.
+    are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator`,
+    `noise` and `draws` are the streams of random numbers for first scores, for the gates of a step,
+    on the model's device, and for losses. `teacher` and `banks` are frozen outputs by row, spans
+    padded with -1e4.
     """
 
     model: Any
@@ -47,6 +48,7 @@ class Setting:
     hyper: Mapping[str, Any]
     train: Mapping[str, Any]
     generator: torch.Generator
+    noise: torch.Generator
     draws: torch.Generator
     classes: Tensor
     teacher: Tensor | None = None
@@ -95,9 +97,9 @@ def rate(t: int, steps: int, warmup: float) -> float:
 def best(scores: Tensor, number: int) -> Tensor:
     """1 at the `number` largest entries; among equals the first in memory."""
     flat = scores.detach().reshape(-1)
-    order = np.argsort(-flat.numpy(), kind="stable")
+    order = np.argsort(-flat.cpu().numpy(), kind="stable")
     mask = torch.zeros_like(flat)
-    mask[torch.from_numpy(order[:number])] = 1
+    mask[torch.from_numpy(order[:number]).to(flat.device)] = 1
     return mask.reshape(scores.shape)
 
 
@@ -159,7 +161,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         ends = [cross_entropy(logits[..., side], labels[:, side]) for side in (0, 1)]
         return (ends[0] + ends[1]) / 2
     log_p = logits - torch.logsumexp(logits, -1, keepdim=True)
-    return -log_p[torch.arange(len(labels)), labels].mean()
+    return -log_p.gather(1, labels[:, None]).mean()
 
 
 def divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -402,7 +404,7 @@ def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int)
     """Masks of step t; for hard concrete the noise u of step t."""
     if method.concrete:
         return {
-            n: torch.rand(x.shape, generator=s.generator).clamp(1e-4, 1 - 1e-4).to(x)
+            n: torch.rand(x.shape, generator=s.noise, device=x.device).clamp(1e-4, 1 - 1e-4).to(x)
             for n, x in scores.items()
         }
     if method.masks is None:

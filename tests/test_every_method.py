@@ -100,7 +100,7 @@ def test_a_method_trains_what_it_says(ready):
     before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
     scores = [s.detach().clone() for s in run.masked.trained_scores]
     list(fit(run, load_frozen(run, Path(ready.resources.cache))))
-    stored = load_file(Path(ready.resources.model) / "model.safetensors")
+    stored = load_file(Path(ready.resources.model) / "model.safetensors", run.device.type)
     for n, parameter in run.network.named_parameters():
         inner = n.removeprefix("encoder.")
         if parameter.requires_grad:

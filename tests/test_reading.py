@@ -73,6 +73,7 @@ def test_any_exception_of_the_client_becomes_one_resource_error(repo, monkeypatc
         raise OSError("connection refused\nsecond line")
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", refused)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     with pytest.raises(
         ResourceError, match=r"cannot download the data set .* \(sst2\) .*--scale tiny"
     ) as error:

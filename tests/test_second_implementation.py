@@ -107,8 +107,11 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
 
 
 def in_double(run: Run) -> Run:
-    """The same run in float64."""
+    """The same run in float64, with labels that are numbers too."""
     run.network.double()
+    if run.data.train.labels.dtype.kind == "f":
+        train = replace(run.data.train, labels=run.data.train.labels.astype(np.float64))
+        run.data = replace(run.data, train=train)
     for layer in run.masked.layers.values():
         layer.working = layer.weight.detach().clone().requires_grad_()
         if hasattr(layer, "score"):
@@ -117,7 +120,8 @@ def in_double(run: Run) -> Run:
 
 
 def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
-    """The stock model of the run's head before the first step, and the run's randomness."""
+    """The stock model of the run's head before the first step, on the run's device, and the run's
+    randomness."""
     trial, head = run.trial, run.method.head.name
     own = {n: p.detach().clone() for n, p in run.network.named_parameters()}
     prefix, words = "bert.", run.task.words
@@ -129,7 +133,7 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
     elif head == "label_words":
         model = BertModel.from_pretrained(checkpoint, add_pooling_layer=False, dtype=torch.float32)
         ids, prefix = word_ids(find_checkpoint(str(checkpoint)), run.task.name, words), ""
-        table = model.embeddings.word_embeddings.weight.detach().double()
+        table = model.embeddings.word_embeddings.weight.detach().double().to(run.device)
         pick = lambda out: out.last_hidden_state[:, 0] @ table[ids].T  # noqa: E731
     elif run.task.output.per_token:
         model = BertForQuestionAnswering.from_pretrained(checkpoint, dtype=torch.float32)
@@ -139,7 +143,7 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
             checkpoint, num_labels=run.task.logits, dtype=torch.float32
         )
         pick = lambda out: out.logits  # noqa: E731
-    model.double().train()
+    model.double().to(run.device).train()
     own = {rename(n, prefix, run): p for n, p in own.items()}
     start = {n: own.get(n, p.detach().clone()) for n, p in model.named_parameters()}
     order = stream(trial.task, 0, "order")
@@ -152,10 +156,11 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
             "attention_mask": batch.attention.long(),
             "token_type_ids": batch.types,
         }
-        labels = batch.labels.double() if batch.labels.is_floating_point() else batch.labels
-        batches.append((batch.rows, inputs, labels))
+        batches.append((batch.rows, inputs, batch.labels))
         attention.append(batch.attention)
     seen = iter(attention)
+    generator = torch.Generator().manual_seed(stream(trial.task, 0, "masks"))
+    own_noise = torch.Generator(run.device).manual_seed(generator.initial_seed())
     picked = pick
     if run.task.output.per_token:  # padding is hidden, as HIDDEN_PADDING declares
         pick = lambda out: picked(out).masked_fill(~next(seen)[..., None], -1e4)  # noqa: E731
@@ -169,7 +174,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         density=trial.density,
         hyper=trial.hyper,
         train=asdict(trial.train),
-        generator=torch.Generator().manual_seed(stream(trial.task, 0, "masks")),
+        generator=generator,
+        noise=generator if run.device.type == "cpu" else own_noise,
         draws=torch.Generator().manual_seed(stream(trial.task, 0, "losses")),
         classes=frozen.classes,
         teacher=None if frozen.logits is None else padded(run, frozen.logits),
@@ -180,12 +186,12 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
 def padded(run: Run, logits: np.ndarray) -> torch.Tensor:
     """The teacher's outputs by row: (n, C), or (n, longest, 2) with -1e4 at padding."""
     if not run.task.output.per_token:
-        return torch.from_numpy(logits)
+        return torch.from_numpy(logits).to(run.device)
     bounds = run.data.train.bounds
     found = torch.full((len(bounds) - 1, 64, 2), -1e4, dtype=torch.float64)
     for row, (begin, end) in enumerate(pairwise(bounds)):
         found[row, : end - begin] = torch.from_numpy(logits[begin:end])
-    return found
+    return found.to(run.device)
 
 
 def rename(name: str, prefix: str, run: Run) -> str:

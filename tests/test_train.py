@@ -84,6 +84,7 @@ def test_bfloat16_is_used_for_the_products_of_training_alone(planner, resources)
         run.network.head.register_forward_hook(lambda m, args, out: seen.append(args[0].dtype))
         trainer = Trainer(run, Frozen())
         trainer.step()
+        trainer.look()
         losses.append(trainer.loss)
         state = trainer.optimizer.state
         kinds = {t.dtype for moments in state.values() for t in moments.values()}
@@ -166,7 +167,7 @@ class Proximal(torch.optim.Optimizer):
 OPTIMISERS = {
     "adamw": adamw,
     "adamax": adamax,
-    "proximal": lambda groups, train: Proximal(groups, strength=1e-7),
+    "proximal": lambda groups, train: Proximal(groups, strength=1e-9),
 }
 
 
@@ -209,7 +210,7 @@ def test_an_optimiser_gets_a_group_per_kind_and_scores_never_decay(planner, reso
     }
     assert len(parameters) == sum(len(group["params"]) for group in groups.values())
     for score in run.masked.trained_scores:
-        score.data.normal_(generator=torch.Generator().manual_seed(0))
+        score.data.normal_(generator=torch.Generator(score.device).manual_seed(0))
     before = [score.detach().clone() for score in run.masked.trained_scores]
     for p in parameters:
         p.grad = torch.zeros_like(p)
@@ -474,7 +475,7 @@ def test_stored_outputs_are_those_of_the_teacher(planner, resources):
     with torch.no_grad():
         logits, representation = run.network(batch)
     assert torch.allclose(teacher_logits(kept["logits"], run.data.train, batch), logits, atol=1e-6)
-    unit = torch.nn.functional.normalize(representation, dim=-1).numpy()
+    unit = torch.nn.functional.normalize(representation, dim=-1).cpu().numpy()
     assert np.allclose(kept["representations"][[3, 40, 7]], unit, atol=1e-3)
     assert np.allclose(predict(run.network, run.data.train)["logits"], kept["logits"])
 
