@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from zoo.engine.build import Run
 from zoo.parts.schedules import Schedule
 from zoo.records.result import (
     Best,
@@ -261,3 +262,21 @@ def now_and_then(schedule: Schedule, period: int) -> Schedule:
     return lambda step, total: (
         schedule(step, total) if step % period == 0 or step == total else None
     )
+
+
+def in_double(run: Run) -> Run:
+    """The same run in float64."""
+    run.network.double()
+    for layer in run.masked.layers.values():
+        layer.working = layer.weight.detach().clone().requires_grad_()
+        if hasattr(layer, "score"):
+            layer.score = layer.score.double().detach().requires_grad_(layer.score.requires_grad)
+    return run
+
+
+def without_dropout(module: Any) -> Any:
+    """The same module without dropout."""
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    return module

@@ -17,7 +17,7 @@ from transformers import (
 
 from tasks.scales import base
 from tests import second_implementation
-from tests.helpers import write_parquet
+from tests.helpers import in_double, without_dropout, write_parquet
 from tests.second_implementation import Setting
 from zoo import Cell, Request, permuted
 from zoo.engine.build import Resources, Run, build, stream
@@ -144,6 +144,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         )
         pick = lambda out: out.logits  # noqa: E731
     model.double().to(run.device).train()
+    if trial.train.accumulation > 1:  # passes draw their dropout in other shapes
+        without_dropout(model), without_dropout(run.network)
     own = {rename(n, prefix, run): p for n, p in own.items()}
     start = {n: own.get(n, p.detach().clone()) for n, p in model.named_parameters()}
     order = stream(trial.task, 0, "order")
@@ -274,3 +276,11 @@ def test_they_agree_on_regression_and_spans(name, task, distill, checkpoint, dat
 
 def test_they_agree_with_label_words(checkpoint, data, cache):
     compare("smp_l", *ready("smp_l", checkpoint, data, cache, head="label_words"), checkpoint)
+
+
+@pytest.mark.parametrize("distill", [False, True])
+@pytest.mark.parametrize("name", ["magnitude", "movement", "l0", "smp_s"])
+def test_several_passes_agree_with_one_of_the_other(name, distill, checkpoint, data, cache):
+    """Passes of 5 and 3 examples against whole batches of 20 and 8, without dropout."""
+    given = {"batch": 20, "accumulation": 4}
+    compare(name, *ready(name, checkpoint, data, cache, distill=distill, **given), checkpoint)

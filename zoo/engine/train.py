@@ -131,18 +131,17 @@ class Trainer:
     def step(self) -> None:
         """Take one optimiser step. Raises Diverged, at the latest at the next `look`.
 
-        Forward and backward with the current W', gradients of W and S from G, clipping, the
-        optimiser, then masks and W' for the next step.
+        Forward and backward with the current W', in one pass or several, gradients of W and S from
+        the sum of their G, clipping, the optimiser, then masks and W' for the next step.
         """
         run, now = self.run, self.taken
         trial, masked = run.trial, run.masked
         set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
-        loss = _loss(run, self.frozen, next(self.rows), self.draws)
-        loss.backward()
+        loss = self._passes(next(self.rows))
         masked.backward()
         norm = clip(self.parameters, trial.train.clip)
-        self.unread.append(torch.stack([loss.detach().to(norm.dtype), norm]))
+        self.unread.append(torch.stack([loss.to(norm.dtype), norm]))
         self.taken = now + 1
         if len(self.unread) == self.look_every:
             self.look()
@@ -153,6 +152,20 @@ class Trainer:
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise
+
+    def _passes(self, rows: np.ndarray) -> Tensor:
+        """Forward and backward of a step's examples, pass by pass; returns their loss.
+
+        Each pass counts as its share of the examples, so that means over them add up to the mean
+        over the step. The last batch of an epoch may take fewer passes, the last of them smaller.
+        """
+        train, losses = self.run.trial.train, []
+        most = train.batch // train.accumulation
+        for part in np.split(rows, range(most, len(rows), most)):
+            loss = _loss(self.run, self.frozen, part, self.draws) * (len(part) / len(rows))
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def look(self) -> None:
         """Read the losses and norms since the last look. Raises Diverged if one is not finite."""

@@ -23,8 +23,10 @@ class Bank:
 
 @dataclass(frozen=True)
 class Step:
-    """What a loss may read of one training step; B examples in the batch, C classes.
+    """What a loss may read of one pass of a training step; B examples in the batch, C classes.
 
+    The batch is all of a step's examples, or a part of them where training has `accumulation`:
+    the loss of a step is then the mean of its passes' losses, weighted by their examples.
     `logits` (B, C), or (B, tokens, 2) for spans, with `labels` (B,), or (B, 2) for spans.
     `representation` (B, hidden) of the student, before any dropout of the head. `rows` (B,): the
     examples' indices in the training set. `classes`: the labels of the whole training set,
@@ -112,7 +114,8 @@ class Contrast:
     own column is left out. `same` says which columns are positives: those of the same example, or
     of the same class. With P(i) the positives of anchor i, the loss of a bank is
     - sum_i (1/|P(i)|) sum_{p in P(i)} log softmax_p / sum_i |P(i)|: the released reduction, which
-    divides by the number of positives twice. The banks' losses are added.
+    divides by the number of positives twice. The banks' losses are added. With `accumulation` the
+    batch is that of a pass: anchors meet the student's representations of their pass alone.
 
     >>> from zoo import Contrast, LossTerm, same_class
     >>> banks = frozenset({"pretrained", "finetuned"})

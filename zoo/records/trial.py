@@ -99,7 +99,7 @@ class Training(Conditions):
     """
 
     batch: int
-    """Examples per step, at least 1."""
+    """Examples per step, at least 1, also where they take several passes."""
     warmup: float
     """Fraction of the run during which learning rates rise, in [0, 1)."""
     lr_weights: float
@@ -124,6 +124,9 @@ class Training(Conditions):
     """Passes over the training set, at least 1; not used where `steps` is given."""
     steps: int | None = omitted(None)
     """Steps of the whole run, at least 1; takes precedence over `epochs`."""
+    accumulation: int = omitted(1)
+    """Passes of batch / accumulation examples in which a step's gradients are computed, one after
+    another, at least 1: more of them need less memory. A divisor of `batch`."""
     task_weight: float | None = omitted(None)
     """Weight of the task's own loss beside distillation, at least 0; None without distillation."""
     teacher_weight: float | None = omitted(None)
@@ -145,6 +148,10 @@ class Training(Conditions):
             raise ConfigError(f"betas must be two numbers, got {self.betas!r}")
         if self.steps is None and self.epochs is None:
             raise ConfigError("training needs epochs or steps, and has neither")
+        if self.batch % self.accumulation:
+            raise ConfigError(
+                f"accumulation must divide batch, {self.batch}; got {self.accumulation}"
+            )
 
     def recipe_steps(self, examples: int) -> int:
         """Optimiser steps of the whole recipe on a training set of `examples`."""
@@ -160,7 +167,7 @@ class Training(Conditions):
 
 
 LEAST = {
-    **dict.fromkeys(("batch", "max_length", "epochs", "steps"), (1, False)),
+    **dict.fromkeys(("batch", "max_length", "epochs", "steps", "accumulation"), (1, False)),
     **dict.fromkeys(("lr_weights", "lr_head", "lr_scores", "weight_decay"), (0, False)),
     **dict.fromkeys(("evaluate_every", "task_weight", "teacher_weight"), (0, False)),
     **dict.fromkeys(("clip", "epsilon", "temperature"), (0, True)),

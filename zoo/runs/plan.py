@@ -242,8 +242,10 @@ def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
 
 
 def teacher_of(cell: Cell) -> Cell:
-    """The cell of a student's teacher. Of the suite's values it keeps only `max_length`."""
-    shared = tuple((name, value) for name, value in cell.given if name == "max_length")
+    """The cell of a student's teacher. Of the suite's values it keeps only `max_length`, and
+    `accumulation`, since both train in the same memory."""
+    kept = ("max_length", "accumulation")
+    shared = tuple((name, value) for name, value in cell.given if name in kept)
     return replace(cell, method=methods.teacher, density=1.0, distill=False, given=shared)
 
 
