@@ -57,24 +57,20 @@ class Worker:
         self.process.join()
         self.pipe.close()
 
-    def begin_again(self) -> None:
-        """Put a new process in the place of this one."""
-        self.end()
-        self.begin()
-
     def give(self, job: Job) -> None:
-        """Let it run a job, in a new process if it died while it had none."""
+        """Let it run a job, in a new process if its own has died."""
         if not self.process.is_alive():
-            self.begin_again()
+            self.end()
+            self.begin()
         with contextlib.suppress(OSError):  # it died just now, which `take` will see
             self.pipe.send_bytes(json.dumps(to_json(job)).encode())
 
     def take(self) -> Outcome | None:
-        """The record of its job; None, and a new process, if it died. Raises StorageError."""
+        """The record of its job; None if its process died. Raises StorageError."""
         try:
             said = json.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
-            self.begin_again()
+            self.end()
             return None
         if "storage_error" in said:
             raise StorageError(said["storage_error"])
