@@ -41,12 +41,13 @@ class Worker:
     def begin(self) -> None:
         """Start the process. Ctrl-C reaches this process alone, from the first moment on."""
         spawn = multiprocessing.get_context("spawn")
-        self.pipe, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=_work, args=(theirs, *self.given))
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_work, args=(theirs, *self.given))
         resource_tracker.ensure_running()  # it would unblock the signal
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it
         try:
-            self.process.start()
+            process.start()
+            self.process, self.pipe = process, ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
