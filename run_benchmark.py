@@ -22,6 +22,7 @@ from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
 from zoo.runs.pending import pending
 from zoo.runs.plan import Planner
+from zoo.runs.processes import Processes
 from zoo.runs.progress import Progress
 from zoo.runs.ray_tune import RayTune
 from zoo.runs.show import print_list, print_plan, print_trials, print_values, workers_of
@@ -105,7 +106,9 @@ def cells_of(settings: Settings) -> list[Cell]:
 
 def executor(settings: Settings) -> Executor:
     """What runs the jobs."""
-    return inline if settings.executor == "inline" else RayTune(settings.cpus, settings.gpus)
+    if settings.executor == "ray":
+        return RayTune(settings.cpus, settings.gpus)
+    return inline if settings.workers == 1 else Processes(settings.workers)
 
 
 def resources(settings: Settings) -> Resources:

@@ -24,7 +24,7 @@ def test_the_options_are_fixed():
     options = {o for action in make_parser()._actions for o in action.option_strings}
     assert options == {
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
-        *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor"),
+        *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor", "--jobs"),
         *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision", "--compile"),
         *("--dry-run", "--list"),
         *("-h", "--help"),
@@ -109,6 +109,10 @@ def fails(run, *options, code=2):
             "argument --cpus-per-trial: must be a whole number",
         ),
         (
+            ["--suite", "smoke", "--jobs", "0"],
+            "argument --jobs: must be a whole number of at least 1",
+        ),
+        (
             ["--suite", "smoke", "--gpus-per-trial", "-1"],
             "argument --gpus-per-trial: must be a number of at least 0",
         ),
@@ -123,6 +127,14 @@ def test_an_unknown_executor_is_rejected(capsys):
 
     assert main(["--suite", "smoke", "--executor", "rayy"]) == 2
     assert "argument --executor: invalid choice: 'rayy'" in capsys.readouterr().err
+
+
+def test_jobs_belong_to_inline(capsys):
+    from run_benchmark import main
+
+    assert main(["--suite", "smoke", "--jobs", "4"]) == 2
+    error = "error: --jobs belongs to --executor inline; ray fills the machine by itself\n"
+    assert capsys.readouterr().err == error
 
 
 def test_wrong_options_are_found_before_anything_is_loaded():
@@ -676,6 +688,7 @@ def test_a_dry_run_shows_the_trials_and_runs_nothing(run, local, tmp_path):
     assert code == 0
     assert out.count("to run  sst2-") == 2 and "cost of what is left" in out
     assert not (tmp_path / "results").exists()
+    assert "with 3 workers (" in run(*local, "--dry-run", "--jobs", "3")[1]
     run(*local)
     out = run(*local, "--dry-run")[1]
     assert out.count("done    sst2-") == 2 and "from trials that ran" in out

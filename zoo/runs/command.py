@@ -96,8 +96,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder of the results (default: results)",
     )
     p.add_argument(
-        "--executor", choices=EXECUTORS, default="ray", help="ray (default), or in this process"
+        "--executor", choices=EXECUTORS, default="ray", help="ray (default), or without Ray"
     )
+    p.add_argument("--jobs", type=WHOLE, help="processes of inline (default: this one alone)")
     gpus = number(float, 0, "a number")
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
@@ -137,6 +138,7 @@ class Settings:
     plugins: tuple[Plugin, ...]
     results: Path
     executor: str
+    workers: int
     cpus: int
     gpus: float | None
     conditions: Conditions
@@ -222,6 +224,8 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         given["distill"] = DISTILL[options.distill]
     if options.executor == "inline" and options.gpus_per_trial is not None:
         raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
+    if options.executor == "ray" and options.jobs is not None:
+        raise ConfigError("--jobs belongs to --executor inline; ray fills the machine by itself")
     return Settings(
         suite=options.suite,
         scale=scale,
@@ -232,6 +236,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         plugins=tuple(plugins),
         results=Path(options.results).expanduser().resolve(),
         executor=options.executor,
+        workers=options.jobs or 1,
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),

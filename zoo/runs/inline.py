@@ -17,6 +17,8 @@ Report = Callable[[Outcome], None]
 """Called with every record that was written."""
 Executor = Callable[[Sequence[Job], Resources, Path, Report], None]
 """(jobs, resources, folder of the suite, report): runs all jobs."""
+ENDED_TWICE = "its worker process ended twice without a result (out of memory, or killed)"
+"""Why a trial failed whose method could not say so itself."""
 
 
 def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:

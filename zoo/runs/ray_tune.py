@@ -21,7 +21,7 @@ from zoo.errors import ResourceError, StorageError, cause_of, one_line
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import result_path, save
-from zoo.runs.inline import Report, attempt
+from zoo.runs.inline import ENDED_TWICE, Report, attempt
 from zoo.runs.pending import in_phases
 from zoo.runs.plan import Job
 
@@ -186,8 +186,7 @@ def _watcher(tune: Any, folder: Path, report: Report) -> Any:
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             job = from_json(Job, json.loads(trial.config["job"]))
-            reason = "its worker process ended twice without a result (out of memory, or killed)"
-            self.take(Failure(job.trial, reason, job.facts))
+            self.take(Failure(job.trial, ENDED_TWICE, job.facts))
 
         def take(self, record: Outcome) -> None:
             """Report a record, and write it if a node without this folder could not. Never raises:

@@ -141,7 +141,7 @@ def workers_of(settings: Settings) -> int:
     import torch
 
     if settings.executor == "inline":
-        return 1
+        return settings.workers
     at_once = (os.cpu_count() or 1) // settings.cpus
     gpus = torch.cuda.device_count()
     if gpus and settings.gpus != 0:

@@ -1,0 +1,149 @@
+"""Run a list of jobs in several processes on this machine, without Ray.
+
+A worker is a fresh Python at the other end of a pipe, since CUDA does not survive a fork. Jobs and
+records pass as JSON. Workers live until all jobs are done, and end when this process has gone.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from zoo.engine.build import Resources
+from zoo.errors import StorageError
+from zoo.records.codec import from_json, to_json
+from zoo.records.result import Failure, Outcome, Result
+from zoo.records.storage import save
+from zoo.runs.inline import ENDED_TWICE, Report, attempt
+from zoo.runs.pending import in_phases
+from zoo.runs.plan import Job
+
+Pipe = Connection
+"""An end of the pipe between this process and a worker."""
+
+
+class Worker:
+    """A process that runs one job at a time."""
+
+    def __init__(self, resources: Resources, folder: Path):
+        self.given = resources, folder
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the process. Ctrl-C reaches this process alone, from the first moment on."""
+        spawn = multiprocessing.get_context("spawn")
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=_work, args=(theirs, *self.given))
+        resource_tracker.ensure_running()  # it would unblock the signal
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it
+        try:
+            process.start()
+            self.process, self.pipe = process, ours
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+
+    def end(self) -> None:
+        """End the process at once."""
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def give(self, job: Job) -> None:
+        """Let it run a job, in a new process if its own has died."""
+        if not self.process.is_alive():
+            self.end()
+            self.begin()
+        with contextlib.suppress(OSError):  # it died just now, which `take` will see
+            self.pipe.send_bytes(json.dumps(to_json(job)).encode())
+
+    def take(self) -> Outcome | None:
+        """The record of its job; None if its process died. Raises StorageError."""
+        try:
+            said = json.loads(self.pipe.recv_bytes())
+        except (EOFError, OSError):
+            self.end()
+            return None
+        if "storage_error" in said:
+            raise StorageError(said["storage_error"])
+        kind: type[Any] = Result if said["ok"] else Failure
+        return from_json(kind, said["record"])
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The executor that runs jobs in `count` processes, each with one job at a time."""
+
+    count: int
+
+    def __call__(
+        self, jobs: Sequence[Job], resources: Resources, folder: Path, report: Report
+    ) -> None:
+        """Run the jobs in their order. Raises StorageError."""
+        workers: list[Worker] = []
+        try:
+            for _ in range(min(self.count, len(jobs))):
+                workers.append(Worker(resources, folder))
+            for phase in in_phases(jobs):
+                _share(phase, workers, folder, report)
+        finally:
+            for worker in workers:
+                worker.process.kill()  # all, before waiting for one
+            for worker in workers:
+                worker.end()
+
+
+def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report: Report) -> None:
+    """Run one phase. A job whose process dies is tried once more, and fails alone."""
+    left, idle, again = deque(jobs), [*workers], set()
+    busy: dict[Pipe, tuple[Worker, Job]] = {}
+    while left or busy:
+        while left and idle:
+            worker, job = idle.pop(), left.popleft()
+            worker.give(job)
+            busy[worker.pipe] = worker, job
+        ready = wait(list(busy))
+        for pipe in [pipe for pipe in busy if pipe in ready]:
+            worker, job = busy.pop(pipe)
+            record = worker.take()
+            idle.append(worker)
+            if record is None and job.trial.id not in again:
+                again.add(job.trial.id)
+                left.appendleft(job)
+                continue
+            if record is None:
+                record = Failure(job.trial, ENDED_TWICE, job.facts)
+                save(record, folder)
+            report(record)
+
+
+def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
+    """What a worker does: run the jobs that come in, until none can come any more."""
+    Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(EOFError):
+        while True:
+            job = from_json(Job, json.loads(pipe.recv_bytes()))
+            answer: dict[str, Any]
+            try:
+                record = attempt(job, resources, folder)
+                answer = {"ok": isinstance(record, Result), "record": to_json(record)}
+            except StorageError as error:
+                answer = {"storage_error": str(error)}
+            pipe.send_bytes(json.dumps(answer).encode())
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
