@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from zoo.engine.build import Run
@@ -265,8 +266,11 @@ def now_and_then(schedule: Schedule, period: int) -> Schedule:
 
 
 def in_double(run: Run) -> Run:
-    """The same run in float64."""
+    """The same run in float64, with labels that are numbers too."""
     run.network.double()
+    if run.data.train.labels.dtype.kind == "f":
+        train = replace(run.data.train, labels=run.data.train.labels.astype(np.float64))
+        run.data = replace(run.data, train=train)
     for layer in run.masked.layers.values():
         layer.working = layer.weight.detach().clone().requires_grad_()
         if hasattr(layer, "score"):

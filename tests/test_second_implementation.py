@@ -106,19 +106,6 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
     return run, load_frozen(run, cache)
 
 
-def in_double(run: Run) -> Run:
-    """The same run in float64, with labels that are numbers too."""
-    run.network.double()
-    if run.data.train.labels.dtype.kind == "f":
-        train = replace(run.data.train, labels=run.data.train.labels.astype(np.float64))
-        run.data = replace(run.data, train=train)
-    for layer in run.masked.layers.values():
-        layer.working = layer.weight.detach().clone().requires_grad_()
-        if hasattr(layer, "score"):
-            layer.score = layer.score.double().detach().requires_grad_(layer.score.requires_grad)
-    return run
-
-
 def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
     """The stock model of the run's head before the first step, on the run's device, and the run's
     randomness."""
