@@ -21,12 +21,13 @@ from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
 from zoo.runs.pending import pending
-from zoo.runs.plan import Planner
+from zoo.runs.plan import Job, Planner
 from zoo.runs.processes import Processes
 from zoo.runs.progress import Progress
 from zoo.runs.ray_tune import RayTune
 from zoo.runs.show import print_list, print_plan, print_trials, print_values, workers_of
 from zoo.runs.suites import Cell
+from zoo.runs.tuning import Tuner
 
 
 class Terminated(KeyboardInterrupt):
@@ -76,7 +77,10 @@ def run_suite(settings: Settings) -> int:
     )
     scale = settings.scale
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
-    jobs = planner.jobs(cells_of(settings))
+    cells = cells_of(settings)
+    if settings.conditions.tune:
+        planner = tuned(planner, settings, cells)
+    jobs = planner.jobs(cells)
     folder, cache = settings.folder, settings.cache
     state = pending(jobs, folder, cache, take_over=not settings.dry_run)
     print_plan(planner, settings, jobs, state)
@@ -95,6 +99,28 @@ def run_suite(settings: Settings) -> int:
         ordered = longest_first(state.jobs, planner)
         executor(settings)(ordered, resources(settings), folder, progress)
     return finish(folder, progress)
+
+
+def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planner:
+    """The planner with values that were chosen among candidates, which are run where they lack a
+    result."""
+    folder, cache = settings.folder / "tuning", settings.cache
+
+    def run(choosing: Planner, jobs: Sequence[Job], what: str) -> None:
+        state = pending(jobs, folder, cache)
+        left = len(state.jobs)
+        print(f"{what}: {len(jobs)} trials, {len(state.done)} done, {left} to run", flush=True)
+        if state.jobs:
+            choosing.tokenise(state.jobs, cache)
+            state.set_aside()
+            ordered = longest_first(state.jobs, choosing)
+            executor(settings)(ordered, resources(settings), folder, Progress(left))
+
+    tuner = Tuner(planner, folder, run, say=partial(print, flush=True))
+    if settings.dry_run:
+        print(*tuner.plan(cells), sep="\n")
+        return planner
+    return tuner.tuned(cells)
 
 
 def cells_of(settings: Settings) -> list[Cell]:

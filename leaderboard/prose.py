@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.tables import BELOW, INTERPOLATED, MIXED, NOT_ABOVE_CONSTANT
-from leaderboard.targets import AT_MOST
-from zoo.records.result import Result
+from zoo.records.result import AT_MOST, Result
 
 SMALL_PRINT = (
     (

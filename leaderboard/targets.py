@@ -12,11 +12,8 @@ from leaderboard.collect import RowKey, Table
 from leaderboard.statistics import CORRELATIONS, is_collapsed
 from zoo.records.codec import to_json
 from zoo.records.packed import unpack_bits
-from zoo.records.result import Metrics, Result
+from zoo.records.result import AT_MOST, Metrics, Result
 from zoo.records.trial import canonical
-
-AT_MOST = 1.02
-"""A run counts at a target if it kept at most this many times the target, to two decimals."""
 
 
 class How(Enum):

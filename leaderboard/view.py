@@ -13,8 +13,8 @@ from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import Published, published_grid
 from leaderboard.series import Series
 from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
-from leaderboard.targets import AT_MOST
 from leaderboard.verdicts import cell_grid, clauses, verdict_grid
+from zoo.records.result import AT_MOST
 
 HEADINGS = {
     "methods": "Methods by remaining weights",

@@ -95,6 +95,8 @@ if TYPE_CHECKING:
     from zoo.parts.recipes import Value as Value
     from zoo.parts.recipes import Values as Values
     from zoo.parts.recipes import share as share
+    from zoo.parts.ranges import Among as Among
+    from zoo.parts.ranges import Times as Times
 
     # What a task is
     from zoo.inputs.batches import Batch as Batch

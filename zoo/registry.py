@@ -5,10 +5,11 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
+from zoo.parts.ranges import RATES, Ranges, checked
 from zoo.records.codec import Record, fields_of, from_json
 from zoo.records.result import MethodFacts, in_order
 
@@ -29,6 +30,7 @@ class Entry(Generic[Facts]):
 
     `recipe` says where values come from: for a method a function of a Request or the name of a
     method whose recipe it uses, for a task the task of the papers whose recipes it follows.
+    `ranges` are what `--tune` searches for a method.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Entry(Generic[Facts]):
     line: int
     facts: Facts
     recipe: Callable[..., Any] | str | None = None
+    ranges: Ranges = field(default_factory=lambda: RATES, compare=False)
 
     @property
     def origin(self) -> str:
@@ -89,7 +92,12 @@ class Registry(Generic[Facts]):
         self._entries: dict[str, Entry[Facts]] = {}
 
     def register(
-        self, name: str, *, recipe: Callable[..., Any] | str | None = None, **facts: Any
+        self,
+        name: str,
+        *,
+        recipe: Callable[..., Any] | str | None = None,
+        ranges: Ranges | None = None,
+        **facts: Any,
     ) -> Callable[[Make], Make]:
         """Return a decorator that registers a factory; raises ConfigError for a bad or taken name
         and for a fact that is unknown or of another type."""
@@ -105,11 +113,12 @@ class Registry(Generic[Facts]):
             known = from_json(self.facts, facts)
         except ValueError as error:
             raise ConfigError(f"{self.kind} {name}: {one_line(error, 200)}") from None
+        searched = checked(ranges, f"{self.kind} {name}")
 
         def add(make: Make) -> Make:
             code = make.__code__
             file, line = os.path.abspath(code.co_filename), code.co_firstlineno
-            entry = Entry(name, make, file, line, known, recipe)
+            entry = Entry(name, make, file, line, known, recipe, searched)
             if name in self._entries:
                 raise ConfigError(
                     f"{self.kind} {name!r} exists already: defined at"
@@ -159,13 +168,19 @@ REGISTRIES: tuple[Registry[Any], ...] = (methods, tasks, suites, scales)
 
 
 def register_method(
-    name: str, *, recipe: Callable[..., Any] | str | None = None, **facts: Any
+    name: str,
+    *,
+    recipe: Callable[..., Any] | str | None = None,
+    ranges: Ranges | None = None,
+    **facts: Any,
 ) -> Callable[[Make], Make]:
     """Register a factory `(density, **hyper) -> Method` under a name.
 
     `recipe` says where its hyper-parameters come from: a function of a Request, or the name of a
-    registered method whose recipe it uses. `facts` are fields of MethodFacts: label, family, order,
-    prunes, control, teaches, drives. Raises ConfigError for a bad or taken name and a bad fact.
+    registered method whose recipe it uses. `ranges` are what `--tune` searches, by name of the
+    value; without them the learning rates, a factor of 4 both ways. `facts` are fields of
+    MethodFacts: label, family, order, prunes, control, teaches, drives. Raises ConfigError for a
+    bad or taken name, a bad range and a bad fact.
 
     >>> from zoo import Method, register_method
     >>> @register_method("plain_again", recipe="dense", family="controls", prunes=False)
@@ -173,7 +188,7 @@ def register_method(
     ...     "Fine-tuning of all weights."
     ...     return Method()
     """
-    return methods.register(name, recipe=recipe, **facts)
+    return methods.register(name, recipe=recipe, ranges=ranges, **facts)
 
 
 def register_task(name: str, *, recipes_of: str | None = None) -> Callable[[Make], Make]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from tasks.laboratory.language import (
+    Clause,
     Dice,
     draw_clause,
     drift,
@@ -20,6 +21,7 @@ from tasks.laboratory.lexicon import (
     CORE,
     POLAR,
     SLOTS,
+    Meaning,
     narrow_meanings,
     words_of,
 )
@@ -61,18 +63,50 @@ class Text(NamedTuple):
 
 
 def inference_pair(dice: Dice, label: int) -> Pair:
-    """An example of tiny_inference; the hypothesis may leave adjectives out."""
+    """Two sentences and how they relate; the second may leave adjectives out."""
     premise, slots = draw_clause(dice), sentence_slots(dice)
     fewer = [slot for slot in slots if slot in CORE or premise.negated or dice.chance(0.7)]
     hypothesis = related(premise, fewer, label, dice)
     return Pair(statement(premise, slots, dice), statement(hypothesis, fewer, dice), label)
 
 
-def paraphrase_pair(dice: Dice, label: int) -> Pair:
-    """An example of tiny_paraphrase: two yes-or-no questions."""
-    clause, slots = draw_clause(dice), sentence_slots(dice)
-    other = clause if label else (oppose if dice.chance(0.5) else drift)(clause, slots, dice)
-    return Pair(polar_question(clause, slots, dice), polar_question(other, slots, dice), label)
+def inference_example(dice: Dice, label: int) -> Pair:
+    """An example of tiny_inference: the premise has a sentence beside the one that counts."""
+    pair, beside = inference_pair(dice, label), inference_pair(dice, 0).first
+    premise = [*pair.first, *beside] if dice.chance(0.5) else [*beside, *pair.first]
+    return Pair(premise, pair.second, label)
+
+
+def paraphrase_example(dice: Dice, label: int) -> Pair:
+    """An example of tiny_paraphrase: one or two yes-or-no questions on each side, of which one asks
+    something else if the label is 0."""
+    if dice.chance(0.5):
+        clause, slots = draw_clause(dice), sentence_slots(dice)
+        other = clause if label else (oppose if dice.chance(0.5) else drift)(clause, slots, dice)
+        return Pair(polar_question(clause, slots, dice), polar_question(other, slots, dice), label)
+    asked = [draw_clause(dice) for _ in range(2)]
+    slots_of = [sentence_slots(dice) for _ in range(2)]
+    others = asked if label else changed(asked, slots_of[0], dice)
+    sides = [
+        [polar_question(clause, slots, dice) for clause, slots in zip(side, slots_of, strict=True)]
+        for side in (asked, others)
+    ]
+    for side in sides:
+        if dice.chance(0.5):
+            side.reverse()
+    return Pair([*sides[0][0], *sides[0][1]], [*sides[1][0], *sides[1][1]], label)
+
+
+def changed(clauses: list[Clause], slots: list[str], dice: Dice) -> list[Clause]:
+    """Two clauses that ask something else: the first turned round or moved, or a part of the first
+    exchanged for that of the second."""
+    first, second = clauses
+    kind = dice.below(3)
+    if kind < 2:
+        return [(oppose, drift)[kind](first, slots, dice), second]
+    slot = dice.pick(CORE)
+    given, taken = first.but({slot: second.cells[slot]}), second.but({slot: first.cells[slot]})
+    return [drift(first, CORE, dice) if given == first else given, taken]
 
 
 def fragment_pair(dice: Dice, label: int) -> Pair:
@@ -85,28 +119,83 @@ def fragment_pair(dice: Dice, label: int) -> Pair:
     return Pair(say(clause, slots, dice), say(other, slots, dice), label)
 
 
-def span_example(dice: Dice, sentences: int = 4) -> Span:
-    """An example of tiny_span: sentences about different persons, verbs and things, and a question
-    for the subject or the object of one of them."""
-    persons, verbs, things = (dice.some(narrow_meanings(slot), sentences) for slot in CORE)
-    asked, wants_object = dice.below(sentences), dice.chance(0.5)
+class Event(NamedTuple):
+    """Who does, or never does, what to which thing."""
+
+    person: Meaning
+    verb: Meaning
+    thing: Meaning
+    negated: bool = False
+
+    @property
+    def as_opposite(self) -> "Event":
+        """The same said by the verb's opposite: never buys for sells."""
+        row, cell = self.verb
+        return self._replace(verb=(row, 1 - cell), negated=not self.negated)
+
+
+def span_text(dice: Dice, sentences: int) -> Span:
+    """Sentences about different persons, verbs and things, and a question for the subject or the
+    object of one of them."""
+    events, asked, wants_object = draw_events(dice, sentences)
+    return told(events, asked, wants_object, dice)
+
+
+def span_example(dice: Dice) -> Span:
+    """An example of tiny_span: like a span text, but two in three of the other sentences share
+    parts with the one that is asked for, and a few events are told by the opposite verb."""
+    events, asked, wants_object = draw_events(dice, 6)
+    events = [event._replace(negated=dice.chance(0.08)) for event in events]
+    wanted = events[asked]
+    for place, event in enumerate(events):
+        kind = dice.below(3) if place != asked else 2
+        if kind == 0:  # others do the same to others
+            event = event._replace(verb=wanted.verb, negated=wanted.negated)
+        elif kind == 1:  # the opposite is done by the same, or to the same
+            same = {"person": wanted.person} if wants_object else {"thing": wanted.thing}
+            event = event._replace(verb=wanted.verb, negated=not wanted.negated, **same)
+        if kind < 2 and dice.chance(0.06):
+            event = event.as_opposite
+        events[place] = event
+    said = wanted.as_opposite if dice.chance(0.06) else wanted
+    return told(events, asked, wants_object, dice, said)
+
+
+def draw_events(dice: Dice, number: int) -> tuple[list[Event], int, bool]:
+    """Events without a common part, which of them is asked for, and whether for its object."""
+    persons, verbs, things = (dice.some(narrow_meanings(slot), number) for slot in CORE)
+    asked, wants_object = dice.below(number), dice.chance(0.5)
+    return list(map(Event, persons, verbs, things)), asked, wants_object
+
+
+def told(
+    events: list[Event], asked: int, wants_object: bool, dice: Dice, said: Event | None = None
+) -> Span:
+    """Events in sentences, and the question for one of them; `said` is how the question says it."""
     question: list[str] = []
     context: list[str] = []
     answer: list[str] = []
     start = 0
-    for i in range(sentences):
-        event = {"person": persons[i], "verb": verbs[i], "thing": things[i]}
-        clause = draw_clause(dice, negation=0.0).but(event)
+    for place, event in enumerate(events):
+        clause = meant(event, draw_clause(dice, negation=0.0))
         adjective = dice.pick(("trait", "quality", "", ""))
         subject, verb, thing = parts(clause, (*CORE, adjective), dice)
-        if i == asked and wants_object:
+        if place == asked:
+            clause = meant(said or event, clause)
+        if place == asked and wants_object:
             question = ["what", *polar_question(clause, ("person", "verb"), dice)]
             answer, start = thing, len(context) + len(subject) + len(verb)
-        elif i == asked:
+        elif place == asked:
             question = ["who", *say(clause._replace(plural=False), ("verb", "thing"), dice), "?"]
             answer, start = subject, len(context)
         context += [*subject, *verb, *thing, "."]
     return Span(question, context, " ".join(answer), start)
+
+
+def meant(event: Event, clause: Clause) -> Clause:
+    """The clause with the meaning of an event; its adjectives and its number stay."""
+    cells = {"person": event.person, "verb": event.verb, "thing": event.thing}
+    return clause.but(cells)._replace(negated=event.negated)
 
 
 def relation_text(dice: Dice) -> Text:
@@ -125,7 +214,7 @@ def relation_text(dice: Dice) -> Text:
 
 def answer_text(dice: Dice) -> Text:
     """A question with its answer, and the context: who sells hats ? boys | boys sell hats . ..."""
-    span = span_example(dice, dice.pick((2, 2, 3, 4, 5)))
+    span = span_text(dice, dice.pick((2, 2, 3, 4, 5)))
     first = [*span.question, *span.answer.split()]
     return Text(first, span.context, list(range(len(span.question), len(first))))
 
@@ -134,10 +223,10 @@ def verdict_text(dice: Dice) -> Text:
     """A question, and a context with "yes" behind the answer and "no" behind many other nouns:
     who sells hats ? | boys yes sell caps no . girls no break boats ."""
     sentences = dice.pick((1, 1, 2, 3, 4))
-    span = span_example(dice, sentences)
+    span = span_text(dice, sentences)
     question, answered = span.question, span.start + len(span.answer.split()) - 1
     if sentences == 1 and dice.chance(0.5):  # a question about something else
-        question, answered = span_example(dice, 1).question, -1
+        question, answered = span_text(dice, 1).question, -1
     nouns = {*words_of("person"), *words_of("thing")}
     second: list[str] = []
     key = []
@@ -163,7 +252,7 @@ def task_data(
     """Training and evaluation examples of a task; no two of them have the same words.  The labels
     take turns.  The evaluation examples do not depend on the size of the training set."""
     dice = Dice(1000 * seed + len(TEXT_KINDS) + TASKS.index(task))
-    make = {"tiny_inference": inference_pair, "tiny_paraphrase": paraphrase_pair}.get(task)
+    make = {"tiny_inference": inference_example, "tiny_paraphrase": paraphrase_example}.get(task)
     found: dict[tuple[str, str], Pair | Span] = {}
     while len(found) < train_size + eval_size:
         label = len(found) % len(LABEL_WORDS[task])

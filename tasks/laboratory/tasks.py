@@ -14,7 +14,7 @@ from tasks.text import encode_text
 from zoo import CLASSES, SPAN, Source, Task, register_task
 
 DATA_SEED = 2023
-DATA_VERSION = "laboratory 1"
+DATA_VERSION = "laboratory 2"
 """Raise it when the examples change; a test compares their digest."""
 
 SIZES = {"train": 6000, "validation": 1000}

@@ -12,6 +12,7 @@ from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.parts.heads import Network
@@ -118,6 +119,8 @@ def build(trial: Trial, resources: Resources) -> Run:
     keep_freed()
     task: Task = tasks[trial.task].make()
     source = task.locate(resources.data_dir)
+    if trial.choosing:
+        task, source = for_choosing(task, source)
     checkpoint = find_checkpoint(resources.model)
     if (source.fingerprint, checkpoint.sha) != (trial.data_sha, trial.model_sha):
         raise TrialError("the data or the model changed since the run was planned; run again")

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from zoo.errors import ConfigError
-from zoo.records.codec import Record
+from zoo.records.codec import Record, omitted
 from zoo.records.trial import Trial
 
 SCHEMA = 4
@@ -201,6 +202,24 @@ class Cost(Record):
     step_seconds: float | None = None
 
 
+@dataclass(frozen=True)
+class Candidate(Record):
+    """Values that were tried on the examples for choosing.
+
+    `metric` is the task's first metric there, None where training diverged or failed; `remaining`
+    is the fraction of weights that remained, in [0, 1]; `eligible` says that it kept no more than
+    its target; `chosen` marks the candidate whose values were taken. `steps` is given where a
+    candidate was compared before the end of its recipe.
+    """
+
+    values: Mapping[str, Any]
+    metric: float | None
+    remaining: float | None
+    eligible: bool
+    chosen: bool
+    steps: int | None = omitted(None)
+
+
 GIVEN = "given by the suite"
 """The source of a value that the suite sets instead of the recipe."""
 
@@ -236,7 +255,7 @@ class Result(Record):
     "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
     `answers` by split are empty in older results. `whole_data` says whether every split had its
     official number of rows. `sketch` lets masks of one model be compared without keeping them, ""
-    without a mask.
+    without a mask. `candidates` are those among which the trial's values were chosen.
     """
 
     trial: Trial
@@ -260,6 +279,7 @@ class Result(Record):
     sketch: str = ""
     distribution: Distribution | None = None
     diverged: Divergence | None = None
+    candidates: tuple[Candidate, ...] = omitted(())
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -297,3 +317,6 @@ class Plan(Record):
 
 
 Outcome = Result | Failure
+
+AT_MOST = 1.02
+"""A run counts at a target if it kept at most this many times the target, to two decimals."""

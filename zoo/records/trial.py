@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -46,6 +46,20 @@ class Conditions(Record):
     float32."""
     compile: bool = condition(False, "compiled", "train with torch.compile, for GPUs")
     """Whether the layers of the encoder are compiled by torch.compile for training."""
+    tune: int | None = condition(
+        None,
+        "TUNED, {} candidates each",
+        "choose values among so many candidates per method, task and target, then run",
+        least=2,
+    )
+    """Candidates among which the values were chosen; None for the recipe's values."""
+    search: str = condition(
+        "random",
+        "candidates by {}",
+        "how --tune finds candidates: random (default), optuna, or halving",
+        choices=("random", "optuna", "halving"),
+    )
+    """How the candidates were found; of no meaning without `tune`."""
 
     def __post_init__(self) -> None:
         for f in fields(Conditions):
@@ -55,12 +69,19 @@ class Conditions(Record):
             least = f.metadata.get("least")
             if least is not None and value is not None and value < least:
                 raise ConfigError(f"{f.name} must be at least {least}, got {value!r}")
+        if self.tune is None and self.search != "random":
+            raise ConfigError("--search says how --tune N finds candidates: give --tune too")
 
     @property
     def conditions(self) -> "Conditions":
         """These conditions alone, with unknown ones, which a later version wrote."""
         own = {f.name: getattr(self, f.name) for f in condition_fields()}
         return Conditions(**own, extra=self.extra)
+
+    @property
+    def untuned(self) -> "Conditions":
+        """The same conditions for trials whose values were not chosen among candidates."""
+        return replace(self, tune=None, search="random")
 
     @property
     def words(self) -> list[str]:
@@ -189,7 +210,8 @@ class Trial(Record):
     `density` is the fraction of weights to keep, in (0, 1]; `train` and `hyper` are the resolved
     values for training and for the method; `teacher` is the id of the dense trial whose outputs
     this one learns from, if any; `plugin_sha` is the hash of the user's file that defines the
-    method or the task, if there is one.
+    method or the task, if there is one; `choosing` says that values are being chosen: a part of
+    the training set takes the place of the evaluation set (zoo/inputs/choosing.py).
     """
 
     scale: str
@@ -207,6 +229,7 @@ class Trial(Record):
     hyper: Mapping[str, Any]
     teacher: str = ""
     plugin_sha: str = ""
+    choosing: bool = omitted(False)
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
         return found
     record: Outcome
     try:
-        record = run_trial(job.trial, resources)
+        record = replace(run_trial(job.trial, resources), candidates=job.candidates)
         save(record, folder)
     except StorageError:
         raise

@@ -10,13 +10,15 @@ from typing import Any
 from zoo.engine.build import make_method
 from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
+from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.parts.method import COLLAPSES, Method, may_collapse
+from zoo.parts.recipes import Value
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import Record, fields_of, from_json, to_json
-from zoo.records.result import MethodFacts
+from zoo.records.result import Candidate, MethodFacts
 from zoo.records.trial import Conditions, Training, Trial, canonical, training_names
 from zoo.registry import blaming, methods, tasks
 from zoo.runs.suites import Cell, Scale
@@ -26,12 +28,22 @@ from zoo.runs.values import Resolved, check_version, resolve
 @dataclass(frozen=True)
 class Job(Record):
     """A trial to run. `teaches` says that others need its outputs over the training set; `sources`
-    say where each of its values comes from; `facts` are those of its method."""
+    say where each of its values comes from; `facts` are those of its method; `candidates` are those
+    among which its values were chosen."""
 
     trial: Trial
     teaches: bool = False
     sources: Mapping[str, str] = field(default_factory=dict)
     facts: MethodFacts = field(default_factory=MethodFacts)
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The values that were chosen for a cell, and all candidates."""
+
+    given: tuple[tuple[str, Value], ...]
+    candidates: tuple[Candidate, ...]
 
 
 @dataclass(frozen=True)
@@ -43,12 +55,15 @@ class Planned:
     values: Resolved
     method: Method | None
     problem: str = ""
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes jobs for one scale, version of the recipes, model and data. Each cell, task and
-    checkpoint is looked up once."""
+    """Makes jobs for one scale, version of the recipes, model and data; with `choosing`, trials
+    that are judged on the examples for choosing. `tuned` holds what was chosen for cells (with seed
+    0 for all seeds); only their trials are under the conditions `tune` and `search`. Each cell,
+    task and checkpoint is looked up once."""
 
     scale: Scale
     version: str
@@ -56,6 +71,8 @@ class Planner:
     data_dir: str | None = None
     plugins: tuple[Plugin, ...] = ()
     conditions: Conditions = field(default_factory=Conditions)
+    choosing: bool = False
+    tuned: Mapping[Cell, Tuned] = field(default_factory=dict)
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -85,7 +102,7 @@ class Planner:
                     f"{at} reads the split {task.train} and one of {', '.join(task.evaluation)};"
                     f" its data has {', '.join(source.rows)}"
                 )
-            self._tasks[name] = task, source
+            self._tasks[name] = for_choosing(task, source) if self.choosing else (task, source)
         return self._tasks[name]
 
     def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:
@@ -137,7 +154,9 @@ class Planner:
         return self._planned[cell]
 
     def _plan(self, cell: Cell) -> Planned:
-        values = resolve(cell, self.scale, self.version, self.checkpoint)
+        tuned = self.tuned.get(replace(cell, seed=0))
+        given = replace(cell, given=(*cell.given, *tuned.given)) if tuned else cell
+        values = resolve(given, self.scale, self.version, self.checkpoint)
         task, source = self.task(cell.task)
         trial = Trial(
             scale=self.scale.name,
@@ -154,6 +173,7 @@ class Planner:
             train=self._training(cell, values, task, source),
             hyper={name: v.value for name, v in values.hyper.items()},
             plugin_sha=self._plugin_sha(cell),
+            choosing=self.choosing,
         )
         problem, method = "", None
         try:
@@ -164,7 +184,7 @@ class Planner:
             raise
         except Exception as error:  # a method's own code; its trials will be recorded as failed
             problem = str(error) if isinstance(error, BenchmarkError) else cause_of(error)
-        return Planned(trial, values, method, problem)
+        return Planned(trial, values, method, problem, tuned.candidates if tuned else ())
 
     def _training(self, cell: Cell, values: Resolved, task: Task, source: Source) -> Training:
         """The training values with the conditions; `max_steps` only where it cuts something."""
@@ -175,6 +195,8 @@ class Planner:
             raise ConfigError(f"method {cell.method} on {cell.task}: {error}") from None
         most, windows = self.conditions.max_steps, task.output.per_token
         conditions = self.conditions
+        if replace(cell, seed=0) not in self.tuned:
+            conditions = conditions.untuned
         if most and not windows and most >= train.recipe_steps(source.rows[task.train]):
             conditions = replace(conditions, max_steps=None)  # a window may make several examples
         return replace(train, **to_json(conditions))
@@ -230,7 +252,7 @@ def _check_names(cell: Cell, values: Resolved) -> None:
 def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
     """The job of a trial; a ConfigError if it would not be read as it is written."""
     entry = methods[trial.method]
-    job = Job(trial, teaches, planned.values.sources, entry.facts)
+    job = Job(trial, teaches, planned.values.sources, entry.facts, planned.candidates)
     try:
         from_json(Job, json.loads(canonical(to_json(job))))
     except (TypeError, ValueError) as error:

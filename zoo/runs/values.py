@@ -78,7 +78,7 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
     or the task, or no run that says which penalty leaves the density."""
     entry = methods[cell.method]
     owner, recipe = recipe_of(entry)
-    given = {name: Value(value, GIVEN) for name, value in cell.given}
+    given = {n: v if isinstance(v, Value) else Value(v, GIVEN) for n, v in cell.given}
     request = Request(
         version=version,
         task=str(tasks[cell.task].recipe or cell.task),

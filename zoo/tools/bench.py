@@ -134,7 +134,7 @@ def table(timings: Sequence[Timing]) -> str:
     return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 7)
 
 
-CONDITIONS = [f for f in condition_fields() if f.name != "max_steps"]
+CONDITIONS = [f for f in condition_fields() if f.name in ("precision", "compile")]
 """Conditions that change a step."""
 
 

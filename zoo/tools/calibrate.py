@@ -1,9 +1,10 @@
 """python -m zoo.tools.calibrate: choose a scale's learning rates and measure its penalties.
 
 Every method with a recipe of its own gets the same effort: six candidates of its learning rates
-(and penalty), compared by the mean over the scale's tasks of each task's first metric at 10 %
-remaining weights, on seeds that no suite uses. Methods that drive a penalty are compared at 10 %
-too, by interpolation in a ladder of penalties. Then, with the chosen values, a longer ladder says
+(and penalty), compared by the mean over the scale's tasks of each task's first metric at 5 %
+remaining weights, on the examples for choosing (zoo/inputs/choosing.py) and on seeds that no suite
+uses. Methods that drive a penalty are compared at 5 % too, by interpolation in a ladder of
+penalties. Then, with the chosen values, a longer ladder says
 which penalty leaves how many weights, and runs at the penalties that it gives for the suites'
 densities refine it. Writes the scale's `choices` and `penalties`. Interrupted, it continues.
 """
@@ -22,8 +23,10 @@ from typing import Any
 
 from zoo.engine.build import Resources
 from zoo.errors import BenchmarkError, ConfigError, unknown
+from zoo.parts.gates import straight_through
 from zoo.parts.heads import trained
 from zoo.parts.method import Method, nothing
+from zoo.parts.scores import zeros
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
 from zoo.records.result import Result
 from zoo.records.storage import load_result, result_path, write_whole
@@ -36,10 +39,10 @@ from zoo.runs.ray_tune import RayTune
 from zoo.runs.suites import Cell, Scale
 
 SEEDS = (1000, 1001)
-DENSITY = 0.1
-WEIGHTS = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
-BOTH = tuple((w, s) for w in (1e-3, 2e-3, 4e-3) for s in (0.03, 0.1))
-SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (40.0, 400.0))
+DENSITY = 0.05
+WEIGHTS = (5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
+BOTH = tuple((w, s) for w in (2e-3, 4e-3, 8e-3) for s in (0.1, 0.3))
+SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (400.0, 1600.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
 REFINEMENTS = 2
@@ -59,14 +62,23 @@ def drives_penalty(name: str) -> bool:
 
 
 def candidates(name: str, method: Method) -> list[Given]:
-    """The six candidates of a method: what it trains is varied."""
-    if not method.learns_scores:
+    """The six candidates of a method: what it trains is varied, but for a rate of scores that
+    changes nothing."""
+    if not method.learns_scores or rate_of_scores_is_idle(method):
         return [(("lr_weights", w), ("lr_head", w)) for w in WEIGHTS]
     if method.trains is not nothing or method.head is trained:
         return [(("lr_weights", w), ("lr_head", w), ("lr_scores", s)) for w, s in BOTH]
     if method.penalty is not None and not drives_penalty(name):
         return [(("lr_scores", s), ("penalty", p)) for s, p in SCORES]
     return [(("lr_scores", s),) for s in SCORES_ALONE]
+
+
+def rate_of_scores_is_idle(method: Method) -> bool:
+    """Whether the scores' learning rate changes nothing: scores that start equal and learn from the
+    loss alone scale with it, since AdamW without decay is linear in its rate, and their ranks do
+    not."""
+    equal = method.score is not None and method.score.init is zeros
+    return equal and method.penalty is None and method.gate is straight_through
 
 
 class Laboratory:
@@ -82,7 +94,7 @@ class Laboratory:
     @property
     def planner(self) -> Planner:
         """A new planner, which reads the values as they are now."""
-        return Planner(self.scale, "released", self.scale.model)
+        return Planner(self.scale, "released", self.scale.model, choosing=True)
 
     def candidates(self, name: str) -> list[Given]:
         """The six candidates of a method."""
@@ -162,7 +174,7 @@ def first_metric(result: Result) -> float:
 
 
 def quality(name: str, given: Given, found: Mapping[Cell, Result]) -> float:
-    """The mean over tasks of the first metric at 10 % remaining weights."""
+    """The mean over tasks of the first metric at DENSITY remaining weights."""
     own = {cell: result for cell, result in found.items() if matches(cell, name, given)}
     if not drives_penalty(name):
         return fmean(first_metric(result) for result in own.values())
@@ -179,7 +191,7 @@ def matches(cell: Cell, method: str, given: Given) -> bool:
 
 
 def metric_at_target(points: Iterable[tuple[float, float]]) -> float:
-    """The metric at 10 %, interpolated in log density between neighbours; 0 if no run left fewer
+    """The metric at DENSITY, interpolated in log density between neighbours; 0 if no run left fewer
     weights without losing all of them; the nearest run's if none left more."""
     points = sorted((density, metric) for density, metric in points if density > 0)
     for (d1, m1), (d2, m2) in pairwise(points):

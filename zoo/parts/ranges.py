@@ -1,0 +1,97 @@
+"""Ranges: where the candidates of `--tune N` come from. They stand beside a method's recipe.
+
+A range is about one value of the recipe, a training value or a hyper-parameter. Factors are
+relative to the recipe's value, so that a range fits every scale, model and task.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from zoo.errors import ConfigError
+from zoo.parts.recipes import Values
+
+
+@dataclass(frozen=True)
+class Times:
+    """The recipe's number times a factor between `low` and `high`, log-uniform (Bergstra and Bengio
+    2012); 0 < low <= 1 <= high, so that the recipe's own value is inside.
+
+    >>> from zoo import Times
+    >>> Times(0.25, 4).draw(0.02, 0.75)
+    0.04
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= 1 <= self.high < math.inf or self.low == self.high:
+            raise ConfigError(f"Times needs 0 < low <= 1 <= high, got {self.low}, {self.high}")
+
+    def draw(self, value: float, place: float) -> float:
+        """The number at `place` in [0, 1], with three digits."""
+        factor = self.low * (self.high / self.low) ** place
+        return float(f"{value * factor:.3g}")
+
+    def __str__(self) -> str:
+        return f"times {self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Among:
+    """One of several values, each as likely.
+
+    >>> from zoo import Among
+    >>> Among("linear", "cubic").draw("cubic", 0.2)
+    'linear'
+    """
+
+    values: tuple[Any, ...]
+
+    def __init__(self, *values: Any) -> None:
+        if len(set(values)) < 2:
+            raise ConfigError(f"Among needs two different values at least, got {values!r:.80}")
+        object.__setattr__(self, "values", values)
+
+    def draw(self, value: Any, place: float) -> Any:
+        """The value at `place` in [0, 1]."""
+        return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(map(str, self.values))
+
+
+Range = Times | Among
+Ranges = Mapping[str, Range]
+"""Name of a value -> its range."""
+
+RATE = Times(0.25, 4.0)
+"""The default range of a learning rate."""
+RATES: Ranges = {"lr_weights": RATE, "lr_head": RATE, "lr_scores": RATE}
+"""The ranges of a method that was registered without ranges."""
+
+
+def checked(ranges: Any, what: str) -> Ranges:
+    """The ranges of a registration, or RATES for None; ConfigError for something else."""
+    if ranges is None:
+        return RATES
+    if not isinstance(ranges, Mapping) or not all(isinstance(name, str) for name in ranges):
+        raise ConfigError(f"{what}: ranges must be a dict, got {ranges!r:.80}")
+    for name, one in ranges.items():
+        if not isinstance(one, Times | Among):
+            raise ConfigError(
+                f"{what}: the range of {name} must be zoo.Times or zoo.Among, got {one!r:.80}"
+            )
+    return dict(ranges)
+
+
+def applicable(ranges: Ranges, values: Values) -> Ranges:
+    """The ranges of values that there are; a rate of 0 trains nothing, and a factor of it is 0."""
+    there = {name: values[name].value for name in ranges if name in values}
+    return {
+        name: ranges[name]
+        for name, value in there.items()
+        if isinstance(ranges[name], Among) or (isinstance(value, int | float) and value)
+    }

@@ -1,0 +1,184 @@
+"""How `--tune N` finds candidates: at random, by successive halving, or by Optuna. A search asks
+for candidates until it has nothing more to ask, and is told how they did."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from zoo.errors import ConfigError
+from zoo.parts.ranges import Among, Ranges
+
+Chosen = Mapping[str, Any]
+"""Values by name."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Values to be tried; `steps` cuts the training short, None for all steps of the recipe."""
+
+    values: Chosen
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate that ran: its metric (None if it diverged or failed), the fraction of weights
+    that it kept, and whether that is no more than its target."""
+
+    values: Chosen
+    metric: float | None
+    kept: float | None
+    eligible: bool
+    steps: int | None = None
+
+    @property
+    def rank(self) -> float:
+        """The metric, or less than every metric."""
+        return self.metric if self.eligible and self.metric is not None else -math.inf
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: the recipe's `values` and their `ranges`, `number` candidates of trainings
+    of `steps` steps. `shared` seeds the draws; methods share it."""
+
+    values: Chosen
+    ranges: Ranges
+    number: int
+    shared: str
+    steps: int
+
+    def random(self) -> list[Chosen]:
+        """The recipe's values, then independent draws. More candidates begin with the same ones."""
+        places = {name: self._places(name) for name in self.ranges}
+        return [
+            self.values if i == 0 else {n: self._draw(n, float(places[n][i])) for n in self.ranges}
+            for i in range(self.number if self.ranges else 1)
+        ]
+
+    def _draw(self, name: str, place: float) -> Any:
+        return self.ranges[name].draw(self.values[name], place)
+
+    def _places(self, name: str) -> np.ndarray:
+        return np.random.default_rng(self.seed(name)).random(self.number)
+
+    def seed(self, name: str = "") -> int:
+        """A seed from what methods share, and the name of a value."""
+        digest = hashlib.sha256(f"{self.shared} {name}".encode()).digest()
+        return int.from_bytes(digest[:4], "big")
+
+
+class Search(Protocol):
+    """Asks for candidates, an empty list at the end; `tried` are all that ran, in order."""
+
+    tried: list[Tried]
+
+    def ask(self) -> Sequence[Wish]: ...
+
+    def tell(self, found: Sequence[Tried]) -> None: ...
+
+
+class Random:
+    """All candidates at once (Bergstra and Bengio 2012)."""
+
+    def __init__(self, space: Space):
+        self.tried: list[Tried] = []
+        self._left = [[Wish(values) for values in space.random()]]
+
+    def ask(self) -> Sequence[Wish]:
+        """All candidates, then none."""
+        return self._left.pop() if self._left else []
+
+    def tell(self, found: Sequence[Tried]) -> None:
+        """Keep how they did."""
+        self.tried += found
+
+
+class Halving:
+    """Successive halving (Jamieson and Talwalkar 2016): all candidates train for a quarter of the
+    steps, the better half of them for half of the steps, the better half of these to the end. Each
+    training is a short one of its own, with its whole schedule."""
+
+    def __init__(self, space: Space):
+        self.tried: list[Tried] = []
+        self._candidates = space.random()
+        self._rungs: Iterator[int | None] = iter(
+            [max(space.steps // 4, 1), max(space.steps // 2, 1), None]
+        )
+
+    def ask(self) -> Sequence[Wish]:
+        """The candidates that are left, for longer than before; none after the last time."""
+        steps = next(self._rungs, 0)
+        return [] if steps == 0 else [Wish(values, steps) for values in self._candidates]
+
+    def tell(self, found: Sequence[Tried]) -> None:
+        """Keep how they did, and the better half as candidates."""
+        self.tried += found
+        better = sorted(found, key=lambda tried: -tried.rank)[: math.ceil(len(found) / 2)]
+        self._candidates = [tried.values for tried in better]
+
+
+class Optuna:
+    """Tree-structured Parzen estimators (Bergstra et al. 2011) by Optuna. The first half of the
+    candidates is that of the random search, the others come one at a time."""
+
+    def __init__(self, space: Space):
+        try:
+            import optuna  # an extra of this project
+        except ImportError:
+            raise ConfigError(
+                "--search optuna needs the package optuna: pip install optuna, or leave --search"
+                " out for a random search"
+            ) from None
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.space, self.tried = space, list[Tried]()
+        self._optuna = optuna
+        self._first = space.random()[: max(math.ceil(space.number / 2), 2)]
+        sampler = optuna.samplers.TPESampler(seed=space.seed(), n_startup_trials=1)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._distributions = {name: self._distribution(name) for name in space.ranges}
+        self._asked: Any = None
+
+    def _distribution(self, name: str) -> Any:
+        one, value = self.space.ranges[name], self.space.values[name]
+        if isinstance(one, Among):
+            return self._optuna.distributions.CategoricalDistribution(one.values)
+        low, high = value * one.low, value * one.high
+        return self._optuna.distributions.FloatDistribution(low, high, log=True)
+
+    def ask(self) -> Sequence[Wish]:
+        """The next candidate."""
+        if len(self.tried) >= (self.space.number if self.space.ranges else 1):
+            return []
+        if not self.tried:
+            return [Wish(values) for values in self._first]
+        self._asked = self._study.ask(self._distributions)
+        named = self._asked.params.items()
+        return [Wish({n: float(f"{v:.3g}") if isinstance(v, float) else v for n, v in named})]
+
+    def tell(self, found: Sequence[Tried]) -> None:
+        """Learn from how they did; what does not count is as bad as a metric of -100."""
+        self.tried += found
+        for one in found:
+            if self._asked is not None:
+                self._study.tell(self._asked, max(one.rank, -100.0))
+            elif self._distributions:
+                self._study.add_trial(
+                    self._optuna.trial.create_trial(
+                        params=dict(one.values),
+                        distributions=self._distributions,
+                        value=max(one.rank, -100.0),
+                    )
+                )
+
+
+SEARCHES: dict[str, Callable[[Space], Search]] = {
+    "random": Random,
+    "optuna": Optuna,
+    "halving": Halving,
+}
+"""The values of --search."""
