@@ -132,8 +132,17 @@ def notes(table: Table) -> list[str]:
     commits = sorted({r.environment.git for r in results if r.environment.git})
     if commits:
         lines[-1] += f" At commit {', '.join(commit[:12] for commit in commits)}."
+    chosen = sorted({_chosen_on(result) for result in results if result.candidates})
+    lines += [f"Values were {' / '.join(chosen)}."] if chosen else []
     told = sorted({note for result in results for note in result.notes})
     return lines + ([f"Notes: {'; '.join(told)}."] if told else [])
+
+
+def _chosen_on(result: Result) -> str:
+    """'chosen among 8 candidates ...', from the source of a value that was searched."""
+    first, sources = result.candidates[0], result.environment.sources
+    said = [sources[name] for name in first.values if name in sources]
+    return "chosen among" + said[0].partition("among")[2] if said else "the recipe's"
 
 
 def _versions(result: Result) -> str:

@@ -13,6 +13,7 @@ from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import Published, published_grid
 from leaderboard.series import Series
 from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
+from leaderboard.tuning import candidate_grid
 from leaderboard.verdicts import cell_grid, clauses, verdict_grid
 from zoo.records.result import AT_MOST
 
@@ -23,6 +24,7 @@ HEADINGS = {
     "by-task": "Task by task: means and differences with intervals",
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
+    "candidates": "Candidates among which values were chosen",
     **{layout.name: layout.heading for layout in LAYOUTS},
 }
 """Headings of the tables by name."""
@@ -118,6 +120,7 @@ class View:
             "by-task": cell_grid(cells(table, self.plain, self.reference), self.reference),
             "selection": selection_grid(table),
             "published": published_grid(table, self.wanted.printed),
+            "candidates": candidate_grid(table),
             **paper_grids(board, table),
         }
         return {name: grid for name, grid in found.items() if grid.rows}

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 from methods.magnitude import sanh_recipe, sanh_run, sanh_source
 from methods.movement import movement
-from methods.published import CAP_CODE, rates
+from methods.published import CAP_CODE, SCORES, WEIGHTS, rates
 from zoo import (
     OURS,
     Contrast,
     LossTerm,
     Method,
     Request,
+    Times,
     Value,
     Values,
     register_method,
@@ -18,6 +19,8 @@ from zoo import (
     same_example,
 )
 
+LOSSES = {"unsupervised": Times(0.25, 4), "supervised": Times(0.25, 4)}
+"""The weights of the contrastive losses."""
 BANKS = frozenset({"pretrained", "finetuned"})
 
 
@@ -43,6 +46,7 @@ def cap_lite_recipe(request: Request) -> tuple[Values, Values]:
 @register_method(
     "cap_lite",
     recipe=cap_lite_recipe,
+    ranges={**WEIGHTS, **SCORES, **LOSSES},
     label="CAP-lite (ours; PrC+FiC, no snapshots)",
     family="movement",
     order=43,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from methods.magnitude import sanh_recipe, sanh_source
 from methods.movement import movement
-from methods.published import PublishedRun, rates
+from methods.published import DRIVEN, WEIGHTS, PublishedRun, rates
 from zoo import (
     Constant,
     Method,
@@ -41,7 +41,14 @@ def l0_recipe(request: Request) -> tuple[Values, Values]:
     return train, {}
 
 
-@register_method("l0", recipe=l0_recipe, family="regularisation", order=30, drives="penalty")
+@register_method(
+    "l0",
+    recipe=l0_recipe,
+    ranges={**WEIGHTS, **DRIVEN},
+    family="regularisation",
+    order=30,
+    drives="penalty",
+)
 def l0(density: float, *, penalty: float) -> Method:
     """L0 regularisation with hard-concrete gates (Louizos 2018, as in Sanh 2020, section 4).
 

@@ -3,7 +3,7 @@ the recipes beside the methods."""
 
 from dataclasses import dataclass
 
-from zoo import OURS, ConfigError, Request, Value, Values
+from zoo import OURS, ConfigError, Request, Times, Value, Values
 from zoo.errors import unknown
 
 LOG = "Movement run log (nn_pruning, mvmt_pruning.xlsx, seed 92)"
@@ -39,6 +39,15 @@ PAPER_STEPS = SMP_STEPS | {"mrpc": 3480, "cola": 8040, "stsb": 5400, "rte": 2340
 """Steps of the runs that SMP's text describes: batch 64, 12 epochs, small tasks 60, SQuAD 10."""
 LARGE = ("mnli", "qqp", "qnli", "sst2", "squad")
 """Tasks that SMP evaluates every 1,000 steps."""
+
+
+WEIGHTS = {"lr_weights": Times(0.25, 4), "lr_head": Times(0.25, 4)}
+"""What `--tune` searches of methods that train weights."""
+SCORES = {"lr_scores": Times(0.125, 8)}
+"""What `--tune` searches of methods that learn scores."""
+DRIVEN = {"penalty": Times(0.8, 1.6)}
+"""What `--tune` searches of a penalty that decides how many weights remain: near the one that
+leaves the target."""
 
 
 def check_task(request: Request) -> None:

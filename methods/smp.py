@@ -10,8 +10,10 @@ from functools import partial
 from typing import Any
 
 from methods.published import (
+    DRIVEN,
     LARGE,
     PAPER_STEPS,
+    SCORES,
     SMP_CODE,
     SMP_PAPER,
     SMP_STEPS,
@@ -26,6 +28,7 @@ from zoo import (
     Penalty,
     Ramp,
     Request,
+    Times,
     Value,
     Values,
     above_threshold,
@@ -45,6 +48,8 @@ from zoo import (
 )
 
 FAMILY = "static model pruning"
+PENALTY = {**SCORES, "penalty": Times(0.25, 4)}
+"""What `--tune` searches of methods whose penalty decides which weights remain, not how many."""
 HEADS = {head.name: head for head in (label_words, mlm_label_words)}
 TAU = 0.1
 """Final threshold of SMP-T; the paper gives none, this is soft movement's."""
@@ -138,7 +143,7 @@ def _distillation(request: Request) -> Values:
     return distillation(request, 0.5, 0.5, f"{SMP_CODE}: argparse defaults")
 
 
-@register_method("smp_l", recipe=smp_recipe, family=FAMILY, order=60)
+@register_method("smp_l", recipe=smp_recipe, ranges=PENALTY, family=FAMILY, order=60)
 def smp_l(
     density: float,
     *,
@@ -170,7 +175,12 @@ def smp_l(
 
 
 @register_method(
-    "smp_l_new_head", recipe="smp_l", label="SMP-L, head from scratch", family=FAMILY, order=61
+    "smp_l_new_head",
+    recipe="smp_l",
+    ranges={**PENALTY, "lr_head": Times(0.25, 4)},
+    label="SMP-L, head from scratch",
+    family=FAMILY,
+    order=61,
 )
 def smp_l_new_head(
     density: float,
@@ -197,7 +207,12 @@ def smp_l_new_head(
 
 
 @register_method(
-    "smp_l_no_penalty", recipe="smp_l", label="SMP-L, without R", family=FAMILY, order=62
+    "smp_l_no_penalty",
+    recipe="smp_l",
+    ranges=SCORES,
+    label="SMP-L, without R",
+    family=FAMILY,
+    order=62,
 )
 def smp_l_no_penalty(
     density: float, *, stop: float, power: int = 3, head: str = "label_words"
@@ -222,7 +237,7 @@ def smp_s_recipe(request: Request) -> tuple[Values, Values]:
     return train, hyper | {"score_temperature": Value(temperature, source)}
 
 
-@register_method("smp_s", recipe=smp_s_recipe, family=FAMILY, order=63)
+@register_method("smp_s", recipe=smp_s_recipe, ranges=PENALTY, family=FAMILY, order=63)
 def smp_s(
     density: float, *, score_temperature: float = 1.0, redistribute: bool = False, **hyper: Any
 ) -> Method:
@@ -239,6 +254,7 @@ def smp_s(
 @register_method(
     "smp_s_shuffled",
     recipe="smp_s",
+    ranges=PENALTY,
     label="SMP-S, mask shuffled",
     family=FAMILY,
     order=64,
@@ -255,7 +271,7 @@ def smp_s_shuffled(density: float, **hyper: Any) -> Method:
     return replace(smp_s(density, **hyper), gate=permuted_in_evaluation)
 
 
-@register_method("smp_g", recipe=smp_recipe, family=FAMILY, order=65)
+@register_method("smp_g", recipe=smp_recipe, ranges=PENALTY, family=FAMILY, order=65)
 def smp_g(density: float, **hyper: Any) -> Method:
     """SMP-G: one threshold over all matrices, computed at every step (SMP, section 6.1).
 
@@ -279,7 +295,14 @@ def smp_t_recipe(request: Request) -> tuple[Values, Values]:
     return train, hyper
 
 
-@register_method("smp_t", recipe=smp_t_recipe, family=FAMILY, order=66, drives="penalty")
+@register_method(
+    "smp_t",
+    recipe=smp_t_recipe,
+    ranges={**SCORES, **DRIVEN},
+    family=FAMILY,
+    order=66,
+    drives="penalty",
+)
 def smp_t(density: float, **hyper: Any) -> Method:
     """SMP-T: scores above a rising threshold stay; the density is measured (SMP, section 6.1).
 

@@ -35,7 +35,7 @@ def tiny() -> Scale:
                     *("smp_l", "smp_s"),
                 ),
                 "distilled": ("movement", "cap_lite"),
-                "densities": (0.1, 0.05, 0.03),
+                "densities": (0.1, 0.03),
                 "seeds": range(3),
             },
             "low_sparsity_glue": ABLATION,

@@ -35,7 +35,8 @@ def test_candidates_vary_what_a_method_trains(laboratory):
 
     weights, scores = {"lr_weights", "lr_head"}, {"lr_scores"}
     assert names("dense") == names("random") == names("magnitude") == weights
-    assert names("movement") == names("l0") == names("cap_lite") == weights | scores
+    assert names("l0") == names("soft_movement") == weights | scores
+    assert names("movement") == names("cap_lite") == weights  # the rate of scores changes nothing
     assert names("smp_l") == names("smp_g") == scores | {"penalty"}
     assert names("smp_t") == scores
 
@@ -45,13 +46,13 @@ def test_no_suite_uses_the_seeds_of_the_calibration():
     assert not used & set(calibrate.SEEDS)
 
 
-def test_metrics_at_ten_percent_are_interpolated_in_a_ladder():
-    assert calibrate.metric_at_target([(0.01, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
+def test_metrics_at_the_density_are_interpolated_in_a_ladder():
+    assert calibrate.metric_at_target([(0.0025, 40.0), (1.0, 80.0)]) == pytest.approx(60.0)
     assert calibrate.metric_at_target([(0.02, 40.0), (0.05, 50.0)]) == 50.0
     for out_of_reach in ([(0.2, 70.0), (0.9, 80.0)], [(0.0, 33.0), (0.2, 60.0)], [(0.0, 33.0)], []):
         assert calibrate.metric_at_target(out_of_reach) == 0.0
-    points = [(0.9, 90.0), (0.05, 30.0), (0.2, 50.0)]
-    by_hand = 30 + 20 * (math.log(0.1) - math.log(0.05)) / (math.log(0.2) - math.log(0.05))
+    points = [(0.9, 90.0), (0.025, 30.0), (0.2, 50.0)]
+    by_hand = 30 + 20 * (math.log(0.05) - math.log(0.025)) / (math.log(0.2) - math.log(0.025))
     assert calibrate.metric_at_target(points) == pytest.approx(by_hand)
 
 
@@ -173,5 +174,5 @@ def test_a_candidate_trains_with_its_own_values(laboratory):
     """And not with those that were chosen before."""
     given = laboratory.candidates("movement")[0]
     cell = next(iter(laboratory.candidate_cells("movement", given)))
-    train = laboratory.planner.plan(replace(cell, task="tiny_span")).trial.train
-    assert (train.lr_weights, train.lr_head, train.lr_scores) == tuple(v for _, v in given)
+    train = laboratory.planner(choosing=True).plan(replace(cell, task="tiny_span")).trial.train
+    assert (train.lr_weights, train.lr_head) == tuple(v for _, v in given)

@@ -11,7 +11,7 @@ import torch
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
-from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
@@ -117,13 +117,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         load_plugin(plugin)
     torch.set_num_threads(resources.threads)
     keep_freed()
-    task: Task = tasks[trial.task].make()
-    source = task.locate(resources.data_dir)
-    if trial.choosing:
-        task, source = for_choosing(task, source)
-    checkpoint = find_checkpoint(resources.model)
-    if (source.fingerprint, checkpoint.sha) != (trial.data_sha, trial.model_sha):
-        raise TrialError("the data or the model changed since the run was planned; run again")
+    task, source, checkpoint = _found(trial, resources)
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)
     device = usual_device()
@@ -154,6 +148,18 @@ def build(trial: Trial, resources: Resources) -> Run:
         recipe_steps=trial.train.recipe_steps(len(data.train)),
         notes=task.notes(source) + label_notes(task, checkpoint) + _warned(trial, method, steps),
     )
+
+
+def _found(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoint]:
+    """The trial's task, data and checkpoint; TrialError if they are not those of the plan."""
+    task: Task = tasks[trial.task].make()
+    source = task.locate(resources.data_dir)
+    if trial.choosing:
+        task, source = for_choosing(task, source)
+    checkpoint = find_checkpoint(resources.model)
+    if (source.fingerprint, checkpoint.sha) != (trial.data_sha, trial.model_sha):
+        raise TrialError("the data or the model changed since the run was planned; run again")
+    return task, source, checkpoint
 
 
 def _warned(trial: Trial, method: Method, steps: int) -> list[str]:

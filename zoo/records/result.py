@@ -204,13 +204,9 @@ class Cost(Record):
 
 @dataclass(frozen=True)
 class Candidate(Record):
-    """Values that were tried on the examples for choosing.
-
-    `metric` is the task's first metric there, None where training diverged or failed; `remaining`
-    is the fraction of weights that remained, in [0, 1]; `eligible` says that it kept no more than
-    its target; `chosen` marks the candidate whose values were taken. `steps` is given where a
-    candidate was compared before the end of its recipe.
-    """
+    """Values that were tried, and the task's first metric on the examples for choosing, None where
+    training diverged or failed. `remaining` in [0, 1]; `eligible`: it kept no more than its target;
+    `steps` if it was cut short."""
 
     values: Mapping[str, Any]
     metric: float | None

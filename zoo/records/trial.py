@@ -53,23 +53,23 @@ class Conditions(Record):
         least=2,
     )
     """Candidates among which the values were chosen; None for the recipe's values."""
-    search: str = condition(
-        "random",
+    search: str | None = condition(
+        None,
         "candidates by {}",
-        "how --tune finds candidates: random (default), optuna, or halving",
-        choices=("random", "optuna", "halving"),
+        "how --tune finds candidates, if not at random: optuna, or halving",
+        choices=("optuna", "halving"),
     )
-    """How the candidates were found; of no meaning without `tune`."""
+    """How the candidates were found, None for a random search; of no meaning without `tune`."""
 
     def __post_init__(self) -> None:
         for f in fields(Conditions):
             value, choices = getattr(self, f.name), f.metadata.get("choices")
-            if choices and value not in choices:
+            if choices and value not in (*choices, f.default):
                 raise ConfigError(f"{f.name} must be {' or '.join(choices)}, got {value!r}")
             least = f.metadata.get("least")
             if least is not None and value is not None and value < least:
                 raise ConfigError(f"{f.name} must be at least {least}, got {value!r}")
-        if self.tune is None and self.search != "random":
+        if self.tune is None and self.search is not None:
             raise ConfigError("--search says how --tune N finds candidates: give --tune too")
 
     @property
@@ -81,7 +81,7 @@ class Conditions(Record):
     @property
     def untuned(self) -> "Conditions":
         """The same conditions for trials whose values were not chosen among candidates."""
-        return replace(self, tune=None, search="random")
+        return replace(self, tune=None, search=None)
 
     @property
     def words(self) -> list[str]:

@@ -176,9 +176,9 @@ class Optuna:
                 )
 
 
-SEARCHES: dict[str, Callable[[Space], Search]] = {
-    "random": Random,
+SEARCHES: dict[str | None, Callable[[Space], Search]] = {
+    None: Random,
     "optuna": Optuna,
     "halving": Halving,
 }
-"""The values of --search."""
+"""The values of --search, None without it."""

@@ -172,8 +172,9 @@ class Tuner:
         best = max((t for t in search.tried if t.steps is None), key=lambda tried: tried.rank)
         how = "the recipe's, kept" if best.values == search.tried[0].values else "chosen"
         source = (
-            f"{how} among {self.number} candidates (search {self.planner.conditions.search}) on"
-            f" examples of the training set ({CHOOSING}, seed {SEED})"
+            f"{how} among {self.number} candidates"
+            f" ({self.planner.conditions.search or 'random search'}) on examples of the training"
+            f" set ({CHOOSING}, seed {SEED})"
         )
         given = tuple((name, Value(value, source)) for name, value in best.values.items())
         candidates = tuple(

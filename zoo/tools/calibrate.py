@@ -4,9 +4,10 @@ Every method with a recipe of its own gets the same effort: six candidates of it
 (and penalty), compared by the mean over the scale's tasks of each task's first metric at 5 %
 remaining weights, on the examples for choosing (zoo/inputs/choosing.py) and on seeds that no suite
 uses. Methods that drive a penalty are compared at 5 % too, by interpolation in a ladder of
-penalties. Then, with the chosen values, a longer ladder says
-which penalty leaves how many weights, and runs at the penalties that it gives for the suites'
-densities refine it. Writes the scale's `choices` and `penalties`. Interrupted, it continues.
+penalties. Then, with the chosen values and the whole training set, a longer ladder says which
+penalty leaves how many weights, and runs at the penalties that it gives for the suites' densities
+refine it; weights are counted there, no metric is read. Writes the scale's `choices` and
+`penalties`. Interrupted, it continues.
 """
 
 import argparse
@@ -45,8 +46,8 @@ BOTH = tuple((w, s) for w in (2e-3, 4e-3, 8e-3) for s in (0.1, 0.3))
 SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (400.0, 1600.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
-REFINEMENTS = 2
-LONG = (1.0, 10.0, 30.0, 100.0, 150.0, 225.0, 350.0, 600.0, 1200.0, 3000.0, 10000.0)
+REFINEMENTS = 1
+LONG = (3.0, 10.0, 30.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
 
 Given = tuple[tuple[str, float], ...]
 
@@ -91,17 +92,16 @@ class Laboratory:
         plugins = tuple(find_plugin(name) for name in BUILT_IN)
         self.resources = Resources(scale.model, None, str(self.cache), plugins)
 
-    @property
-    def planner(self) -> Planner:
+    def planner(self, choosing: bool) -> Planner:
         """A new planner, which reads the values as they are now."""
-        return Planner(self.scale, "released", self.scale.model, choosing=True)
+        return Planner(self.scale, "released", self.scale.model, choosing=choosing)
 
     def candidates(self, name: str) -> list[Given]:
         """The six candidates of a method."""
         penalty = (("penalty", 1.0),) if drives_penalty(name) else ()
         density = DENSITY if methods[name].facts.prunes else 1.0
         cell = Cell(name, self.scale.tasks[0], density, False, SEEDS[0], penalty)
-        method = self.planner.plan(cell).method
+        method = self.planner(choosing=True).plan(cell).method
         assert method is not None
         return candidates(name, method)
 
@@ -131,7 +131,7 @@ class Laboratory:
         known runs give a penalty."""
         cells = (cell for suite in suites for cell in suite.make(self.scale))
         densities = sorted({c.density for c in cells if drives_penalty(c.method)})
-        planner = self.planner
+        planner = self.planner(choosing=False)
         for name, task, density in product(names, self.scale.tasks, densities):
             for distill, seeds in ((False, SEEDS), (True, SEEDS[:1])):
                 for seed in seeds:
@@ -139,10 +139,10 @@ class Laboratory:
                     if known(cell, planner):
                         yield cell
 
-    def run(self, wanted: Iterable[Cell]) -> dict[Cell, Result]:
+    def run(self, wanted: Iterable[Cell], *, choosing: bool) -> dict[Cell, Result]:
         """The result of every cell; raises if a trial failed."""
         jobs: dict[Cell, list[Job]] = {}
-        planner = self.planner
+        planner = self.planner(choosing)
         for cell in wanted:
             prunes = methods[cell.method].facts.prunes
             jobs[cell] = planner.jobs([cell if prunes else replace(cell, density=1.0)])
@@ -175,7 +175,11 @@ def first_metric(result: Result) -> float:
 
 def quality(name: str, given: Given, found: Mapping[Cell, Result]) -> float:
     """The mean over tasks of the first metric at DENSITY remaining weights."""
-    own = {cell: result for cell, result in found.items() if matches(cell, name, given)}
+    own = {
+        cell: result
+        for cell, result in found.items()
+        if cell.method == name and cell.given[: len(given)] == given
+    }
     if not drives_penalty(name):
         return fmean(first_metric(result) for result in own.values())
     by_task: dict[str, list[tuple[float, float]]] = {}
@@ -183,11 +187,6 @@ def quality(name: str, given: Given, found: Mapping[Cell, Result]) -> float:
         point = (result.remaining.density, first_metric(result))
         by_task.setdefault(cell.task, []).append(point)
     return fmean(metric_at_target(points) for points in by_task.values())
-
-
-def matches(cell: Cell, method: str, given: Given) -> bool:
-    """Whether a cell belongs to a candidate."""
-    return cell.method == method and cell.given[: len(given)] == given
 
 
 def metric_at_target(points: Iterable[tuple[float, float]]) -> float:
@@ -218,7 +217,7 @@ def choose(laboratory: Laboratory, names: Sequence[str]) -> None:
             for given in every
             for cell in laboratory.candidate_cells(name, given)
         ]
-        found = laboratory.run(wanted)
+        found = laboratory.run(wanted, choosing=True)
         rows |= {name: list(compared(name, every, found)) for name, every in own.items()}
         write(path, "", header, [row for name in own_recipes() for row in rows.get(name, [])])
         values.choices.cache_clear()
@@ -242,16 +241,17 @@ def measure(laboratory: Laboratory, names: Iterable[str]) -> None:
     """Run the long ladders, then the penalties that they give for the suites' densities, and write
     the scale's penalties."""
     names = [name for name in names if drives_penalty(name)]
-    found = laboratory.run(
+    ladder = [
         cell
         for name in names
-        for distill, seeds in ((False, SEEDS), (True, SEEDS[:1]))
-        for cell in laboratory.ladder_cells(name, (), LONG, distill, seeds)
-    )
+        for distill in (False, True)
+        for cell in laboratory.ladder_cells(name, (), LONG, distill, SEEDS[:1])
+    ]
+    found = laboratory.run(ladder, choosing=False)
     runs = list(found.items())
     save_penalties(laboratory.scale, names, runs)
     for _ in range(REFINEMENTS):
-        runs += laboratory.run(laboratory.target_cells(names)).items()
+        runs += laboratory.run(laboratory.target_cells(names), choosing=False).items()
         save_penalties(laboratory.scale, names, runs)
 
 
@@ -294,6 +294,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path("results"))
     parser.add_argument("--scale", required=True, help="a scale that keeps chosen values")
     parser.add_argument("--methods", help="names separated by commas (default: all)")
+    parser.add_argument("--only", choices=("choose", "measure"), help="half of the work")
     options = parser.parse_args()
     try:
         for name in BUILT_IN:
@@ -306,8 +307,10 @@ def main() -> int:
         for name in names:
             if name not in own_recipes():
                 raise ConfigError(unknown("method with a recipe", name, own_recipes()))
-        choose(laboratory, names)
-        measure(laboratory, names)
+        if options.only != "measure":
+            choose(laboratory, names)
+        if options.only != "choose":
+            measure(laboratory, names)
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
