@@ -98,6 +98,10 @@ class Random:
         self.tried += found
 
 
+LEAST = 4
+"""Steps that a schedule needs."""
+
+
 class Halving:
     """Successive halving (Jamieson and Talwalkar 2016): all candidates train for a quarter of the
     steps, the better half of them for half of the steps, the better half of these to the end. Each
@@ -107,7 +111,7 @@ class Halving:
         self.tried: list[Tried] = []
         self._candidates = space.random()
         self._rungs: Iterator[int | None] = iter(
-            [max(space.steps // 4, 1), max(space.steps // 2, 1), None]
+            [max(space.steps // 4, LEAST), max(space.steps // 2, LEAST), None]
         )
 
     def ask(self) -> Sequence[Wish]:

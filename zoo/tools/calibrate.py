@@ -46,7 +46,6 @@ BOTH = tuple((w, s) for w in (2e-3, 4e-3, 8e-3) for s in (0.1, 0.3))
 SCORES = tuple((s, p) for s in (0.03, 0.1, 0.3) for p in (400.0, 1600.0))
 SCORES_ALONE = (0.01, 0.03, 0.1, 0.2, 0.3, 0.5)
 SHORT = (1.0, 5.0, 25.0, 125.0, 625.0, 3125.0)
-REFINEMENTS = 1
 LONG = (3.0, 10.0, 30.0, 100.0, 200.0, 400.0, 800.0, 1600.0, 3200.0)
 
 Given = tuple[tuple[str, float], ...]
@@ -175,11 +174,8 @@ def first_metric(result: Result) -> float:
 
 def quality(name: str, given: Given, found: Mapping[Cell, Result]) -> float:
     """The mean over tasks of the first metric at DENSITY remaining weights."""
-    own = {
-        cell: result
-        for cell, result in found.items()
-        if cell.method == name and cell.given[: len(given)] == given
-    }
+    mine = (cell for cell in found if cell.method == name and cell.given[: len(given)] == given)
+    own = {cell: found[cell] for cell in mine}
     if not drives_penalty(name):
         return fmean(first_metric(result) for result in own.values())
     by_task: dict[str, list[tuple[float, float]]] = {}
@@ -250,9 +246,8 @@ def measure(laboratory: Laboratory, names: Iterable[str]) -> None:
     found = laboratory.run(ladder, choosing=False)
     runs = list(found.items())
     save_penalties(laboratory.scale, names, runs)
-    for _ in range(REFINEMENTS):
-        runs += laboratory.run(laboratory.target_cells(names), choosing=False).items()
-        save_penalties(laboratory.scale, names, runs)
+    runs += laboratory.run(laboratory.target_cells(names), choosing=False).items()
+    save_penalties(laboratory.scale, names, runs)
 
 
 def save_penalties(scale: Scale, names: Sequence[str], runs: Iterable[tuple[Cell, Result]]) -> None:
