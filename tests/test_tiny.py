@@ -19,6 +19,7 @@ from zoo.registry import tasks
 
 TINY = tiny()
 DIGEST = "e7d02cd8fb75240b"
+PRETRAINING = "e50761850c64065d"
 
 
 @cache
@@ -140,3 +141,76 @@ def test_corruption_asks_for_key_words_or_for_others_and_never_for_special_token
     groups = {word: set(group) for group in lexicon.similar_words() for word in group}
     for old, new in zip(ids[changed].tolist(), corrupted[changed].tolist(), strict=True):
         assert pretrain.WORDS[new] in groups[pretrain.WORDS[old]]
+
+
+# What the texts mean, read back from their words ------------------------------------------------
+
+CELLS = {
+    word: (slot, row, cell)
+    for slot, rows in lexicon.LEXICON.items()
+    for row, cells in enumerate(rows)
+    for cell, words in enumerate(cells)
+    for word in words.split()
+}
+
+
+def meanings(text: str) -> list[dict[str, tuple[int, int] | bool]]:
+    """Per sentence or question what its words mean, by slot, and whether the nouns may be general:
+    "never buys" is said as "sells"."""
+    found = []
+    for sentence in text.replace("?", ".").split(".")[:-1]:
+        words = sentence.split()
+        meant = {slot: (row, cell) for slot, row, cell in (CELLS[w] for w in words if w in CELLS)}
+        row, cell = meant["verb"]
+        meant["verb"] = (row, cell ^ ("never" in words))
+        found.append(meant)
+    return found
+
+
+def test_an_event_and_its_opposite_are_never_both_answers():
+    """Exactly one sentence of the context is about what is asked for, and the answer is in it."""
+    for name in ("train", "validation"):
+        data = everything()["tiny_span"][name]
+        for context, question, answers in zip(
+            data["context"], data["question"], data["answers"], strict=True
+        ):
+            (asked,) = meanings(question)
+            fit = [
+                sentence
+                for sentence, meant in zip(context.split(" ."), meanings(context), strict=False)
+                if all(meant[slot] == cell for slot, cell in asked.items())
+            ]
+            assert len(fit) == 1 and answers["text"][0] in fit[0], (question, context)
+
+
+def test_a_paraphrase_means_the_same_and_another_question_does_not():
+    data = everything()["tiny_paraphrase"]["validation"]
+    for first, second, label in zip(data["first"], data["second"], data["label"], strict=True):
+        ours, theirs = (
+            sorted(map(str, map(sorted, (m.items() for m in meanings(text)))))
+            for text in (first, second)
+        )
+        assert (ours == theirs) == bool(label), (first, second)
+
+
+def follows(wanted: dict, meant: dict, general: bool) -> bool:
+    """Whether a meaning follows from another one; a noun may be more general if `general`."""
+    for slot, cell in wanted.items():
+        wider = general and slot in ("person", "thing") and cell[1] == 0
+        if slot not in meant or (meant[slot][0] != cell[0] if wider else meant[slot] != cell):
+            return False
+    return True
+
+
+def test_a_hypothesis_follows_from_a_sentence_of_the_premise_or_does_not():
+    data = everything()["tiny_inference"]["validation"]
+    for first, second, label in zip(data["first"], data["second"], data["label"], strict=True):
+        (wanted,) = meanings(second)
+        found = [follows(wanted, meant, "never" not in second) for meant in meanings(first)]
+        assert any(found) == (label == 0), (first, second, label)
+
+
+def test_the_pretraining_texts_are_those_of_the_checkpoint():
+    """The command makes the same model again only from the same texts."""
+    texts = [list(islice(examples.pretraining_texts(kind, 1), 300)) for kind in examples.TEXT_KINDS]
+    assert hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16] == PRETRAINING

@@ -24,7 +24,10 @@ to learn it in a few hundred steps, and cannot.  So what pruning destroys, the
 task does not give back.
 
 A task joins two texts by [SEP].  Pre-training text has the same two segments, but says "yes",
-"maybe" or "no" somewhere in or beside them, where masked-word prediction can ask for it.
+"maybe" or "no" somewhere in or beside them, where masked-word prediction can ask for it.  The
+tasks' texts are harder than those: a premise has a second sentence, a paraphrase may be of two
+questions whose parts were exchanged, and the sentences of a context share parts with the one that
+answers.  So the dense model errs too, and a pruned one has something to lose at every density.
 
 All choices are made by `Dice`, which rests on `random.Random.random` alone, the one method whose
 sequence Python promises to keep: the same seed gives the same text everywhere.
