@@ -9,4 +9,5 @@ CHOSEN = ("magnitude", "l0", "movement", "soft_movement", "smp_l", "smp_s", "smp
 for name in (*CHOSEN, "random"):
     known = methods[name]
     about = {"drives": known.facts.drives, "control": known.facts.control}
-    register_method(f"twin_{name}", recipe=name, label=f"twin of {name}", **about)(known.make)
+    own = {"recipe": name, "ranges": known.ranges, "label": f"twin of {name}"}
+    register_method(f"twin_{name}", **own, **about)(known.make)
