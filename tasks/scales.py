@@ -34,7 +34,7 @@ def tiny() -> Scale:
                     *("magnitude", "movement", "soft_movement", "l0"),
                     *("smp_l", "smp_s"),
                 ),
-                "distilled": ("movement", "cap_lite"),
+                "distilled": (),
                 "densities": (0.1, 0.03),
                 "seeds": range(3),
             },
@@ -54,6 +54,7 @@ def tiny() -> Scale:
         caveat=CAVEAT,
         choices=HERE / "laboratory" / "choices.csv",
         penalties=HERE / "laboratory" / "penalties.csv",
+        aim=0.9,
     )
 
 

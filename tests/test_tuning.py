@@ -40,8 +40,17 @@ def test_a_factor_is_log_uniform_and_has_the_recipes_value_inside():
     for low, high in ((0, 4), (2, 4), (0.5, 0.9), (1, 1), (0.5, float("inf"))):
         with pytest.raises(ConfigError, match="Times needs"):
             Times(low, high)
-    with pytest.raises(ConfigError, match="two different"):
-        Among("a", "a")
+    for values in (("a", "a"), ("a",), ([1], [2])):
+        with pytest.raises(ConfigError, match="two different"):
+            Among(*values)
+    assert [Times(0.25, 4).draw(10, place) for place in (0.0, 0.5, 1.0)] == [2, 10, 40]
+    assert Times(0.25, 4).draw(1, 0.0) == 1
+
+
+def test_what_a_registration_gives_as_ranges_is_checked():
+    for ranges in ([Times(0.5, 2)], {"lr_weights": 2.0}):
+        with pytest.raises(ConfigError, match="method odd"):
+            methods.register("odd", recipe="movement", ranges=ranges)
 
 
 def test_more_candidates_begin_with_the_same_ones_and_the_first_is_the_recipes():
@@ -150,6 +159,13 @@ def test_a_range_of_a_value_that_a_method_does_not_take_is_an_error(tuner, monke
     monkeypatch.setitem(entry.ranges, "tempo", Times(0.5, 2))
     with pytest.raises(ConfigError, match="unknown range of a value 'tempo'"):
         tuner.ranges(Cell("magnitude", "sst2", 0.1, False, 0))
+
+
+def test_a_value_that_the_suite_sets_is_not_searched(tuner):
+    free = Cell("magnitude", "sst2", 0.1, False, 0)
+    fixed = Cell("magnitude", "sst2", 0.1, False, 0, (("lr_weights", 1e-4),))
+    assert set(tuner.ranges(free)) == {"lr_weights", "lr_head"}
+    assert set(tuner.ranges(fixed)) == {"lr_head"}
 
 
 # A whole run ------------------------------------------------------------------------------------

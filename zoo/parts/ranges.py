@@ -31,9 +31,10 @@ class Times:
             raise ConfigError(f"Times needs 0 < low <= 1 <= high, got {self.low}, {self.high}")
 
     def draw(self, value: float, place: float) -> float:
-        """The number at `place` in [0, 1], with three digits."""
-        factor = self.low * (self.high / self.low) ** place
-        return float(f"{value * factor:.3g}")
+        """The number at `place` in [0, 1], with three digits; a whole number of at least 1 where
+        the recipe's is whole."""
+        drawn = value * self.low * (self.high / self.low) ** place
+        return max(round(drawn), 1) if isinstance(value, int) else float(f"{drawn:.3g}")
 
     def __str__(self) -> str:
         return f"times {self.low:g} to {self.high:g}"
@@ -51,8 +52,10 @@ class Among:
     values: tuple[Any, ...]
 
     def __init__(self, *values: Any) -> None:
-        if len(set(values)) < 2:
-            raise ConfigError(f"Among needs two different values at least, got {values!r:.80}")
+        if not all(isinstance(one, str | int | float) for one in values) or len(set(values)) < 2:
+            raise ConfigError(
+                f"Among needs two different texts or numbers at least, got {values!r:.80}"
+            )
         object.__setattr__(self, "values", values)
 
     def draw(self, value: Any, place: float) -> Any:

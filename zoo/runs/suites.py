@@ -20,7 +20,9 @@ class Scale:
     `tasks` are those of the main table and `model` is a folder or a hub name; `about` is for the
     head of every page. `axes` replaces axes of suites, by the suite's name. `values` replaces
     training values of all recipes. `choices` is a CSV file of learning rates per method, chosen by
-    zoo.tools.calibrate; `penalties` is a CSV file that says which penalty left how many weights.
+    zoo.tools.calibrate; `penalties` is a CSV file that says which penalty left how many weights,
+    and `aim` the fraction of a target at which penalties aim: seeds vary, and a run that keeps more
+    than its target does not count.
     `caveat` is what a reader must know about results at this scale; every page shows it.
 
     >>> from zoo import Scale
@@ -36,6 +38,7 @@ class Scale:
     values: Mapping[str, Value] = field(default_factory=dict)
     choices: Path | None = None
     penalties: Path | None = None
+    aim: float = 1.0
     caveat: str = ""
 
     def __post_init__(self) -> None:

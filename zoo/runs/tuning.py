@@ -86,14 +86,15 @@ class Tuner:
         return list(found)
 
     def ranges(self, unit: Cell) -> Ranges:
-        """The ranges of a unit that are about values which it has. Raises ConfigError for the name
-        of a value that the method does not take."""
+        """The ranges of a unit that are about values which it has and that the suite does not set.
+        Raises ConfigError for the name of a value that the method does not take."""
         entry, values = methods[unit.method], self.values(unit)
         for name in entry.ranges:
             if name not in training_names() and not entry.takes(name):
                 message = unknown("range of a value", name, [*training_names(), *entry.parameters])
                 raise ConfigError(f"method {entry.name} ({entry.origin}): {message}")
-        return applicable(entry.ranges, values)
+        own = {name: one for name, one in entry.ranges.items() if name not in dict(unit.given)}
+        return applicable(own, values)
 
     def values(self, unit: Cell) -> Values:
         """The values of a unit by name: the recipe's, else the factory's defaults."""
@@ -224,7 +225,8 @@ def _kind(unit: Cell) -> tuple[str, bool]:
 
 
 def _what_is_left(result: Result | None) -> tuple[Any, ...] | None:
-    """What tells two trained models apart."""
+    """What tells two trained models apart; a head that trains shows in the losses."""
     if result is None:
         return None
-    return result.digests["masks"], result.digests["weights"], tuple(result.metrics.items())
+    digests, losses = result.digests, tuple(point.loss for point in result.curve)
+    return digests["masks"], digests["weights"], losses, tuple(result.metrics.items())

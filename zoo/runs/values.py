@@ -196,8 +196,9 @@ def penalty_runs(path: Path) -> PenaltyRuns:
 
 
 def penalty_for(method: str, cell: Cell, task: str, scale: Scale) -> Value | None:
-    """The penalty for a cell's density, log-linear between the two nearest known runs on its task
-    or on the task of the papers; None if the scale knows no run of the method at all.
+    """The penalty for a cell's density times the scale's aim, log-linear between the two nearest
+    known runs on its task or on the task of the papers; None if the scale knows no run of the
+    method at all.
 
     Raises NoPenalty outside the range of the runs, or if there are none for the task.
     """
@@ -209,13 +210,14 @@ def penalty_for(method: str, cell: Cell, task: str, scale: Scale) -> Value | Non
     what = _what(method, cell)
     if points is None:
         raise NoPenalty(f"{what}: {NO_RUN}")
-    high, low = points[0][0], points[-1][0]
-    if not low <= cell.density <= high:
+    high, low, wanted = points[0][0], points[-1][0], scale.aim * cell.density
+    if not low <= wanted <= high:
         raise NoPenalty(
             f"{what}: known runs reach from {low:.2%} to {high:.2%} remaining weights, not"
-            f" {cell.density:.2%}; leave it out there"
+            f" {wanted:.2%}; leave it out there"
         )
-    return Value(_between(points, cell.density), f"{runs.source}, log-linear between runs")
+    aim = f", at {scale.aim:g} of the target" if scale.aim != 1 else ""
+    return Value(_between(points, wanted), f"{runs.source}, log-linear between runs{aim}")
 
 
 def _what(method: str, cell: Cell) -> str:
