@@ -78,14 +78,16 @@ def run_suite(settings: Settings) -> int:
     scale = settings.scale
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
     cells = cells_of(settings)
+    jobs = planner.jobs(cells)
     if settings.conditions.tune:
         planner = tuned(planner, settings, cells)
-    jobs = planner.jobs(cells)
+        jobs = planner.jobs(cells)
     folder, cache = settings.folder, settings.cache
     state = pending(jobs, folder, cache, take_over=not settings.dry_run)
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
-        print_trials(planner, jobs, state, workers_of(settings))
+        if not settings.conditions.tune:
+            print_trials(planner, jobs, state, workers_of(settings))
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))

@@ -31,17 +31,19 @@ def _in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _shown(one: Candidate) -> list[Entry]:
     values = ", ".join(f"{name} {value}" for name, value in one.values.items())
-    outcome = "chosen" if one.chosen else ""
-    if one.metric is None:
-        outcome = "diverged or failed"
+    outcome = ["chosen"] if one.chosen else []
+    if one.remaining is None:
+        outcome.append("diverged or failed")
+    elif one.metric is None:
+        outcome.append("no metric")
     elif not one.eligible:
-        outcome = "over its target"
+        outcome.append("over its target")
     if one.steps is not None:
-        outcome = ", ".join(filter(None, [outcome, f"after {one.steps} steps"]))
+        outcome.append(f"after {one.steps} steps")
     kept = None if one.remaining is None else 100 * one.remaining
     return [
         values or "the recipe's",
         quantity(one.metric, ".1f"),
         quantity(kept, ".2f"),
-        outcome or NOTHING,
+        ", ".join(outcome) or NOTHING,
     ]

@@ -237,15 +237,19 @@ def test_steps_of_a_scale_replace_epochs_and_given_epochs_replace_steps():
     assert given["epochs"].value == 2 and "steps" not in given
 
 
+def test_a_scale_aims_its_penalties_below_the_target():
+    """The penalty for a density at the laboratory is that of the aim's share of it elsewhere."""
+    there = replace(TINY, aim=1.0)
+    aimed = penalty_for("l0", Cell("l0", "tiny_span", 0.1, False, 0), "squad", TINY)
+    same = penalty_for("l0", Cell("l0", "tiny_span", 0.1 * TINY.aim, False, 0), "squad", there)
+    assert aimed.value == same.value and "at 0.9 of the target" in aimed.source
+
+
 def test_chosen_learning_rates_replace_those_of_the_recipe():
     chosen = choices(TINY.choices)
-    train = values("movement", TINY, "tiny_inference").train
-    assert train["lr_scores"] == Value(chosen["movement"]["lr_scores"], CALIBRATED)
-    assert (
-        train["lr_head"]
-        == train["lr_weights"]
-        == Value(chosen["movement"]["lr_weights"], CALIBRATED)
-    )
+    train = values("l0", TINY, "tiny_inference").train
+    assert train["lr_scores"] == Value(chosen["l0"]["lr_scores"], CALIBRATED)
+    assert train["lr_head"] == train["lr_weights"] == Value(chosen["l0"]["lr_weights"], CALIBRATED)
     smp = values("smp_l_new_head", TINY, "tiny_inference")  # uses the recipe of smp_l
     assert smp.hyper["penalty"].value == chosen["smp_l"]["penalty"]
     assert smp.train["lr_head"].source == TINY.values["lr_head"].source

@@ -54,7 +54,7 @@ def for_choosing(task: Task, source: Source) -> tuple[Task, Source]:
 def _first_texts(task: Task, columns: Mapping[str, Sequence[Any]]) -> Sequence[str]:
     """The first column of texts."""
     for values in columns.values():
-        if values and isinstance(values[0], str):
+        if len(values) and isinstance(values[0], str):
             return values
     raise ConfigError(f"task {task.name} has no column of texts by which its rows can be divided")
 

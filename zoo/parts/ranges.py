@@ -36,6 +36,10 @@ class Times:
         drawn = value * self.low * (self.high / self.low) ** place
         return max(round(drawn), 1) if isinstance(value, int) else float(f"{drawn:.3g}")
 
+    def place_of(self, value: float) -> float:
+        """The place of the recipe's number."""
+        return math.log(1 / self.low) / math.log(self.high / self.low)
+
     def __str__(self) -> str:
         return f"times {self.low:g} to {self.high:g}"
 
@@ -62,6 +66,11 @@ class Among:
         """The value at `place` in [0, 1]."""
         return self.values[min(int(place * len(self.values)), len(self.values) - 1)]
 
+    def place_of(self, value: Any) -> float | None:
+        """The place of a value, None if it is not one of them."""
+        known = value in self.values
+        return (self.values.index(value) + 0.5) / len(self.values) if known else None
+
     def __str__(self) -> str:
         return "one of " + ", ".join(map(str, self.values))
 
@@ -70,6 +79,8 @@ Range = Times | Among
 Ranges = Mapping[str, Range]
 """Name of a value -> its range."""
 
+SAME = ("steps", "epochs", "max_length", "evaluate_every", "accumulation")
+"""Training values that all candidates share, so that none has a larger budget."""
 RATE = Times(0.25, 4.0)
 """The default range of a learning rate."""
 RATES: Ranges = {"lr_weights": RATE, "lr_head": RATE, "lr_scores": RATE}
@@ -83,6 +94,8 @@ def checked(ranges: Any, what: str) -> Ranges:
     if not isinstance(ranges, Mapping) or not all(isinstance(name, str) for name in ranges):
         raise ConfigError(f"{what}: ranges must be a dict, got {ranges!r:.80}")
     for name, one in ranges.items():
+        if name in SAME:
+            raise ConfigError(f"{what}: {name} is the same for all candidates and has no range")
         if not isinstance(one, Times | Among):
             raise ConfigError(
                 f"{what}: the range of {name} must be zoo.Times or zoo.Among, got {one!r:.80}"
@@ -91,10 +104,11 @@ def checked(ranges: Any, what: str) -> Ranges:
 
 
 def applicable(ranges: Ranges, values: Values) -> Ranges:
-    """The ranges of values that there are; a rate of 0 trains nothing, and a factor of it is 0."""
+    """The ranges of values that there are; a rate of 0 trains nothing, and a factor of it is 0.
+    Raises ConfigError for a factor of what is no number."""
     there = {name: values[name].value for name in ranges if name in values}
-    return {
-        name: ranges[name]
-        for name, value in there.items()
-        if isinstance(ranges[name], Among) or (isinstance(value, int | float) and value)
-    }
+    for name, value in there.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(ranges[name], Times) and not number:
+            raise ConfigError(f"the range of {name} is a factor, but its value is {value!r:.40}")
+    return {n: ranges[n] for n, value in there.items() if isinstance(ranges[n], Among) or value}

@@ -102,7 +102,10 @@ class Planner:
                     f"{at} reads the split {task.train} and one of {', '.join(task.evaluation)};"
                     f" its data has {', '.join(source.rows)}"
                 )
-            self._tasks[name] = for_choosing(task, source) if self.choosing else (task, source)
+            if self.choosing:
+                with blaming(what, tasks[name]):
+                    task, source = for_choosing(task, source)
+            self._tasks[name] = task, source
         return self._tasks[name]
 
     def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:

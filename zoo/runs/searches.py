@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from zoo.errors import ConfigError
-from zoo.parts.ranges import Among, Ranges
+from zoo.parts.ranges import Ranges
 
 Chosen = Mapping[str, Any]
 """Values by name."""
@@ -54,17 +54,17 @@ class Space:
 
     def random(self) -> list[Chosen]:
         """The recipe's values, then independent draws. More candidates begin with the same ones."""
-        places = {name: self._places(name) for name in self.ranges}
-        return [
-            self.values if i == 0 else {n: self._draw(n, float(places[n][i])) for n in self.ranges}
-            for i in range(self.number if self.ranges else 1)
-        ]
+        number = self.number if self.ranges else 1
+        return [self.values, *(self.at(self.places(i)) for i in range(1, number))]
 
-    def _draw(self, name: str, place: float) -> Any:
-        return self.ranges[name].draw(self.values[name], place)
+    def places(self, candidate: int) -> dict[str, float]:
+        """Where a candidate lies in each range, in [0, 1)."""
+        drawn = {n: np.random.default_rng(self.seed(n)).random(self.number) for n in self.ranges}
+        return {name: float(places[candidate]) for name, places in drawn.items()}
 
-    def _places(self, name: str) -> np.ndarray:
-        return np.random.default_rng(self.seed(name)).random(self.number)
+    def at(self, places: Mapping[str, float]) -> Chosen:
+        """The values at places in the ranges."""
+        return {n: one.draw(self.values[n], places[n]) for n, one in self.ranges.items()}
 
     def seed(self, name: str = "") -> int:
         """A seed from what methods share, and the name of a value."""
@@ -127,57 +127,61 @@ class Halving:
 
 
 class Optuna:
-    """Tree-structured Parzen estimators (Bergstra et al. 2011) by Optuna. The first half of the
-    candidates is that of the random search, the others come one at a time."""
+    """Tree-structured Parzen estimators (Bergstra et al. 2011) by Optuna, over places in ranges.
+    The first half of the candidates is that of the random search, the others come one at a time."""
 
     def __init__(self, space: Space):
-        try:
-            import optuna  # an extra of this project
-        except ImportError:
-            raise ConfigError(
-                "--search optuna needs the package optuna: pip install optuna, or leave --search"
-                " out for a random search"
-            ) from None
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna = import_optuna()
+        self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
         self.space, self.tried = space, list[Tried]()
-        self._optuna = optuna
         self._first = space.random()[: max(math.ceil(space.number / 2), 2)]
-        sampler = optuna.samplers.TPESampler(seed=space.seed(), n_startup_trials=1)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._distributions = {name: self._distribution(name) for name in space.ranges}
+        sampler = self._optuna.samplers.TPESampler(seed=space.seed(), n_startup_trials=1)
+        self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
+        unit = self._optuna.distributions.FloatDistribution(0.0, 1.0)
+        self._distributions = dict.fromkeys(space.ranges, unit)
         self._asked: Any = None
 
-    def _distribution(self, name: str) -> Any:
-        one, value = self.space.ranges[name], self.space.values[name]
-        if isinstance(one, Among):
-            return self._optuna.distributions.CategoricalDistribution(one.values)
-        low, high = value * one.low, value * one.high
-        return self._optuna.distributions.FloatDistribution(low, high, log=True)
-
     def ask(self) -> Sequence[Wish]:
-        """The next candidate."""
+        """The first half of the candidates, then one after another."""
         if len(self.tried) >= (self.space.number if self.space.ranges else 1):
             return []
         if not self.tried:
             return [Wish(values) for values in self._first]
         self._asked = self._study.ask(self._distributions)
-        named = self._asked.params.items()
-        return [Wish({n: float(f"{v:.3g}") if isinstance(v, float) else v for n, v in named})]
+        return [Wish(self.space.at(self._asked.params))]
 
     def tell(self, found: Sequence[Tried]) -> None:
         """Learn from how they did; what does not count is as bad as a metric of -100."""
-        self.tried += found
         for one in found:
             if self._asked is not None:
                 self._study.tell(self._asked, max(one.rank, -100.0))
-            elif self._distributions:
-                self._study.add_trial(
-                    self._optuna.trial.create_trial(
-                        params=dict(one.values),
-                        distributions=self._distributions,
-                        value=max(one.rank, -100.0),
-                    )
+            elif places := self._known_places(len(self.tried)):
+                trial = self._optuna.trial.create_trial(
+                    params=places, distributions=self._distributions, value=max(one.rank, -100.0)
                 )
+                self._study.add_trial(trial)
+            self.tried.append(one)
+
+    def _known_places(self, candidate: int) -> dict[str, float]:
+        """The places of a candidate of the random search; {} where the recipe's values have
+        none."""
+        if candidate:
+            return self.space.places(candidate)
+        own = {n: one.place_of(self.space.values[n]) for n, one in self.space.ranges.items()}
+        known = {name: place for name, place in own.items() if place is not None}
+        return known if len(known) == len(own) else {}
+
+
+def import_optuna() -> Any:
+    """The package, which is an extra of this project. Raises ConfigError without it."""
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError(
+            "--search optuna needs the package optuna: pip install optuna, or leave --search out"
+            " for a random search"
+        ) from None
+    return optuna
 
 
 SEARCHES: dict[str | None, Callable[[Space], Search]] = {

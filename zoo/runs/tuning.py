@@ -8,6 +8,7 @@ A value that changes nothing is not searched. Candidates are trials like any oth
 and a run that was stopped goes on where it was.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,8 +23,9 @@ from zoo.records.result import AT_MOST, Candidate, Result
 from zoo.records.storage import UNREADABLE, load_result, result_path
 from zoo.records.trial import training_names
 from zoo.registry import methods
+from zoo.runs.estimate import duration, seconds_of
 from zoo.runs.plan import Job, Planner, Tuned, teacher_of
-from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish
+from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish, import_optuna
 from zoo.runs.suites import Cell
 
 SEED = 1000
@@ -31,6 +33,8 @@ SEED = 1000
 CHECK_STEPS = 20
 """Steps after which two values that change nothing have left equal masks and weights."""
 
+Kind = tuple[str, bool, tuple[tuple[str, Any], ...]]
+"""Method, distillation, and what the suite gives: units whose ranges are checked once."""
 RunJobs = Callable[[Planner, Sequence[Job], str], None]
 """Runs those of a planner's jobs that have no result yet; the text says what they are for."""
 
@@ -53,6 +57,7 @@ class Tuner:
     def tuned(self, cells: Iterable[Cell]) -> Planner:
         """The planner with what was chosen for the cells and their teachers."""
         units = self.units(cells)
+        self.check(units)
         idle = self.idle(units)
         searches = {}
         for unit in units:
@@ -68,11 +73,32 @@ class Tuner:
     def plan(self, cells: Iterable[Cell]) -> list[str]:
         """What would be tuned, for a run that only shows it."""
         units = self.units(cells)
+        self.check(units)
+        choosing = self._choosing(None)
+        each = seconds_of([self._jobs(unit, {}, None)[-1] for unit in units], [], choosing)
         lines = [f"tuning: {len(units)} x {self.number} candidates on {self.examples(units)}"]
+        lines[0] += f"; roughly {duration(self.number * each)} of one worker, from arithmetic"
         for unit in {_kind(unit): unit for unit in units}.values():
             ranges = ", ".join(f"{name} {one}" for name, one in self.ranges(unit).items())
             lines.append(f"  {unit.method}{' distilled' * unit.distill}: {ranges or 'nothing'}")
         return [*lines, "below are the recipe's values; what is chosen changes them and the ids"]
+
+    def check(self, units: Iterable[Cell]) -> None:
+        """Raise ConfigError, before anything runs, for a search that cannot be made: no Optuna,
+        halving of a method that drives a penalty, an end of a range that training refuses."""
+        search = self.planner.conditions.search
+        if search == "optuna":
+            import_optuna()
+        for unit in units:
+            if search == "halving" and methods[unit.method].facts.drives == "penalty":
+                raise ConfigError(
+                    f"--search halving cannot compare candidates of {unit.method}: its penalty"
+                    " reaches the target at the end of a whole training alone; leave --search out,"
+                    " or the method"
+                )
+            for name in self.ranges(unit):
+                for value in self._ends(unit, name):
+                    self._jobs(unit, {name: value}, None)
 
     def units(self, cells: Iterable[Cell]) -> list[Cell]:
         """What is tuned: the cells and the teachers that they need, with seed 0 for all seeds."""
@@ -94,7 +120,10 @@ class Tuner:
                 message = unknown("range of a value", name, [*training_names(), *entry.parameters])
                 raise ConfigError(f"method {entry.name} ({entry.origin}): {message}")
         own = {name: one for name, one in entry.ranges.items() if name not in dict(unit.given)}
-        return applicable(own, values)
+        try:
+            return applicable(own, values)
+        except ConfigError as error:
+            raise ConfigError(f"method {entry.name} ({entry.origin}): {error}") from None
 
     def values(self, unit: Cell) -> Values:
         """The values of a unit by name: the recipe's, else the factory's defaults."""
@@ -120,10 +149,12 @@ class Tuner:
             found[unit.task] = f"{source.rows[task.evaluation[0]]:,} of {unit.task}"
         return f"examples of the training set ({CHOOSING}): {', '.join(found.values())}"
 
-    def idle(self, units: Sequence[Cell]) -> Mapping[tuple[str, bool], set[str]]:
-        """Per method and distillation the names of ranges that change nothing: two values, a few
-        steps, equal masks and weights."""
-        first = {_kind(unit): unit for unit in reversed(units)}
+    def idle(self, units: Sequence[Cell]) -> Mapping[Kind, set[str]]:
+        """Per kind of unit the names of ranges that change nothing: two values, a few steps, equal
+        masks and weights, at the lowest target."""
+        first: dict[Kind, Cell] = {}
+        for unit in sorted(units, key=lambda unit: unit.density):
+            first.setdefault(_kind(unit), unit)
         wanted = {
             (kind, name): [self._jobs(unit, {name: v}, CHECK_STEPS) for v in self._ends(unit, name)]
             for kind, unit in first.items()
@@ -131,7 +162,7 @@ class Tuner:
         }
         every = [jobs for found in wanted.values() for jobs in found]
         self._run(every, f"which of {len(wanted)} ranges change anything")
-        found: dict[tuple[str, bool], set[str]] = {kind: set() for kind in first}
+        found: dict[Kind, set[str]] = {kind: set() for kind in first}
         for (kind, name), own in wanted.items():
             left = [_what_is_left(self.result(jobs[-1])) for jobs in own]
             if None not in left and len(set(left)) == 1:
@@ -169,8 +200,10 @@ class Tuner:
         return Tried(wish.values, next(iter(result.metrics.values())), kept, eligible, wish.steps)
 
     def _chosen(self, search: Search) -> Tuned:
-        """The best candidate that was tried to the end; of equal ones the first."""
+        """The best candidate that was tried to the end, of equal ones the first; where none
+        counts, the recipe's values."""
         best = max((t for t in search.tried if t.steps is None), key=lambda tried: tried.rank)
+        best = best if best.rank > -math.inf else search.tried[0]
         how = "the recipe's, kept" if best.values == search.tried[0].values else "chosen"
         source = (
             f"{how} among {self.number} candidates"
@@ -196,7 +229,13 @@ class Tuner:
         cuts it short."""
         given = tuple((name, Value(value, "a candidate")) for name, value in values.items())
         cell = replace(unit, seed=SEED, given=(*unit.given, *given))
-        return self._choosing(steps).jobs([cell])
+        try:
+            return self._choosing(steps).jobs([cell])
+        except ConfigError as error:
+            if not values:
+                raise
+            tried = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise ConfigError(f"the ranges of {unit.method} give {tried}: {error}") from None
 
     def _run(self, wanted: Iterable[Sequence[Job]], what: str) -> None:
         """Run jobs once each, teachers as teachers."""
@@ -220,8 +259,8 @@ class Tuner:
         return {}
 
 
-def _kind(unit: Cell) -> tuple[str, bool]:
-    return unit.method, unit.distill
+def _kind(unit: Cell) -> Kind:
+    return unit.method, unit.distill, unit.given
 
 
 def _what_is_left(result: Result | None) -> tuple[Any, ...] | None:
