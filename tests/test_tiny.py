@@ -7,10 +7,13 @@ from collections import Counter
 from functools import cache
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
+from leaderboard.collect import collect
+from leaderboard.view import View
 from tasks.laboratory import examples, lexicon, pretrain
 from tasks.laboratory.tasks import DATA_VERSION, SIZES
 from tasks.scales import tiny
@@ -214,3 +217,30 @@ def test_the_pretraining_texts_are_those_of_the_checkpoint():
     """The command makes the same model again only from the same texts."""
     texts = [list(islice(examples.pretraining_texts(kind, 1), 300)) for kind in examples.TEXT_KINDS]
     assert hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16] == PRETRAINING
+
+
+# What the laboratory is for: the committed results ----------------------------------------------
+
+
+def test_the_committed_results_separate_methods():
+    """Dense between 85 and 97 on every task; controls far below it, and below a good method at
+    every target; two groups or more at 10 %."""
+    folder = Path(__file__).resolve().parent.parent / "docs/runs/laboratory/high_sparsity"
+    board = collect(folder)
+    (table,) = [table for table in board.tables if not table.key.distill]
+    found: dict[tuple[str, float], dict[str, list[float]]] = {}
+    for result in board.results:
+        trial = result.trial
+        own = found.setdefault((trial.method, trial.density), {}).setdefault(trial.task, [])
+        own.append(next(iter(result.metrics.values())))
+    means = {key: {t: fmean(own) for t, own in tasks.items()} for key, tasks in found.items()}
+    dense = means["dense", 1.0]
+    assert set(dense) == set(TINY.tasks) and all(85 <= mean <= 97 for mean in dense.values())
+    for control in ("head_only", "scratch"):
+        own = means[control, 1.0]
+        assert all(own[task] < dense[task] - 15 for task in dense)
+        for density in {key[1] for key in means} - {1.0}:
+            here = [fmean(one.values()) for key, one in means.items() if key[1] == density]
+            assert max(here) > fmean(own.values()) + 20
+    (at_ten,) = [family for family in View(board, table).families if family.density == 0.1]
+    assert 0 < sum(verdict.top for verdict in at_ten.verdicts) < len(at_ten.verdicts) - 2
