@@ -14,7 +14,8 @@ def candidate_grid(table: Table) -> Grid:
     for row, task, group in table.entries():
         if group.results and group.results[0].candidates:
             start: list[Entry] = [label(row, group.results), target(row.density), task]
-            rows += [[*start, *_shown(one)] for one in _in_order(group.results[0].candidates)]
+            first, *_ = tried = group.results[0].candidates
+            rows += [[*start, *_shown(one, one is first)] for one in _in_order(tried)]
     header = ["Method", "Target %", "Task", "Values", "First metric", "Kept %", "Outcome"]
     return Grid(header, rows)
 
@@ -29,9 +30,9 @@ def _in_order(candidates: Sequence[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=place)
 
 
-def _shown(one: Candidate) -> list[Entry]:
+def _shown(one: Candidate, recipe: bool) -> list[Entry]:
     values = ", ".join(f"{name} {value}" for name, value in one.values.items())
-    outcome = ["chosen"] if one.chosen else []
+    outcome = ["chosen"] * one.chosen + ["the recipe's"] * recipe
     if one.remaining is None:
         outcome.append("diverged or failed")
     elif one.metric is None:

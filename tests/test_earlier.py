@@ -15,6 +15,8 @@ from zoo.records.storage import PLAN, Folder, load, load_folder, load_result
 from zoo.records.trial import canonical
 from zoo.registry import methods
 
+OLD = Path(__file__).parent / "fixtures" / "schema_3"
+"""Two results of the laboratory's first version."""
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 FOLDERS = sorted({path.parent for path in RUNS.rglob(f"{PLAN}*.json")})
 
@@ -73,8 +75,7 @@ def test_ids_of_committed_trials_have_not_changed(kind):
 
 def test_a_converted_result_holds_what_the_file_says():
     """Every part against the raw JSON, in a file with masks, attention heads and distillation."""
-    (folder,) = [folder for folder in FOLDERS if folder.name == "high_sparsity"]
-    path = next(p for p in results_of(folder) if p.name.startswith("tiny_span-smp_s-0.1-distill"))
+    path = next(p for p in results_of(OLD) if p.name.startswith("tiny_span-smp_s-0.1-distill"))
     old, new = raw(path), load_result(path)
     assert old["schema"] == 3 and new.schema == 4 and new.whole_data
 
@@ -124,8 +125,7 @@ def test_a_converted_result_holds_what_the_file_says():
 
 
 def test_a_converted_result_without_masks_has_no_distribution_and_no_attention_heads():
-    (folder,) = [folder for folder in FOLDERS if folder.name == "high_sparsity"]
-    path = next(p for p in results_of(folder) if p.name.startswith("tiny_span-dense-"))
+    path = next(p for p in results_of(OLD) if p.name.startswith("tiny_span-dense-"))
     assert raw(path)["distribution"] == {} and raw(path)["remaining"]["heads"] == {}
     found = load_result(path)
     assert found.distribution is None and found.sketch == ""
@@ -134,15 +134,14 @@ def test_a_converted_result_without_masks_has_no_distribution_and_no_attention_h
 
 
 def test_the_first_results_of_schema_3_lack_the_encoder_density():
-    path = next(iter(KINDS.values()))
-    content = raw(path)
+    content = raw(results_of(OLD)[0])
     assert content["schema"] == 3
     del content["remaining"]["encoder_density"]
     assert from_schema_3(content)["remaining"]["encoder_density"] == content["remaining"]["density"]
 
 
 def test_an_unknown_matrix_of_schema_3_is_named():
-    content = raw(next(iter(KINDS.values())))
+    content = raw(results_of(OLD)[0])
     content["remaining"]["total"]["transformer.layer.0.ffn.lin1"] = 1
     with pytest.raises(ValueError, match=r"the matrix 'transformer.layer.0.ffn.lin1', unknown to"):
         from_schema_3(content)
@@ -182,13 +181,15 @@ def test_facts_of_schema_3_are_those_that_methods_register():
 
 
 def test_every_committed_result_has_the_facts_of_its_method():
-    """Labels were written out in schema 3. Facts of a plugin's method are not known."""
+    """Labels were written out in schema 3, also those that are the names. Facts of a plugin's method
+    are not known."""
     for folder in FOLDERS:
         for result in loaded(folder).results:
             assert isinstance(result, Result)
             name, facts = result.trial.method, result.facts
             known = methods[name].facts if name in methods else MethodFacts(facts.label)
-            assert facts == replace(known, label=known.label or name), result.trial.id
+            written = known.label or (name if facts.label else "")
+            assert facts == replace(known, label=written), result.trial.id
 
 
 def test_the_caveat_of_schema_3_is_that_of_the_laboratory():
