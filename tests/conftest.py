@@ -23,7 +23,10 @@ for name in BUILT_IN:
     load_plugin(find_plugin(name))
 
 
-FIRST = ("test_launch.py", "test_second_implementation.py", "test_cluster.py")
+FIRST = (
+    *("test_launch.py", "test_second_implementation.py", "test_cluster.py"),
+    *("test_processes.py", "test_tuning.py"),
+)
 """The files that take longest, so that two processes end at nearly the same time."""
 
 

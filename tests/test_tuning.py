@@ -376,7 +376,7 @@ def told_apart(metrics: np.ndarray, seeds: int, boards: int, shared: bool) -> fl
 
 
 def test_one_method_entered_twice_is_told_apart_in_at_most_five_percent():
-    boards = 400
+    boards = 200
     rates = {m: told_apart(metrics, 5, boards, True) for m, metrics in candidates().items()}
     assert len(rates) == 6
     most = 0.05 + 2 * (0.05 * 0.95 / boards) ** 0.5
