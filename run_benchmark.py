@@ -20,7 +20,7 @@ from zoo.registry import blaming, suites
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
-from zoo.runs.pending import pending
+from zoo.runs.pending import Pending, pending
 from zoo.runs.plan import Job, Planner
 from zoo.runs.processes import Processes
 from zoo.runs.progress import Progress
@@ -78,7 +78,7 @@ def run_suite(settings: Settings) -> int:
     scale = settings.scale
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
     cells = cells_of(settings)
-    jobs = planner.jobs(cells)
+    jobs = planner.jobs(cells)  # which checks the cells, before anything is tuned for them
     if settings.conditions.tune:
         planner = tuned(planner, settings, cells)
         jobs = planner.jobs(cells)
@@ -91,16 +91,28 @@ def run_suite(settings: Settings) -> int:
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))
-    if state.jobs:
-        planner.tokenise(state.jobs, cache)
-        state.set_aside()
+    make_ready(planner, state, cache)
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
     save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
+    execute(planner, state, settings, folder, progress)
+    return finish(folder, progress)
+
+
+def make_ready(planner: Planner, state: Pending, cache: Path) -> None:
+    """Tokenise what is left to run, and set unreadable files aside."""
+    if state.jobs:
+        planner.tokenise(state.jobs, cache)
+        state.set_aside()
+
+
+def execute(
+    planner: Planner, state: Pending, settings: Settings, folder: Path, progress: Progress
+) -> None:
+    """Run what is left, the longest first."""
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
         executor(settings)(ordered, resources(settings), folder, progress)
-    return finish(folder, progress)
 
 
 def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planner:
@@ -112,11 +124,8 @@ def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planne
         state = pending(jobs, folder, cache)
         left = len(state.jobs)
         print(f"{what}: {len(jobs)} trials, {len(state.done)} done, {left} to run", flush=True)
-        if state.jobs:
-            choosing.tokenise(state.jobs, cache)
-            state.set_aside()
-            ordered = longest_first(state.jobs, choosing)
-            executor(settings)(ordered, resources(settings), folder, Progress(left))
+        make_ready(choosing, state, cache)
+        execute(choosing, state, settings, folder, Progress(left))
 
     tuner = Tuner(planner, folder, run, say=partial(print, flush=True))
     if settings.dry_run:

@@ -132,17 +132,16 @@ def notes(table: Table) -> list[str]:
     commits = sorted({r.environment.git for r in results if r.environment.git})
     if commits:
         lines[-1] += f" At commit {', '.join(commit[:12] for commit in commits)}."
-    chosen = sorted({_chosen_on(result) for result in results if result.candidates})
-    lines += [f"Values were {' / '.join(chosen)}."] if chosen else []
+    searched = sorted({source for result in results for source in _searched(result)})
+    lines += [f"Sources of the values that were searched: {'; '.join(searched)}."] * bool(searched)
     told = sorted({note for result in results for note in result.notes})
     return lines + ([f"Notes: {'; '.join(told)}."] if told else [])
 
 
-def _chosen_on(result: Result) -> str:
-    """'chosen among 8 candidates ...', from the source of a value that was searched."""
-    first, sources = result.candidates[0], result.environment.sources
-    said = [sources[name] for name in first.values if name in sources]
-    return "chosen among" + said[0].partition("among")[2] if said else "the recipe's"
+def _searched(result: Result) -> set[str]:
+    """The sources of the values that differ among candidates: which examples chose them."""
+    sources = result.environment.sources
+    return {sources[n] for one in result.candidates for n in one.values if n in sources}
 
 
 def _versions(result: Result) -> str:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from methods.magnitude import sanh_recipe, sanh_run, sanh_source
 from methods.movement import movement
-from methods.published import CAP_CODE, SCORES, WEIGHTS, rates
+from methods.published import CAP_CODE, WEIGHTS, rates
 from zoo import (
     OURS,
     Contrast,
@@ -46,7 +46,7 @@ def cap_lite_recipe(request: Request) -> tuple[Values, Values]:
 @register_method(
     "cap_lite",
     recipe=cap_lite_recipe,
-    ranges={**WEIGHTS, **SCORES, **LOSSES},
+    ranges={**WEIGHTS, **LOSSES},
     label="CAP-lite (ours; PrC+FiC, no snapshots)",
     family="movement",
     order=43,

@@ -7,7 +7,6 @@ from methods.published import (
     CODE,
     LARGE,
     LOG,
-    WEIGHTS,
     PublishedRun,
     common,
     distillation,
@@ -70,7 +69,6 @@ def random_recipe(request: Request) -> tuple[Values, Values]:
 @register_method(
     "dense",
     recipe=dense_recipe,
-    ranges=WEIGHTS,
     family="controls",
     order=10,
     prunes=False,
@@ -83,13 +81,7 @@ def dense(density: float) -> Method:
 
 
 @register_method(
-    "scratch",
-    recipe=control_recipe,
-    ranges=WEIGHTS,
-    family="controls",
-    order=11,
-    prunes=False,
-    control=True,
+    "scratch", recipe=control_recipe, family="controls", order=11, prunes=False, control=True
 )
 def scratch(density: float) -> Method:
     """Plain fine-tuning from random weights: what pre-training is worth."""
@@ -97,22 +89,14 @@ def scratch(density: float) -> Method:
 
 
 @register_method(
-    "head_only",
-    recipe=head_only_recipe,
-    ranges=WEIGHTS,
-    family="controls",
-    order=12,
-    prunes=False,
-    control=True,
+    "head_only", recipe=head_only_recipe, family="controls", order=12, prunes=False, control=True
 )
 def head_only(density: float) -> Method:
     """A trained head on the frozen encoder: how far the task gets without training the encoder."""
     return Method(trains=nothing)
 
 
-@register_method(
-    "random", recipe=random_recipe, ranges=WEIGHTS, family="controls", order=13, control=True
-)
+@register_method("random", recipe=random_recipe, family="controls", order=13, control=True)
 def random(density: float, *, start: float, stop: float, power: int = 3) -> Method:
     """Random masks, fixed from the start, under magnitude's schedule; the weights train."""
     return replace(magnitude(density, start=start, stop=stop, power=power), score=noise)

@@ -7,7 +7,6 @@ from methods.published import (
     CODE,
     LARGE,
     LOG,
-    WEIGHTS,
     PublishedRun,
     common,
     distillation,
@@ -78,7 +77,7 @@ def magnitude_recipe(
     return sanh_recipe(request, source, rates(column, 3e-5), code)
 
 
-@register_method("magnitude", recipe=magnitude_recipe, ranges=WEIGHTS, family="magnitude", order=20)
+@register_method("magnitude", recipe=magnitude_recipe, family="magnitude", order=20)
 def magnitude(density: float, *, start: float, stop: float, power: int = 3) -> Method:
     """Gradual magnitude pruning: the largest abs(W) of each matrix stay (Sanh 2020, MaP).
 
@@ -94,12 +93,7 @@ def magnitude(density: float, *, start: float, stop: float, power: int = 3) -> M
 
 
 @register_method(
-    "magnitude_global",
-    recipe="magnitude",
-    ranges=WEIGHTS,
-    label="magnitude, global",
-    family="magnitude",
-    order=21,
+    "magnitude_global", recipe="magnitude", label="magnitude, global", family="magnitude", order=21
 )
 def magnitude_global(density: float, **hyper: Any) -> Method:
     """Gradual magnitude pruning with one ranking of abs(W) over all matrices.

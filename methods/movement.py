@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from methods.magnitude import magnitude, sanh_recipe, sanh_run, sanh_source
-from methods.published import DRIVEN, SCORES, WEIGHTS, rates
+from methods.published import DRIVEN, WEIGHTS, rates
 from zoo import (
     ConfigError,
     Method,
@@ -31,9 +31,7 @@ def movement_recipe(request: Request) -> tuple[Values, Values]:
     return sanh_recipe(request, source, rates(source, sanh_run(request).lr_weights, 1e-2))
 
 
-@register_method(
-    "movement", recipe=movement_recipe, ranges={**WEIGHTS, **SCORES}, family="movement", order=40
-)
+@register_method("movement", recipe=movement_recipe, family="movement", order=40)
 def movement(
     density: float,
     *,
@@ -68,12 +66,7 @@ def movement(
 
 
 @register_method(
-    "movement_global",
-    recipe="movement",
-    ranges={**WEIGHTS, **SCORES},
-    label="movement, global",
-    family="movement",
-    order=41,
+    "movement_global", recipe="movement", label="movement, global", family="movement", order=41
 )
 def movement_global(density: float, **hyper: Any) -> Method:
     """Movement pruning with one ranking of scores over all matrices (Sanh 2020's run log).

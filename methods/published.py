@@ -42,9 +42,9 @@ LARGE = ("mnli", "qqp", "qnli", "sst2", "squad")
 
 
 WEIGHTS = {"lr_weights": Times(0.25, 4), "lr_head": Times(0.25, 4)}
-"""What `--tune` searches of methods that train weights."""
+"""What `--tune` searches of weights, beside other ranges; without any it is the default."""
 SCORES = {"lr_scores": Times(0.125, 8)}
-"""What `--tune` searches of methods that learn scores."""
+"""What `--tune` searches of methods that learn nothing but scores."""
 DRIVEN = {"penalty": Times(0.8, 1.6)}
 """What `--tune` searches of a penalty that decides how many weights remain: near the one that
 leaves the target."""

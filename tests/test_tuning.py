@@ -138,7 +138,7 @@ def test_the_place_of_a_value_is_where_it_is_drawn():
 def test_optuna_is_an_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(ConfigError, match="pip install optuna"):
-        SEARCHES["optuna"](space())
+        SEARCHES["optuna"].check()
 
 
 # What is chosen ---------------------------------------------------------------------------------

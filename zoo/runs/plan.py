@@ -61,8 +61,8 @@ class Planned:
 @dataclass(frozen=True)
 class Planner:
     """Makes jobs for one scale, version of the recipes, model and data; with `choosing`, trials
-    that are judged on the examples for choosing. `tuned` holds what was chosen for cells (with seed
-    0 for all seeds); only their trials are under the conditions `tune` and `search`. Each cell,
+    that are judged on the examples for choosing. `tuned` holds what was chosen for cells, for
+    all seeds; only their trials are under the conditions `tune` and `search`. Each cell,
     task and checkpoint is looked up once."""
 
     scale: Scale
@@ -157,7 +157,7 @@ class Planner:
         return self._planned[cell]
 
     def _plan(self, cell: Cell) -> Planned:
-        tuned = self.tuned.get(replace(cell, seed=0))
+        tuned = self.tuned.get(for_all_seeds(cell))
         given = replace(cell, given=(*cell.given, *tuned.given)) if tuned else cell
         values = resolve(given, self.scale, self.version, self.checkpoint)
         task, source = self.task(cell.task)
@@ -198,7 +198,7 @@ class Planner:
             raise ConfigError(f"method {cell.method} on {cell.task}: {error}") from None
         most, windows = self.conditions.max_steps, task.output.per_token
         conditions = self.conditions
-        if replace(cell, seed=0) not in self.tuned:
+        if for_all_seeds(cell) not in self.tuned:
             conditions = conditions.untuned
         if most and not windows and most >= train.recipe_steps(source.rows[task.train]):
             conditions = replace(conditions, max_steps=None)  # a window may make several examples
@@ -264,6 +264,11 @@ def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
             f" {one_line(error, 200)}"
         ) from None
     return job
+
+
+def for_all_seeds(cell: Cell) -> Cell:
+    """The cell that stands for those of all seeds: the one of seed 0."""
+    return replace(cell, seed=0)
 
 
 def teacher_of(cell: Cell) -> Cell:

@@ -3,9 +3,10 @@ for candidates until it has nothing more to ask, and is told how they did."""
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -72,43 +73,49 @@ class Space:
         return int.from_bytes(digest[:4], "big")
 
 
-class Search(Protocol):
-    """Asks for candidates, an empty list at the end; `tried` are all that ran, in order."""
+class Search:
+    """Asks for candidates until it has nothing more to ask, and is told how they did; `tried` are
+    all that ran, in order. `shortens` says that it compares trainings which are cut short."""
 
-    tried: list[Tried]
-
-    def ask(self) -> Sequence[Wish]: ...
-
-    def tell(self, found: Sequence[Tried]) -> None: ...
-
-
-class Random:
-    """All candidates at once (Bergstra and Bengio 2012)."""
+    shortens = False
 
     def __init__(self, space: Space):
-        self.tried: list[Tried] = []
-        self._left = [[Wish(values) for values in space.random()]]
+        self.space, self.tried = space, list[Tried]()
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise ConfigError if the search lacks what it needs."""
+
+    def ask(self) -> Sequence[Wish]:
+        """The candidates that are to run now; none at the end."""
+        raise NotImplementedError
+
+    def tell(self, found: Sequence[Tried]) -> None:
+        """Take in how the candidates did that were asked for."""
+        self.tried += found
+
+
+class Random(Search):
+    """All candidates at once (Bergstra and Bengio 2012)."""
 
     def ask(self) -> Sequence[Wish]:
         """All candidates, then none."""
-        return self._left.pop() if self._left else []
-
-    def tell(self, found: Sequence[Tried]) -> None:
-        """Keep how they did."""
-        self.tried += found
+        return [] if self.tried else [Wish(values) for values in self.space.random()]
 
 
 LEAST = 4
 """Steps that a schedule needs."""
 
 
-class Halving:
+class Halving(Search):
     """Successive halving (Jamieson and Talwalkar 2016): all candidates train for a quarter of the
     steps, the better half of them for half of the steps, the better half of these to the end. Each
     training is a short one of its own, with its whole schedule."""
 
+    shortens = True
+
     def __init__(self, space: Space):
-        self.tried: list[Tried] = []
+        super().__init__(space)
         self._candidates = space.random()
         self._rungs: Iterator[int | None] = iter(
             [max(space.steps // 4, LEAST), max(space.steps // 2, LEAST), None]
@@ -120,26 +127,37 @@ class Halving:
         return [] if steps == 0 else [Wish(values, steps) for values in self._candidates]
 
     def tell(self, found: Sequence[Tried]) -> None:
-        """Keep how they did, and the better half as candidates."""
-        self.tried += found
+        """Keep the better half as candidates."""
+        super().tell(found)
         better = sorted(found, key=lambda tried: -tried.rank)[: math.ceil(len(found) / 2)]
         self._candidates = [tried.values for tried in better]
 
 
-class Optuna:
+class Optuna(Search):
     """Tree-structured Parzen estimators (Bergstra et al. 2011) by Optuna, over places in ranges.
     The first half of the candidates is that of the random search, the others come one at a time."""
 
     def __init__(self, space: Space):
-        self._optuna = import_optuna()
+        super().__init__(space)
+        import optuna  # an extra of this project
+
+        self._optuna: Any = optuna
         self._optuna.logging.set_verbosity(self._optuna.logging.ERROR)
-        self.space, self.tried = space, list[Tried]()
         self._first = space.random()[: max(math.ceil(space.number / 2), 2)]
         sampler = self._optuna.samplers.TPESampler(seed=space.seed(), n_startup_trials=1)
         self._study = self._optuna.create_study(direction="maximize", sampler=sampler)
         unit = self._optuna.distributions.FloatDistribution(0.0, 1.0)
         self._distributions = dict.fromkeys(space.ranges, unit)
         self._asked: Any = None
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise ConfigError without the package."""
+        if find_spec("optuna") is None:
+            raise ConfigError(
+                "--search optuna needs the package optuna: pip install optuna, or leave --search"
+                " out for a random search"
+            )
 
     def ask(self) -> Sequence[Wish]:
         """The first half of the candidates, then one after another."""
@@ -152,15 +170,15 @@ class Optuna:
 
     def tell(self, found: Sequence[Tried]) -> None:
         """Learn from how they did; what does not count is as bad as a metric of -100."""
-        for one in found:
+        for candidate, one in enumerate(found, len(self.tried)):
             if self._asked is not None:
                 self._study.tell(self._asked, max(one.rank, -100.0))
-            elif places := self._known_places(len(self.tried)):
+            elif places := self._known_places(candidate):
                 trial = self._optuna.trial.create_trial(
                     params=places, distributions=self._distributions, value=max(one.rank, -100.0)
                 )
                 self._study.add_trial(trial)
-            self.tried.append(one)
+        super().tell(found)
 
     def _known_places(self, candidate: int) -> dict[str, float]:
         """The places of a candidate of the random search; {} where the recipe's values have
@@ -172,19 +190,7 @@ class Optuna:
         return known if len(known) == len(own) else {}
 
 
-def import_optuna() -> Any:
-    """The package, which is an extra of this project. Raises ConfigError without it."""
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError(
-            "--search optuna needs the package optuna: pip install optuna, or leave --search out"
-            " for a random search"
-        ) from None
-    return optuna
-
-
-SEARCHES: dict[str | None, Callable[[Space], Search]] = {
+SEARCHES: dict[str | None, type[Search]] = {
     None: Random,
     "optuna": Optuna,
     "halving": Halving,

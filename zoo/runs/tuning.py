@@ -24,8 +24,8 @@ from zoo.records.storage import UNREADABLE, load_result, result_path
 from zoo.records.trial import training_names
 from zoo.registry import methods
 from zoo.runs.estimate import duration, seconds_of
-from zoo.runs.plan import Job, Planner, Tuned, teacher_of
-from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish, import_optuna
+from zoo.runs.plan import Job, Planner, Tuned, for_all_seeds, teacher_of
+from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish
 from zoo.runs.suites import Cell
 
 SEED = 1000
@@ -59,7 +59,7 @@ class Tuner:
         units = self.units(cells)
         self.check(units)
         idle = self.idle(units)
-        searches = {}
+        searches: dict[Cell, Search] = {}
         for unit in units:
             ranges = {n: r for n, r in self.ranges(unit).items() if n not in idle[_kind(unit)]}
             searches[unit] = self.search(unit, ranges)
@@ -84,31 +84,31 @@ class Tuner:
         return [*lines, "below are the recipe's values; what is chosen changes them and the ids"]
 
     def check(self, units: Iterable[Cell]) -> None:
-        """Raise ConfigError, before anything runs, for a search that cannot be made: no Optuna,
-        halving of a method that drives a penalty, an end of a range that training refuses."""
-        search = self.planner.conditions.search
-        if search == "optuna":
-            import_optuna()
+        """Raise ConfigError, before anything runs, for a search that cannot be made: a package is
+        missing, trainings of a method that drives a penalty would be cut short, or training
+        refuses an end of a range."""
+        search = SEARCHES[self.planner.conditions.search]
+        search.check()
         for unit in units:
-            if search == "halving" and methods[unit.method].facts.drives == "penalty":
+            if search.shortens and methods[unit.method].facts.drives == "penalty":
                 raise ConfigError(
-                    f"--search halving cannot compare candidates of {unit.method}: its penalty"
-                    " reaches the target at the end of a whole training alone; leave --search out,"
-                    " or the method"
+                    f"--search {self.planner.conditions.search} cannot compare candidates of"
+                    f" {unit.method}: its penalty reaches the target at the end of a whole training"
+                    " alone; leave --search out, or the method"
                 )
             for name in self.ranges(unit):
                 for value in self._ends(unit, name):
                     self._jobs(unit, {name: value}, None)
 
     def units(self, cells: Iterable[Cell]) -> list[Cell]:
-        """What is tuned: the cells and the teachers that they need, with seed 0 for all seeds."""
+        """What is tuned: the cells and the teachers that they need, for all seeds."""
         found: dict[Cell, None] = {}
         for cell in cells:
             method = self.planner.plan(cell).method
             needs = method.needs if method else frozenset()
             if cell.distill or needs & {"teacher", "finetuned"}:
-                found[replace(teacher_of(cell), seed=0)] = None
-            found[replace(cell, seed=0)] = None
+                found[for_all_seeds(teacher_of(cell))] = None
+            found[for_all_seeds(cell)] = None
         return list(found)
 
     def ranges(self, unit: Cell) -> Ranges:
@@ -179,7 +179,7 @@ class Tuner:
         value = self.values(unit)[name].value
         return [one.draw(value, place) for place in (0.0, 1.0)]
 
-    def _try(self, wishes: Mapping[Cell, Sequence[Wish]], searches: Mapping[Cell, Any]) -> None:
+    def _try(self, wishes: Mapping[Cell, Sequence[Wish]], searches: Mapping[Cell, Search]) -> None:
         jobs = {
             unit: [self._jobs(unit, wish.values, wish.steps) for wish in asked]
             for unit, asked in wishes.items()
