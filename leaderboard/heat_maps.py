@@ -42,8 +42,9 @@ def by_head(result: Result) -> Grid:
     """Remaining weights in percent by layer and attention head, Q, K, V and O together."""
     found: dict[tuple[int, str], list[float]] = {}
     for matrix in result.remaining.matrices.values():
+        many = len(matrix.role)  # "QKV" is three matrices in one
         for number, density in enumerate(matrix.attention_heads, 1):
-            found.setdefault((matrix.layer, str(number)), []).append(100 * density)
+            found.setdefault((matrix.layer, str(number)), []).extend(many * [100 * density])
     return {key: fmean(parts) for key, parts in found.items()}
 
 

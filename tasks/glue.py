@@ -40,7 +40,7 @@ def _glue(
     output: Output = CLASSES,
 ) -> Task:
     splits = ("train", *metrics)
-    check = range(len(labels)) if labels else None
+    check = range(len(labels)) if labels else SIMILARITY
     evaluate = evaluate_classes if labels else evaluate_regression
     return Task(
         name=name,
@@ -51,12 +51,18 @@ def _glue(
         train="train",
         evaluation=tuple(metrics),
         official=dict(zip(splits, sizes, strict=True)),
-        locate=partial(locate, "nyu-mll/glue", name, f"glue/{name}", (*texts, "label"), splits),
+        locate=partial(
+            locate,
+            *("nyu-mll/glue", name, f"glue/{name}", (*texts, "label"), splits),
+            classes={"label": labels} if labels else {},
+        ),
         encode=partial(encode_text, texts, "label", check),
         evaluate=partial(evaluate, metrics),
     )
 
 
+SIMILARITY = (0.0, 5.0)
+"""The range of STS-B's labels."""
 ACCURACY = {"validation": {"acc": "acc"}}
 ACCURACY_F1 = {"validation": {"acc": "acc", "f1": "f1"}}
 YES_NO, NO_YES = ("Yes", "No"), ("No", "Yes")

@@ -1,14 +1,21 @@
 """Raw rows of a data set, from parquet files in a local folder or from the Hugging Face hub."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from zoo import ConfigError, Source
 from zoo.inputs.hub import TIMEOUT, reaching_hub
+
+Orders = Mapping[str, Mapping[str, Sequence[int]]]
+"""split -> column -> the task's number of each class, by its number in the data."""
+Classes = Mapping[str, Sequence[str]]
+"""column -> the names of the task's classes, in order."""
 
 
 def locate(
@@ -18,59 +25,130 @@ def locate(
     columns: Sequence[str],
     splits: Sequence[str],
     data_dir: str | None,
+    classes: Classes = MappingProxyType({}),
 ) -> Source:
     """Find the rows of `repo` (with its `config`): in `data_dir`/`folder` if `data_dir` is given,
     else on the hub.
 
     `splits` are the training split and then the evaluation splits; the training split and at least
-    one evaluation split must exist. Raises ConfigError or ResourceError.
+    one evaluation split must exist. A split is one parquet file or all shards of one. Data that
+    name their classes in another order than the task get the task's numbers. Raises ConfigError or
+    ResourceError.
     """
     if data_dir is None:
         return _from_hub(repo, config, columns, splits)
-    root = Path(data_dir).expanduser()
-    files = {split: root / folder / f"{split}.parquet" for split in splits}
-    found = {split: file for split, file in files.items() if file.is_file()}
+    root = Path(data_dir).expanduser() / folder
+    found = {split: files for split in splits if (files := _files(root, split))}
     if splits[0] not in found or len(found) < 2:
-        missing = files[splits[0]] if splits[0] not in found else files[splits[1]]
+        missing = root / f"{splits[0] if splits[0] not in found else splits[1]}.parquet"
         raise ConfigError(
             f"data file {missing} is missing; expected parquet with the columns"
             f" {', '.join(columns)} as in {repo}"
         )
-    tables = {split: _inspect(file, columns) for split, file in found.items()}
-    digest = hashlib.sha256("".join(f"{s} {sha}\n" for s, (_, sha) in tables.items()).encode())
-    rows = {split: count for split, (count, _) in tables.items()}
-    locations = {split: str(file) for split, file in found.items()}
-    read = partial(_read_file, found, columns)
+    digest = hashlib.sha256()
+    rows, orders = dict.fromkeys(found, 0), {}
+    for split, files in found.items():
+        for file in files:
+            count, sha, names = _inspect(file, columns)
+            digest.update(f"{split} {sha}\n".encode())
+            rows[split] += count
+            orders[split] = {
+                column: _order(names[column], known, f"data file {file}, column {column!r}")
+                for column, known in classes.items()
+                if column in names
+            }
+    locations = {split: str(files[0]) for split, files in found.items()}
+    read = partial(_read_files, found, columns, orders)
     return Source("local files", digest.hexdigest(), rows, locations, read)
 
 
-def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str]:
-    """The number of rows and the sha256 of a parquet file; raises ConfigError if it lacks a column
-    or is empty."""
+def _files(folder: Path, split: str) -> list[Path]:
+    """The file of a split, or its shards as the hub names them, in order; raises ConfigError if one
+    of them is missing."""
+    whole = folder / f"{split}.parquet"
+    if whole.is_file():
+        return [whole]
+    shards = sorted(folder.glob(f"{split}-[0-9]*-of-[0-9]*.parquet"))
+    if shards:
+        many = int(shards[0].stem.rpartition("-of-")[2])
+        expected = [f"{split}-{i:05}-of-{many:05}.parquet" for i in range(many)]
+        lacking = [name for name in expected if not (folder / name).is_file()]
+        if lacking or len(shards) != many:
+            raise ConfigError(
+                f"data file {folder / (lacking or [shards[-1].name])[0]} is missing or one too many"
+                f" for the {many} shards of {split}"
+            )
+    return shards
+
+
+def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str, dict[str, list[str]]]:
+    """The number of rows and the sha256 of a parquet file, and the class names that it gives by
+    column; raises ConfigError if it lacks a column or is empty."""
     import pyarrow.parquet as parquet
     from pyarrow import ArrowException
 
     try:
         content = file.read_bytes()
         meta = parquet.read_metadata(file)
+        schema = meta.schema.to_arrow_schema()
     except (OSError, ArrowException) as error:
         raise ConfigError(f"data file {file} cannot be read as parquet: {error}") from None
-    names = meta.schema.to_arrow_schema().names
     for column in columns:
-        if column not in names:
+        if column not in schema.names:
             raise ConfigError(
                 f"data file {file} has no column {column!r}; expected {', '.join(columns)},"
-                f" found {', '.join(names)}"
+                f" found {', '.join(schema.names)}"
             )
     if meta.num_rows == 0:
         raise ConfigError(f"data file {file} has no rows; expected at least one")
-    return meta.num_rows, hashlib.sha256(content).hexdigest()
+    names = class_names((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return meta.num_rows, hashlib.sha256(content).hexdigest(), names
 
 
-def _read_file(files: Mapping[str, Path], columns: Sequence[str], split: str) -> dict[str, Any]:
+def class_names(metadata: bytes) -> dict[str, list[str]]:
+    """The names of the classes of each column, from what `datasets` writes beside a table."""
+    try:
+        features = json.loads(metadata)["info"]["features"]
+        return {
+            column: [str(name) for name in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _order(theirs: Sequence[str], ours: Sequence[str], where: str) -> list[int]:
+    """The task's number of each of the data's classes, by their names. Raises ConfigError for other
+    names; plain numbers are no names."""
+    if list(theirs) == [str(number) for number in range(len(theirs))]:
+        return list(range(len(theirs)))
+    known = {name.lower(): number for number, name in enumerate(ours)}
+    if sorted(name.lower() for name in theirs) != sorted(known):
+        raise ConfigError(
+            f"{where} has the classes {', '.join(theirs)}; expected {', '.join(ours)}, in any order"
+        )
+    return [known[name.lower()] for name in theirs]
+
+
+def _read_files(
+    files: Mapping[str, Sequence[Path]], columns: Sequence[str], orders: Orders, split: str
+) -> dict[str, Any]:
+    import pyarrow
     import pyarrow.parquet as parquet
 
-    return parquet.read_table(files[split], columns=list(columns)).to_pydict()
+    parts = [parquet.read_table(file, columns=list(columns)) for file in files[split]]
+    table = pyarrow.concat_tables(parts, promote_options="permissive")
+    return renumbered(table.to_pydict(), orders.get(split, {}))
+
+
+def renumbered(columns: dict[str, Any], orders: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """The columns with the task's numbers of classes; what is no number of a class stays."""
+    for column, order in orders.items():
+        if list(order) != list(range(len(order))):
+            known = dict(enumerate(order))
+            columns[column] = [known.get(value, value) for value in columns[column]]
+    return columns
 
 
 def _from_hub(

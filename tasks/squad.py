@@ -34,13 +34,16 @@ def encode_spans(
     """
     contexts, questions = texts_of(columns, "context"), texts_of(columns, "question")
     answers = list(columns["answers"])
+    questions = [question.lstrip() for question in questions]
+    stride = min(STRIDE, max_length // 3)
     _check(contexts, answers)
+    _check_lengths(questions, tokenizer, max_length, stride)
     windows = tokenizer(
-        [question.lstrip() for question in questions],
+        questions,
         contexts,
         truncation="only_second",
         max_length=max_length,
-        stride=min(STRIDE, max_length // 3),
+        stride=stride,
         return_overflowing_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -60,30 +63,57 @@ def encode_spans(
 
 
 def _check(contexts: Sequence[str], answers: Sequence[Mapping[str, Any]]) -> None:
-    elsewhere = []
+    """Raise ConfigError unless every answer of every question is a text with a start inside its
+    context, and nearly all stand where they are said to."""
+    elsewhere: dict[int, None] = {}
     for row, (context, answer) in enumerate(zip(contexts, answers, strict=True)):
-        try:
-            texts, starts = answer["text"], answer["answer_start"]
-            fits = len(texts) == len(starts) > 0 and isinstance(texts[0], str) and starts[0] >= 0
-        except (TypeError, KeyError):
-            fits = False
-        if not fits:
-            raise ConfigError(
-                f"column 'answers', row {row}: expected at least one text with a start, as"
-                f" {{'text': [...], 'answer_start': [...]}}, got {answer!r:.80}"
-            )
-        if not 0 <= starts[0] <= len(context) - len(texts[0]):
-            raise ConfigError(
-                f"column 'answers', row {row}: answer_start {starts[0]} is outside its context of"
-                f" {len(context)} characters"
-            )
-        if context[starts[0] : starts[0] + len(texts[0])] != texts[0]:
-            elsewhere.append(row)
+        for text, start in _pairs(answer, row):
+            if not 0 <= start <= len(context) - len(text):
+                raise ConfigError(
+                    f"column 'answers', row {row}: answer_start {start} is outside its context of"
+                    f" {len(context)} characters"
+                )
+            if context[start : start + len(text)] != text:
+                elsewhere[row] = None
     if len(elsewhere) > MISPLACED * len(answers):
         raise ConfigError(
             f"column 'answers': {len(elsewhere)} of {len(answers)} answers are not where"
-            f" answer_start says, first row {elsewhere[0]}"
+            f" answer_start says, first row {next(iter(elsewhere))}"
         )
+
+
+def _pairs(answer: Any, row: int) -> list[tuple[str, int]]:
+    """Texts and starts of a question's answers; raises ConfigError unless there is one, and each
+    has both."""
+    try:
+        texts, starts = list(answer["text"]), list(answer["answer_start"])
+        fits = len(texts) == len(starts) > 0
+        fits &= all(isinstance(text, str) and text for text in texts)
+        fits &= all(isinstance(start, int) and start >= 0 for start in starts)
+    except (TypeError, KeyError):
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"column 'answers', row {row}: expected at least one text with a start, as"
+            f" {{'text': [...], 'answer_start': [...]}}, got {answer!r:.80}"
+        )
+    return list(zip(texts, starts, strict=True))
+
+
+def _check_lengths(questions: Sequence[str], tokenizer: Any, max_length: int, stride: int) -> None:
+    """Raise ConfigError for a question beside which a window has no room for more than `stride`
+    tokens of its context: windows would not move on."""
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - stride
+    for row, question in enumerate(questions):
+        if len(question.encode()) < room:  # a token has at least one byte
+            continue
+        tokens = len(tokenizer(question, add_special_tokens=False)["input_ids"])
+        if tokens >= room:
+            raise ConfigError(
+                f"column 'question', row {row}: {question!r:.40} has {tokens} tokens, of which at"
+                f" most {room - 1} leave room for its context in {max_length}; shorten it, or raise"
+                " max_length"
+            )
 
 
 def _check_ends(

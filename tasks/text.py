@@ -7,26 +7,32 @@ import numpy as np
 
 from zoo import ConfigError, Encoded
 
+NUMBERS = (int, float, np.integer, np.floating)
+
 
 def encode_text(
     texts: Sequence[str],
     labels: str,
-    check: range | None,
+    check: range | tuple[float, float],
     columns: Mapping[str, Sequence[Any]],
     tokenizer: Any,
     max_length: int,
     training: bool,
 ) -> Encoded:
-    """Tokenise one text column or a pair, cut to `max_length` tokens. Labels must be in `check`;
-    None allows any number. Raises ConfigError that names the column and the row."""
+    """Tokenise one text column or a pair, cut to `max_length` tokens. Labels must be classes in the
+    range `check`, or numbers from its first to its second value. Raises ConfigError that names the
+    column, the row and the value."""
     values = columns[labels]
+    whole = isinstance(check, range)
+    low, high = (check.start, check.stop - 1) if isinstance(check, range) else check
     for row, value in enumerate(values):
-        if value is None or (check is not None and value not in check):
-            expected = f"{check.start} to {check.stop - 1}" if check else "a number"
-            raise ConfigError(f"column {labels!r}, row {row}: got {value!r}; expected {expected}")
+        if not isinstance(value, NUMBERS) or not low <= value <= high or (whole and value % 1):
+            expected = f"{low} to {high}" if whole else f"a number from {low:g} to {high:g}"
+            got = f"column {labels!r}, row {row}: got {value!r:.80}"
+            raise ConfigError(f"{got}; expected {expected}")
     given = [texts_of(columns, text) for text in texts]
     encoded = tokenizer(*given, truncation=True, max_length=max_length, return_attention_mask=False)
-    return flattened(encoded, np.asarray(values, dtype=np.int64 if check else np.float32))
+    return flattened(encoded, np.asarray(values, dtype=np.int64 if whole else np.float32))
 
 
 def texts_of(columns: Mapping[str, Sequence[Any]], name: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.tokenisers import tokeniser_of
 from zoo.engine.build import Run
 from zoo.parts.schedules import Schedule
 from zoo.records.result import (
@@ -50,10 +51,8 @@ WORDS = [
     "fast",
     "old",
 ]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-ROBERTA_SPECIAL = ["[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"]
-"""RoBERTa's padding token is number 1, and positions count from there."""
 KINDS = ("bert", "roberta", "distilbert", "electra")
+"""Kinds of checkpoints that tests of one sort or another go through; all are in test_architecture.py."""
 
 
 def save_checkpoint(
@@ -74,57 +73,73 @@ def save_checkpoint(
     matrices, if they are not to be as small as in a fresh model; `bias` is that of all biases,
     which are zero in a fresh model and would hide mistakes.
     """
-    from transformers import BertTokenizer
-
-    special = ROBERTA_SPECIAL if kind == "roberta" else SPECIAL
-    vocabulary = [*special, *(WORDS if words is None else words)]
+    words = WORDS if words is None else words
+    tokenizer = tokeniser_of(kind, words, folder)
     torch.manual_seed(7)
-    model = random_model(kind, mlm, len(vocabulary), layers, embedding)
+    model = random_model(kind, mlm, tokenizer, layers, embedding)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(parameter, std=bias)
         elif weight is not None and parameter.ndim == 2:
             torch.nn.init.normal_(parameter, std=weight)
-    folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n")
-    segments = ["token_type_ids"] if kind in ("bert", "electra") else []
-    names = ["input_ids", *segments, "attention_mask"]
-    BertTokenizer(str(folder / "vocab.txt"), model_input_names=names).save_pretrained(folder)
     return folder
 
 
-def random_model(kind: str, mlm: bool, vocabulary: int, layers: int, embedding: int) -> Any:
+CLASSES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "xlm-roberta": "XLMRoberta",
+    "camembert": "Camembert",
+    "mpnet": "MPNet",
+    "deberta-v2": "DebertaV2",
+    "modernbert": "ModernBert",
+}
+"""How the names of the stock classes begin."""
+OWN_OPTIONS: dict[str, dict[str, Any]] = {
+    "roberta": {"type_vocab_size": 1},
+    "xlm-roberta": {"type_vocab_size": 1},
+    "camembert": {"type_vocab_size": 1},
+    "deberta-v2": {
+        "relative_attention": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
+        "pooler_hidden_size": 32,
+        "type_vocab_size": 0,
+    },
+    "modernbert": {"global_attn_every_n_layers": 2, "local_attention": 8},
+}
+"""Entries of a configuration beside its sizes, as the hub's checkpoints have them."""
+
+
+def random_model(kind: str, mlm: bool, tokenizer: Any, layers: int, embedding: int) -> Any:
     """A stock model with random weights: 4 attention heads, 32 wide, 64 inside."""
     import transformers as stock
 
-    if kind == "distilbert":
-        config = stock.DistilBertConfig(
-            vocab_size=vocabulary,
-            dim=32,
-            n_layers=layers,
-            n_heads=4,
-            hidden_dim=64,
-            max_position_embeddings=64,
-        )
-        return (stock.DistilBertForMaskedLM if mlm else stock.DistilBertModel)(config)
     sizes = {
-        "vocab_size": vocabulary,
+        "vocab_size": len(tokenizer),
         "hidden_size": 32,
         "num_hidden_layers": layers,
         "num_attention_heads": 4,
         "intermediate_size": 64,
         "max_position_embeddings": 64,
+        "pad_token_id": tokenizer.pad_token_id,
     }
-    if kind == "roberta":
-        config = stock.RobertaConfig(**sizes, type_vocab_size=1)
-        return (stock.RobertaForMaskedLM if mlm else stock.RobertaModel)(config)
+    if kind == "distilbert":
+        names = {"hidden_size": "dim", "num_hidden_layers": "n_layers"}
+        names |= {"num_attention_heads": "n_heads", "intermediate_size": "hidden_dim"}
+        sizes = {names.get(name, name): value for name, value in sizes.items()}
     if kind == "electra":
-        config = stock.ElectraConfig(**sizes, embedding_size=embedding)
-        return (stock.ElectraForMaskedLM if mlm else stock.ElectraForPreTraining)(config)
-    assert kind == "bert", kind
-    config = stock.BertConfig(**sizes)
-    return (stock.BertForMaskedLM if mlm else stock.BertModel)(config)
+        sizes["embedding_size"] = embedding
+    begin = CLASSES[kind]
+    config = getattr(stock, f"{begin}Config")(**sizes, **OWN_OPTIONS.get(kind, {}))
+    bare = "ForPreTraining" if kind == "electra" else "Model"
+    return getattr(stock, begin + ("ForMaskedLM" if mlm else bare))(config)
 
 
 def write_sst2(folder: Path, **columns: list[object]) -> None:

@@ -34,9 +34,11 @@ from zoo.engine.build import Resources, build, make_method
 from zoo.engine.compact import compact
 from zoo.engine.frozen import load_frozen
 from zoo.engine.train import fit, run_trial
-from zoo.inputs.architecture import ARCHITECTURES, ROLES, architecture_of, prunable
+from zoo.inputs.architecture import ROLES
 from zoo.inputs.batches import Batch, collate
-from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_encoder, word_ids
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_encoder
+from zoo.inputs.kinds import ARCHITECTURES, architecture_of, prunable
+from zoo.inputs.tokeniser import word_ids
 from zoo.parts.heads import Network
 from zoo.records.trial import Conditions
 from zoo.registry import methods
@@ -44,7 +46,11 @@ from zoo.runs.plan import Planner
 
 LAYERS, HIDDEN, INNER = 2, 32, 64
 MATRICES = LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
+GATED = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * INNER)
+"""Prunable weights of all kinds but ModernBERT, whose U holds a gate as well."""
 STEPS = 4
+UNPACKED = ("mpnet", "deberta-v2", "modernbert")
+"""Kinds whose attention reads distances, or a window of neighbours, beside the mask."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,11 @@ KINDS = {
     "distilbert": Kind("distilbert"),
     "electra generator": Kind("electra", embedding=12),
     "electra discriminator": Kind("electra", mlm=False),
+    "xlm-roberta": Kind("xlm-roberta"),
+    "camembert": Kind("camembert"),
+    "mpnet": Kind("mpnet"),
+    "deberta-v2": Kind("deberta-v2"),
+    "modernbert": Kind("modernbert"),
 }
 NARROW = Kind("electra", mlm=False, embedding=12)
 """A discriminator with neither an MLM head nor embeddings as wide as hidden states."""
@@ -106,7 +117,8 @@ def open_masks(network: Network) -> MaskedModel:
     """Mask a network with masks that keep everything."""
     model = MaskedModel(network.encoder, smp_l(1.0, stop=0.5, penalty=1.0))
     model.refresh(1.0)
-    assert model.remaining().density == 1.0 and len(model.layers) == 6 * LAYERS
+    assert model.remaining().density == 1.0
+    assert len(model.layers) == LAYERS * (4 if network.architecture.gated else 6)
     return model
 
 
@@ -123,6 +135,10 @@ def stock_classifier(network: Network, found: Checkpoint, **dropout: float) -> A
         copied = {"classifier": head.classifier}
     elif found.model_type == "distilbert":
         copied = {"pre_classifier": head.dense, "classifier": head.classifier}
+    elif found.model_type == "deberta-v2":
+        copied = {"pooler.dense": head.dense, "classifier": head.classifier}
+    elif found.model_type == "modernbert":
+        copied = {"head.dense": head.dense, "head.norm": head.norm, "classifier": head.classifier}
     else:
         copied = {"classifier.dense": head.dense, "classifier.out_proj": head.classifier}
     for name, layer in copied.items():
@@ -134,7 +150,13 @@ def stock_spans(network: Network, found: Checkpoint, **dropout: float) -> Any:
     """The stock span predictor of a checkpoint with the weights of the network's head."""
     auto = transformers.AutoModelForQuestionAnswering
     stock = auto.from_pretrained(found.folder, dtype=torch.float32, **dropout)
-    stock.qa_outputs.load_state_dict(network.head.classifier.state_dict())
+    head = network.head
+    if found.model_type == "modernbert":
+        stock.head.dense.load_state_dict(head.dense.state_dict())
+        stock.head.norm.load_state_dict(head.norm.state_dict())
+        stock.classifier.load_state_dict(head.classifier.state_dict())
+    else:
+        stock.qa_outputs.load_state_dict(head.classifier.state_dict())
     return stock
 
 
@@ -244,12 +266,27 @@ def with_dropout(checkpoint: Path, folder: Path) -> Path:
 @torch.no_grad()
 @pytest.mark.parametrize("task", [sst2(), squad()], ids=lambda task: task.name)
 def test_packed_outputs_equal_padded_ones(found, task):
-    """To 1e-9 in float64."""
+    """To 1e-9 in float64; where attention reads more than the mask, nothing is packed."""
     network = with_random_biases(trained.build(found, task)).double().eval()
+    assert network.architecture.packs == (found.model_type not in UNPACKED)
     batches = [batch_of(network, task, packed) for packed in (False, True)]
     (padded, padded_first), (packed, packed_first) = map(network, batches)
     torch.testing.assert_close(packed, padded, rtol=0, atol=1e-9)
     torch.testing.assert_close(packed_first, padded_first, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("task", [sst2(), squad()], ids=lambda task: task.name)
+def test_padding_changes_no_output(found, task):
+    """Each example alone and in a padded batch: to 1e-9 in float64."""
+    network = with_random_biases(trained.build(found, task)).double().eval()
+    together, data = network(batch_of(network, task))[0], examples(task)
+    for row, length in enumerate(data.lengths):
+        alone = collate(data, [row], network.pad, torch.device("cpu"))
+        assert alone.tokens.shape[1] == length
+        expected, got = network(alone)[0][0], together[row]
+        got = got[:length] if task.output.per_token else got
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
 
 
 def test_heads_that_need_wide_embeddings_are_rejected_for_narrow_ones(folder):
@@ -298,50 +335,90 @@ DISTILBERT = (
     "ffn.lin1",
     "ffn.lin2",
 )
-"""Where the layers and their matrices Q, K, V, O, U and D are, written by hand."""
+MPNET = (
+    "encoder.layer",
+    "attention.attn.q",
+    "attention.attn.k",
+    "attention.attn.v",
+    "attention.attn.o",
+    "intermediate.dense",
+    "output.dense",
+)
+DEBERTA = (
+    "encoder.layer",
+    "attention.self.query_proj",
+    "attention.self.key_proj",
+    "attention.self.value_proj",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+MODERNBERT = ("layers", "attn.Wqkv", "attn.Wo", "mlp.Wi", "mlp.Wo")
+"""Where the layers and their matrices Q, K, V, O, U and D are, written by hand; ModernBERT holds Q, K
+and V in one."""
+BY_HAND = {
+    "distilbert": DISTILBERT,
+    "mpnet": MPNET,
+    "deberta-v2": DEBERTA,
+    "modernbert": MODERNBERT,
+}
+TABLES = ("encoder.relative_attention_bias", "encoder.rel_embeddings", "encoder.LayerNorm")
+"""Tables of distances, outside the embeddings and the layers."""
+
+
+def roles_of(found: Checkpoint) -> tuple[str, ...]:
+    """The roles of the matrices of a layer, in order."""
+    return ("QKV", "O", "U", "D") if found.model_type == "modernbert" else ROLES
 
 
 def test_every_parameter_has_its_part_layer_and_role(found):
     encoder, _ = load_encoder(found, pooler=found.architecture.pooler)
-    layers, *paths = DISTILBERT if found.model_type == "distilbert" else LIKE_BERT
+    layers, *paths = BY_HAND.get(found.model_type, LIKE_BERT)
     by_name = {
         f"{layers}.{i}.{path}.weight": (i, role)
         for i in range(LAYERS)
-        for path, role in zip(paths, ("Q", "K", "V", "O", "U", "D"), strict=True)
+        for path, role in zip(paths, roles_of(found), strict=True)
     }
     seen = {"embeddings": 0, "layers": 0, "pooler": 0}
     for name, _ in encoder.named_parameters():
-        part = "embeddings" if name.startswith("embeddings") else "pooler"
-        part = "layers" if name.startswith(layers) else part
-        layer = int(name.removeprefix(f"{layers}.").split(".")[0]) if part == "layers" else None
+        part = "embeddings" if name.startswith(("embeddings", *TABLES)) else "pooler"
+        part = "layers" if name.startswith((f"{layers}.", "final_norm")) else part
+        within = name.removeprefix(f"{layers}.").split(".")[0]
+        layer = int(within) if within.isdigit() else None
         role = by_name.get(name, (None, None))[1]
         assert found.architecture.parameter(name) == Parameter(name, part, layer, role)
         seen[part] += 1
-    assert seen["layers"] == LAYERS * (6 + 6 + 4)  # matrices, biases, two LayerNorms
+    usual = LAYERS * (6 + 6 + 4)  # matrices, biases, two LayerNorms
+    assert seen["layers"] == (LAYERS * (4 + 2) if found.model_type == "modernbert" else usual)
     assert seen["pooler"] == (2 if found.model_type == "bert" else 0)
-    assert seen["embeddings"] > 3
+    assert seen["embeddings"] > 3 or found.model_type == "modernbert"
     assert set(by_name) == {f"{name}.weight" for name in prunable(encoder)}
 
 
 def test_matrices_have_the_shapes_of_their_roles(found):
     encoder, _ = load_encoder(found, pooler=False)
     architecture = architecture_of(encoder)
-    shapes = {"U": (INNER, HIDDEN), "D": (HIDDEN, INNER)}
+    wide = 2 * INNER if architecture.gated else INNER
+    shapes = {"U": (wide, HIDDEN), "D": (HIDDEN, INNER), "QKV": (3 * HIDDEN, HIDDEN)}
     roles = []
     for name, linear in prunable(encoder).items():
         where = architecture.parameter(f"{name}.weight")
         assert linear.weight.shape == shapes.get(where.role, (HIDDEN, HIDDEN))
         roles.append((where.layer, where.role))
-    assert roles == [(layer, role) for layer in range(LAYERS) for role in ROLES]
+    assert roles == [(layer, role) for layer in range(LAYERS) for role in roles_of(found)]
 
 
 def test_prunable_weights_equal_the_closed_formula(found):
-    assert found.prunable_weights == MATRICES == 2 * (4 * 1024 + 2 * 2048)
+    assert MATRICES == 2 * (4 * 1024 + 2 * 2048) and GATED == 2 * (4 * 1024 + 3 * 2048)
+    expected = GATED if found.model_type == "modernbert" else MATRICES
+    assert found.prunable_weights == expected
     encoder, _ = load_encoder(found, pooler=False)
-    assert sum(linear.weight.numel() for linear in prunable(encoder).values()) == MATRICES
+    assert sum(linear.weight.numel() for linear in prunable(encoder).values()) == expected
     masked = MaskedModel(encoder, movement(0.5, start=0.0, stop=1.0))
-    assert sum(masked.sizes.values()) == MATRICES
-    assert masked.others == LAYERS * (4 * HIDDEN + INNER + HIDDEN + 4 * HIDDEN)
+    assert sum(masked.sizes.values()) == expected
+    others = LAYERS * (4 * HIDDEN + INNER + HIDDEN + 4 * HIDDEN)
+    without_biases = (2 * LAYERS - 1) * HIDDEN + HIDDEN  # one norm less at first, one at the end
+    assert masked.others == (without_biases if found.model_type == "modernbert" else others)
 
 
 def test_checkpoints_are_recognised(folder):
@@ -349,7 +426,8 @@ def test_checkpoints_are_recognised(folder):
     assert heads == {name: kind.mlm for name, kind in KINDS.items()}
     assert set(ARCHITECTURES) == {kind.name for kind in KINDS.values()}
     positions = {name: find_checkpoint(str(folder / name)).positions for name in KINDS}
-    assert positions == {name: 62 if name == "roberta" else 64 for name in KINDS}
+    offset = ("roberta", "xlm-roberta", "camembert", "mpnet")
+    assert positions == {name: 62 if name in offset else 64 for name in KINDS}
 
 
 def test_roberta_reads_inputs_of_all_its_positions(folder):
@@ -396,7 +474,8 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
         assert moved <= expected and bool(moved) == bool(expected), entry.name
         assert all(score.any() for score in run.masked.trained_scores), entry.name
         kept = run.masked.remaining()
-        assert kept.total == run.masked.sizes and sum(kept.total.values()) == MATRICES
+        expected_sum = GATED if name == "modernbert" else MATRICES
+        assert kept.total == run.masked.sizes and sum(kept.total.values()) == expected_sum
         if entry.facts.prunes and run.method.budget is not None:
             assert kept.density == pytest.approx(0.3, abs=0.002), entry.name
             run.masked.check_budget(level)
@@ -434,7 +513,12 @@ def pruned_network(found: Checkpoint, task: Task) -> tuple[Network, MaskedModel]
 
 @torch.no_grad()
 def test_the_compact_encoder_equals_the_masked_one(found):
-    """To 1e-10 in float64, and it is smaller."""
+    """To 1e-10 in float64, and it is smaller; encoders whose layers compute more are refused."""
+    if found.model_type in UNPACKED:
+        encoder, _ = load_encoder(found, pooler=False)
+        with pytest.raises(ConfigError, match="cannot be compacted"):
+            compact(encoder, encoder.state_dict())
+        return
     network, model = pruned_network(found, squad())
     batch = batch_of(network, squad())
     expected = network.encoder(**inputs_of(network, batch)).last_hidden_state

@@ -25,7 +25,7 @@ from zoo.engine.compact import (
     dead,
     without_thin_rows,
 )
-from zoo.inputs.architecture import architecture_of
+from zoo.inputs.kinds import architecture_of
 
 TOKENS = torch.tensor([[2, 9, 12, 8, 3, 0, 0], [2, 15, 13, 7, 5, 11, 3]])
 SEEN = TOKENS != 0

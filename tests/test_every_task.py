@@ -11,9 +11,10 @@ from methods.published import SMP_STEPS
 from tests.helpers import save_checkpoint, write_parquet
 from zoo import ConfigError, Source, Task
 from zoo.inputs.cache import code_of
-from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer, word_ids
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.task import label_notes
 from zoo.inputs.tokenised import tokenise
+from zoo.inputs.tokeniser import load_tokenizer, word_ids
 from zoo.registry import tasks
 
 ROWS = 12

@@ -12,9 +12,10 @@ from tasks.glue import sst2
 from tasks.squad import squad
 from tests.helpers import save_checkpoint
 from zoo import ConfigError, label_words, mlm_label_words, trained
-from zoo.inputs.architecture import ARCHITECTURES
 from zoo.inputs.batches import Batch
-from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer, word_ids
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.kinds import ARCHITECTURES
+from zoo.inputs.tokeniser import load_tokenizer, word_ids
 from zoo.parts.heads import HIDDEN_PADDING, LabelWords
 
 TOKENS = torch.tensor([[2, 9, 12, 3], [2, 15, 3, 0]])

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, BertForSequenceClas
 from methods.movement import movement
 from tests.helpers import KINDS, save_checkpoint
 from zoo import ConfigError, MaskedModel, TrialError
-from zoo.inputs.architecture import architecture_of
+from zoo.inputs.kinds import architecture_of
 from zoo.registry import methods
 from zoo.runs.suites import Cell
 

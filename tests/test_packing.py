@@ -11,8 +11,8 @@ import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from zoo import Encoded
-from zoo.inputs.architecture import ARCHITECTURES
 from zoo.inputs.batches import collate
+from zoo.inputs.kinds import ARCHITECTURES
 from zoo.inputs.packing import SAVES, Packing, pack
 from zoo.parts.heads import FirstTokenClassifier, Network, PooledClassifier, TokenClassifier
 

@@ -68,8 +68,9 @@ from zoo.engine.frozen import Frozen, predict
 from zoo.engine.masked import Counts
 from zoo.engine.train import fit, make_optimizer, rate
 from zoo.inputs.batches import Batch
-from zoo.inputs.checkpoint import find_checkpoint, word_ids
+from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation
+from zoo.inputs.tokeniser import word_ids
 from zoo.records.result import Best
 from zoo.records.storage import save
 from zoo.registry import methods

@@ -8,7 +8,8 @@ from transformers import AutoModelForMaskedLM
 from tasks.glue import mnli
 from tests.helpers import write_parquet
 from zoo import ConfigError
-from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer, word_ids
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.tokeniser import load_tokenizer, word_ids
 from zoo.tools.released import as_released, main, read_masks
 
 LAYERS = (0, 1, 2, 10, 11)

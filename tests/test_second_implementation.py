@@ -24,7 +24,8 @@ from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.frozen import Frozen, load_frozen
 from zoo.engine.train import fit, run_trial
 from zoo.inputs.batches import collate, random_batches
-from zoo.inputs.checkpoint import find_checkpoint, word_ids
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.tokeniser import word_ids
 from zoo.records.trial import Conditions
 from zoo.registry import methods
 from zoo.runs.plan import Planner

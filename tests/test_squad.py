@@ -7,7 +7,8 @@ import pytest
 
 from tasks.squad import best_spans, encode_spans, evaluate_spans
 from zoo import ConfigError
-from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.tokeniser import load_tokenizer
 
 CONTEXT = (
     "a cat runs fast the old dog barks a cat sleeps the dog runs the old cat barks a dog sleeps"
@@ -77,6 +78,7 @@ def test_a_tokeniser_that_leaves_out_windows_is_refused(tokenizer):
         """Makes windows of the beginning alone."""
 
         tokenize = tokenizer.tokenize
+        num_special_tokens_to_add = tokenizer.num_special_tokens_to_add
 
         def __call__(self, questions, contexts, **more):
             return tokenizer(questions, [text[:60] for text in contexts], **more)

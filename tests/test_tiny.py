@@ -17,7 +17,8 @@ from leaderboard.view import View
 from tasks.laboratory import examples, lexicon, pretrain
 from tasks.laboratory.tasks import DATA_VERSION, SIZES
 from tasks.scales import tiny
-from zoo.inputs.checkpoint import find_checkpoint, load_tokenizer
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.tokeniser import load_tokenizer
 from zoo.registry import tasks
 
 TINY = tiny()

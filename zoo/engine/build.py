@@ -15,6 +15,7 @@ from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
+from zoo.inputs.tokeniser import tokeniser_notes
 from zoo.parts.heads import Network
 from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.plugins import Plugin, load_plugin
@@ -146,7 +147,10 @@ def build(trial: Trial, resources: Resources) -> Run:
         device=device,
         steps=steps,
         recipe_steps=trial.train.recipe_steps(len(data.train)),
-        notes=task.notes(source) + label_notes(task, checkpoint) + _warned(trial, method, steps),
+        notes=task.notes(source)
+        + label_notes(task, checkpoint)
+        + tokeniser_notes(checkpoint)
+        + _warned(trial, method, steps),
     )
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ConfigError
-from zoo.inputs.architecture import ROLES, Architecture, architecture_of
+from zoo.inputs.architecture import ROLES, Architecture
+from zoo.inputs.kinds import architecture_of
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,10 @@ class CompactEncoder(nn.Module):
 
 def compact(encoder: Any, state: Mapping[str, Tensor]) -> CompactEncoder:
     """The compact encoder of a stock `encoder` with the weights `state` that zoo.export returned,
-    in evaluation mode; `encoder` itself is not changed. Raises ConfigError for a decoder."""
+    in evaluation mode; `encoder` itself is not changed. Raises ConfigError for a decoder, and for
+    an encoder whose attention reads more than Q, K and V, or whose layers are built otherwise."""
+    if not architecture_of(encoder).compacts:
+        raise ConfigError(f"an encoder of the kind {encoder.config.model_type} cannot be compacted")
     if getattr(encoder.config, "is_decoder", False):
         raise ConfigError("a decoder sees no later tokens; only encoders can be made compact")
     own = copy.deepcopy(encoder)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ConfigError, TrialError
-from zoo.inputs.architecture import architecture_of
+from zoo.inputs.kinds import architecture_of
 from zoo.parts.gates import generator_on
 from zoo.parts.method import Method
 from zoo.parts.scores import stored

@@ -95,11 +95,11 @@ def remaining(masked: MaskedModel) -> Remaining:
 
 
 def attention_head_densities(gate: Tensor, role: str, heads: int) -> tuple[float, ...]:
-    """The density of each attention head in one matrix: rows of Q, K, V, columns of O; () for U and
-    D."""
+    """The density of each attention head in one matrix: rows of Q, K, V or all three together,
+    columns of O; () for U and D."""
     kept = (gate != 0).float()
-    if role in ("Q", "K", "V"):
-        blocks = kept.view(heads, -1)
+    if role in ("Q", "K", "V", "QKV"):
+        blocks = kept.view(len(role), heads, -1).transpose(0, 1).flatten(1)
     elif role == "O":
         blocks = kept.T.reshape(heads, -1)
     else:

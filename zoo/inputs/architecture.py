@@ -1,31 +1,30 @@
-"""Everything that the project knows about how encoders of the Hugging Face hub are built.
-
-An Architecture value describes each kind of encoder; all other modules ask it. To support another
-kind, add a value to ARCHITECTURES and its cases to tests/test_architecture.py.
-"""
+"""How an encoder of the Hugging Face hub is built: what an Architecture value says, and what
+follows from it. zoo/inputs/kinds.py has a value for each kind of encoder."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from zoo.errors import ConfigError
 
 ROLES = ("Q", "K", "V", "O", "U", "D")
 """Query, key, value and output projections of attention; up and down projections of the
-feed-forward sub-layer. These six matrices of each layer can be pruned, and no others."""
+feed-forward sub-layer. The matrices of these roles can be pruned, and no others. An encoder that
+holds Q, K and V in one matrix has the role "QKV" in their place; U of a gated feed-forward
+sub-layer holds its gate as well."""
 
 
 @dataclass(frozen=True)
 class Parameter:
     """Where a parameter of an encoder belongs.
 
-    `part` is "embeddings", "layers" or "pooler"; `layer` counts from 0 and is None outside the
-    layers; `role` is one of ROLES for the weight of a prunable matrix, else None.
+    `part` is "embeddings" (tables of positions and distances among them), "layers" or "pooler";
+    `layer` counts from 0 and is None for what belongs to no single layer; `role` is one of ROLES,
+    or "QKV", for the weight of a prunable matrix, else None.
     """
 
     name: str
@@ -73,36 +72,47 @@ class Architecture:
 
     `layers`: the list of layers in the encoder; `roles`: each prunable matrix in a layer; `norms`:
     the LayerNorms after attention and after the feed-forward sub-layer; `activation`: the
-    feed-forward activation in a layer; `embeddings`: how names of embedding parameters begin;
-    `projection`: a linear layer behind the embeddings, where an encoder may have one.
+    feed-forward activation in a layer; `gated`: whether U holds a gate as well; `embeddings`: how
+    names of embedding parameters begin; `projection`: a linear layer behind the embeddings, where
+    an encoder may have one. `compacts` says whether zoo.compact knows its layers, `packs` whether
+    several examples may share a row: where attention reads nothing but the mask, so that outputs
+    are exact.
 
     `mlm_tensor` is how the name of a tensor ends that only checkpoints with a masked-LM head have;
     `mlm_head` reads that head from a masked language model. `token_types` says whether the encoder
-    takes segment ids, `offset_positions` whether positions count from the padding token's number
-    plus 1.
+    takes segment ids, and `type_rows` how many there are where the configuration does not say;
+    `offset_positions` says whether positions count from the padding token's number plus 1.
 
     `add_pooling_layer` says whether the encoder can be built with a pooler, `pooler` whether stock
     classification reads the pooler's output. Without one it reads the first token
-    through dropout (if `drops_first`), a linear layer, `classifier_activation`, dropout and a
-    second linear layer. `dropout` and `span_dropout` name the rates of classification and of span
-    prediction in the configuration, the first that is set counts.
+    through dropout, a linear layer, `classifier_activation` (a function, or the entry of the
+    configuration that names it), dropout and a second linear layer. With a `prediction_head` it
+    reads the first token, or the mean of all, through that, dropout and a linear layer, and so does
+    span prediction at every token. `first_dropout`, `dropout` and `span_dropout` name the rates of
+    classification (before and behind the first linear layer) and of span prediction in the
+    configuration, the first that is set counts.
     """
 
     layers: str
     roles: Mapping[str, str]
-    norms: tuple[str, str]
-    activation: str
     mlm_tensor: str
     mlm_head: Callable[[Any], MaskedLmHead]
+    norms: tuple[str, str] = ("", "")
+    activation: str = ""
+    gated: bool = False
     embeddings: tuple[str, ...] = ("embeddings.",)
     projection: str = ""
     sizes: SizeNames = SizeNames()
+    compacts: bool = True
+    packs: bool = True
     token_types: bool = True
+    type_rows: int = 2
     offset_positions: bool = False
     add_pooling_layer: bool = True
     pooler: bool = False
-    classifier_activation: Callable[[Tensor], Tensor] = torch.tanh
-    drops_first: bool = True
+    prediction_head: bool = False
+    classifier_activation: Callable[[Tensor], Tensor] | str = torch.tanh
+    first_dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     span_dropout: tuple[str, ...] = ()
 
@@ -113,16 +123,16 @@ class Architecture:
         return found
 
     def matrices(self, encoder: Any) -> Iterator[tuple[str, nn.Linear]]:
-        """Name and module of every prunable matrix, layer by layer in the order of ROLES."""
+        """Name and module of every prunable matrix, layer by layer in the order of `roles`."""
         for index, layer in enumerate(self.layers_of(encoder)):
-            for role in ROLES:
-                module = layer.get_submodule(self.roles[role])
+            for path in self.roles.values():
+                module = layer.get_submodule(path)
                 if not isinstance(module, nn.Linear):
                     raise ConfigError(
-                        f"{self.layers}.{index}.{self.roles[role]} is a {type(module).__name__};"
+                        f"{self.layers}.{index}.{path} is a {type(module).__name__};"
                         " only plain linear layers can be masked"
                     )
-                yield f"{self.layers}.{index}.{self.roles[role]}", module
+                yield f"{self.layers}.{index}.{path}", module
 
     def parameter(self, name: str) -> Parameter:
         """Where a parameter belongs, by its name in the encoder."""
@@ -130,7 +140,7 @@ class Architecture:
             return Parameter(name, "embeddings")
         found = re.fullmatch(rf"{re.escape(self.layers)}\.(\d+)\.(.*)", name)
         if not found:
-            return Parameter(name, "pooler")
+            return Parameter(name, "pooler" if name.startswith("pooler.") else "layers")
         paths = {f"{path}.weight": role for role, path in self.roles.items()}
         return Parameter(name, "layers", int(found[1]), paths.get(found[2]))
 
@@ -153,10 +163,28 @@ class Architecture:
         """Attention heads in each layer of an encoder."""
         return self.read_sizes(encoder.config.to_dict()).attention_heads
 
+    def segments(self, config: Mapping[str, Any]) -> int:
+        """How many segment ids an encoder tells apart, given the content of its config.json."""
+        rows = whole_number(config, "type_vocab_size", self.type_rows, 0)
+        return rows if self.token_types else 0
+
     def read_sizes(self, config: Mapping[str, Any]) -> Sizes:
         """The sizes in the content of a config.json; raises ConfigError for one that is missing."""
-        names = vars(self.sizes).items()
-        return Sizes(**{size: whole_number(config, name) for size, name in names})
+        names = {field.name: getattr(self.sizes, field.name) for field in fields(Sizes)}
+        return Sizes(**{size: whole_number(config, name) for size, name in names.items()})
+
+    def prunable_weights(self, sizes: Sizes) -> int:
+        """Entries of all prunable matrices: layers * (4 H^2 + 2 H I), 3 H I with a gate."""
+        wide = (3 if self.gated else 2) * sizes.intermediate
+        return sizes.layers * sizes.hidden * (4 * sizes.hidden + wide)
+
+    def pooled(self, encoder: Any, out: Any, attention: Tensor) -> Tensor | None:
+        """What classification reads (B, H): the pooler's output, or the mean over the tokens where
+        the configuration says so; None for the first token. `attention` (B, tokens)."""
+        if getattr(encoder.config, "classifier_pooling", "") == "mean":
+            seen = attention[..., None]
+            return (out.last_hidden_state * seen).sum(1) / seen.sum(1)
+        return getattr(out, "pooler_output", None)
 
 
 def whole_number(
@@ -169,117 +197,7 @@ def whole_number(
     return value
 
 
-def prunable_weights(sizes: Sizes) -> int:
-    """Entries of all prunable matrices of an encoder: layers * (4 H^2 + 2 H I)."""
-    return sizes.layers * (4 * sizes.hidden**2 + 2 * sizes.hidden * sizes.intermediate)
-
-
 def rate(config: Any, names: tuple[str, ...]) -> float:
     """The first dropout rate among `names` that a configuration sets; 0 without any name."""
     rates = (getattr(config, name, None) for name in names)
     return next((value for value in rates if value is not None), 0.0)
-
-
-def _bert_head(model: Any) -> MaskedLmHead:
-    head = model.cls.predictions
-    return MaskedLmHead(head.transform, head.decoder.weight, head.decoder.bias)
-
-
-def _roberta_head(model: Any) -> MaskedLmHead:
-    head = model.lm_head
-    transform = nn.Sequential(head.dense, nn.GELU(), head.layer_norm)
-    return MaskedLmHead(transform, head.decoder.weight, head.decoder.bias)
-
-
-def _distilbert_head(model: Any) -> MaskedLmHead:
-    transform = nn.Sequential(model.vocab_transform, model.activation, model.vocab_layer_norm)
-    return MaskedLmHead(transform, model.vocab_projector.weight, model.vocab_projector.bias)
-
-
-def _electra_head(model: Any) -> MaskedLmHead:
-    decoder = model.generator_lm_head
-    return MaskedLmHead(model.generator_predictions, decoder.weight, decoder.bias)
-
-
-BERT_ROLES = {
-    "Q": "attention.self.query",
-    "K": "attention.self.key",
-    "V": "attention.self.value",
-    "O": "attention.output.dense",
-    "U": "intermediate.dense",
-    "D": "output.dense",
-}
-LIKE_BERT: dict[str, Any] = {
-    "layers": "encoder.layer",
-    "roles": BERT_ROLES,
-    "norms": ("attention.output.LayerNorm", "output.LayerNorm"),
-    "activation": "intermediate.intermediate_act_fn",
-}
-ARCHITECTURES = {
-    "bert": Architecture(
-        **LIKE_BERT,
-        mlm_tensor="cls.predictions.transform.dense.weight",
-        mlm_head=_bert_head,
-        pooler=True,
-    ),
-    "roberta": Architecture(
-        **LIKE_BERT,
-        mlm_tensor="lm_head.dense.weight",
-        mlm_head=_roberta_head,
-        offset_positions=True,
-    ),
-    "distilbert": Architecture(
-        layers="transformer.layer",
-        roles={
-            "Q": "attention.q_lin",
-            "K": "attention.k_lin",
-            "V": "attention.v_lin",
-            "O": "attention.out_lin",
-            "U": "ffn.lin1",
-            "D": "ffn.lin2",
-        },
-        norms=("sa_layer_norm", "output_layer_norm"),
-        activation="ffn.activation",
-        mlm_tensor="vocab_transform.weight",
-        mlm_head=_distilbert_head,
-        sizes=SizeNames("n_layers", "dim", "hidden_dim", "n_heads"),
-        token_types=False,
-        add_pooling_layer=False,
-        classifier_activation=F.relu,
-        drops_first=False,
-        dropout=("seq_classif_dropout",),
-        span_dropout=("qa_dropout",),
-    ),
-    "electra": Architecture(
-        **LIKE_BERT,
-        mlm_tensor="generator_predictions.dense.weight",
-        mlm_head=_electra_head,
-        embeddings=("embeddings.", "embeddings_project."),
-        projection="embeddings_project",
-        add_pooling_layer=False,
-        classifier_activation=F.gelu,
-    ),
-}
-"""By `model_type` in config.json."""
-
-
-def architecture_of(encoder: Any) -> Architecture:
-    """The architecture of a loaded encoder; raises ConfigError for an unsupported one, and for a
-    model that has a head."""
-    inner = getattr(encoder, "base_model", encoder)
-    if inner is not encoder:
-        raise ConfigError(
-            f"a {type(encoder).__name__} has a head: pass its encoder, model.base_model"
-        )
-    kind = getattr(getattr(encoder, "config", None), "model_type", type(encoder).__name__)
-    if kind not in ARCHITECTURES:
-        raise ConfigError(
-            f"an encoder of the kind {kind!r:.80} cannot be masked; supported:"
-            f" {', '.join(ARCHITECTURES)}"
-        )
-    return ARCHITECTURES[kind]
-
-
-def prunable(encoder: Any) -> dict[str, nn.Linear]:
-    """The encoder's matrices that methods may prune, by name, in the model's order."""
-    return dict(architecture_of(encoder).matrices(encoder))

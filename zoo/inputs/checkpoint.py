@@ -1,26 +1,43 @@
-"""Find, fingerprint and load a pre-trained model: a folder, or a name on the Hugging Face hub."""
+"""Find, check and load a pre-trained model: a folder, or a name on the Hugging Face hub."""
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, cause_of
-from zoo.inputs.architecture import ARCHITECTURES, Architecture, prunable_weights, whole_number
+from zoo.inputs.architecture import Architecture, whole_number
+from zoo.inputs.config_fields import check_config, unread_fields
 from zoo.inputs.hub import from_hub
-
-TOKENIZER_FILES = (
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
+from zoo.inputs.kinds import ARCHITECTURES, unsupported
+from zoo.inputs.model_files import (
+    FLOATS,
+    TOKENIZER_FILES,
+    TensorHeader,
+    check_tokenizer_files,
+    fingerprint,
+    read_json,
+    tensor_headers,
+    weight_files,
 )
-TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
-"""Sets of files that are enough to build a tokeniser."""
+
+PARTS = (
+    *("bert", "roberta", "distilbert", "electra", "mpnet", "deberta", "model", "embeddings"),
+    *("embeddings_project", "encoder", "transformer", "layers", "final_norm", "pooler"),
+)
+"""How names of tensors of encoders begin."""
+HEADS = (
+    *("cls", "lm_head", "generator_predictions", "generator_lm_head", "vocab_transform", "head"),
+    *("discriminator_predictions", "lm_predictions", "mask_predictions", "vocab_layer_norm"),
+    *("vocab_projector", "decoder"),
+)
+"""The same for the heads of pre-training, which label words read or nothing does."""
+BUFFERS = ("position_ids", "token_type_ids", "inv_freq")
+"""How names of tensors end that older versions of transformers saved, and that are computed."""
+PREFIXES = ("module.", "_orig_mod.", "model.module.")
+"""What other programs put before all names."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +48,10 @@ class Checkpoint:
     configuration and tokeniser, `tokenizer_sha` that of the tokeniser's files alone.
     `prunable_weights` counts the entries of the matrices that can be pruned; `hidden` and
     `embedding` are the widths of hidden states and of token embeddings; `positions` is the number
-    of tokens that the longest input may have; `labels` are the class names in the configuration,
-    in order, empty if it names none.
+    of tokens that the longest input may have, `vocabulary` that of the tokens that have an
+    embedding, `segments` that of the segment ids that are told apart, `pad` the padding token's.
+    `labels` are the class names in the configuration, in order, empty if it names none; `notes`
+    say what of the files is not used.
     """
 
     name: str
@@ -45,7 +64,11 @@ class Checkpoint:
     hidden: int
     embedding: int
     positions: int
+    vocabulary: int
+    segments: int
+    pad: int
     labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def architecture(self) -> Architecture:
@@ -79,50 +102,66 @@ def _inspect(given: str, folder: str, state: tuple[object, ...]) -> Checkpoint:
 
 
 def _checkpoint(given: str, folder: Path) -> Checkpoint:
-    config, weights = _config(folder), sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise ConfigError("no .safetensors file in it; convert the checkpoint first")
-    if not any(all((folder / file).exists() for file in files) for files in TOKENIZERS):
-        raise ConfigError(
-            "no tokeniser in it; expected tokenizer.json, vocab.txt, or vocab.json with merges.txt"
-        )
+    config = _config(folder)
+    weights = weight_files(folder)
+    check_tokenizer_files(folder)
     architecture = ARCHITECTURES[config["model_type"]]
     sizes = architecture.read_sizes(config)
-    pad = whole_number(config, "pad_token_id", 1, 0) if architecture.offset_positions else 0
-    names = {name for file in weights for name in _tensor_names(file)}
-    tokenizer = _sha([folder / file for file in TOKENIZER_FILES])
-    whole = _sha([folder / "config.json", *weights])
+    default_pad = 1 if architecture.offset_positions else 0
+    pad = default_pad if config.get("pad_token_id") is None else config["pad_token_id"]
+    pad = whole_number({"pad_token_id": pad}, "pad_token_id", least=0)
+    headers = tensor_headers(weights)
+    check_config(config, sizes.layers, architecture.layers, headers)
+    _check_tensors(headers)
+    tokenizer = fingerprint([folder / file for file in TOKENIZER_FILES])
+    whole = fingerprint([folder / "config.json", *weights])
     return Checkpoint(
         name=folder.name if Path(given).expanduser().is_dir() else given,
         folder=str(folder),
         sha=hashlib.sha256((tokenizer + whole).encode()).hexdigest(),
         tokenizer_sha=tokenizer,
         model_type=config["model_type"],
-        has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in names),
-        prunable_weights=prunable_weights(sizes),
+        has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in headers),
+        prunable_weights=architecture.prunable_weights(sizes),
         hidden=sizes.hidden,
         embedding=whole_number(config, "embedding_size", sizes.hidden),
         positions=sizes.positions - architecture.first_position(pad),
+        vocabulary=whole_number(config, "vocab_size"),
+        segments=architecture.segments(config),
+        pad=pad,
         labels=_labels(config.get("id2label")),
+        notes=(*unread_fields(config), *_own_heads(headers)),
     )
 
 
 def _config(folder: Path) -> dict[str, Any]:
     """The content of config.json, if it is that of a supported model."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"cannot read config.json: {error}") from None
-    if not isinstance(config, dict):
-        raise ConfigError("config.json is not a JSON object")
+    config = read_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str) or config["model_type"] not in ARCHITECTURES:
-        raise ConfigError(
-            f"config.json says model_type {config.get('model_type')!r:.80};"
-            f" supported: {', '.join(ARCHITECTURES)}"
-        )
-    if "auto_map" in config:
-        raise ConfigError("config.json asks for code of its own (auto_map); refused")
+        raise ConfigError(f"config.json says model_type {unsupported(config.get('model_type'))}")
+    if (folder / "adapter_config.json").exists():
+        raise ConfigError("it holds an adapter (adapter_config.json); merge it into the weights")
     return config
+
+
+def _check_tensors(headers: Mapping[str, TensorHeader]) -> None:
+    """Raise ConfigError for names that another program prefixed, and weights that are no floating-
+    point numbers."""
+    for prefix in PREFIXES:
+        if headers and all(name.startswith(prefix) for name in headers):
+            raise ConfigError(f"all its tensors' names begin with {prefix}; save them without it")
+    for name, header in headers.items():
+        if header.dtype not in FLOATS and not name.endswith(BUFFERS):
+            raise ConfigError(
+                f"its tensor {name:.80} is of type {header.dtype}; quantised weights cannot be"
+                " trained: give the checkpoint before it was quantised"
+            )
+
+
+def _own_heads(headers: Mapping[str, TensorHeader]) -> list[str]:
+    """A note that names tensors which no head here uses, such as a head of another task."""
+    others = sorted({name.split(".")[0] for name in headers} - {*PARTS, *HEADS})
+    return [f"the checkpoint's own {', '.join(others)} is not used"] if others else []
 
 
 def _labels(names: Any) -> tuple[str, ...]:
@@ -131,39 +170,6 @@ def _labels(names: Any) -> tuple[str, ...]:
         return ()
     found = tuple(str(names[number]) for number in sorted(names, key=int))
     return () if all(name.startswith("LABEL_") for name in found) else found
-
-
-def _sha(files: Sequence[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        if file.exists():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
-
-
-def _tensor_names(file: Path) -> list[str]:
-    """The names in a safetensors file, from its JSON header."""
-    try:
-        with file.open("rb") as stream:
-            size = int.from_bytes(stream.read(8), "little")
-            if size > 100_000_000:
-                raise ValueError("header too large")
-            return [name for name in json.loads(stream.read(size)) if name != "__metadata__"]
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {file.name}: {error}") from None
-
-
-@lru_cache
-def load_tokenizer(checkpoint: Checkpoint) -> Any:
-    """The checkpoint's own tokeniser."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(checkpoint.folder, local_files_only=True)
-    except Exception as error:  # transformers raises anything for a broken file
-        raise ConfigError(
-            f"model {checkpoint.name}: its tokeniser cannot be loaded: {cause_of(error)}"
-        ) from error
 
 
 def load_encoder(checkpoint: Checkpoint, *, pooler: bool) -> tuple[Any, frozenset[str]]:
@@ -206,29 +212,35 @@ def _load(
         )
     except Exception as error:  # transformers raises anything for an odd configuration
         raise ConfigError(f"model {checkpoint.name} cannot be loaded: {cause_of(error)}") from error
-    missing = frozenset(info["missing_keys"])
-    lacking = sorted(name for name in missing if not (may_lack and name.startswith(may_lack)))
-    if lacking or info["mismatched_keys"]:
-        what = lacking or sorted(str(key) for key in info["mismatched_keys"])
-        raise ConfigError(
-            f"model {checkpoint.name}: {len(what)} tensors are missing or of another shape, e.g."
-            f" {what[0]}"
-        )
-    return model, missing
+    _check_loading(checkpoint, model, info, may_lack)
+    return model, frozenset(info["missing_keys"])
 
 
-@lru_cache
-def word_ids(checkpoint: Checkpoint, task: str, words: tuple[str, ...]) -> list[int]:
-    """The token id of each label word, written with a leading space; raises ConfigError unless
-    each is one token."""
-    tokenizer = load_tokenizer(checkpoint)
-    ids = []
-    for word in words:
-        pieces = tokenizer.tokenize(" " + word)
-        if len(pieces) != 1 or pieces[0] == tokenizer.unk_token:
-            raise ConfigError(
-                f"task {task}: label word {word!r} is {pieces or 'nothing'} for the tokeniser of"
-                f" {checkpoint.name}; a label word must be one token: choose another word or head"
-            )
-        ids.append(tokenizer.convert_tokens_to_ids(pieces[0]))
-    return ids
+def _check_loading(
+    checkpoint: Checkpoint, model: Any, info: Mapping[str, Any], may_lack: tuple[str, ...]
+) -> None:
+    """Raise ConfigError for tensors that are missing, of another shape, or part of the encoder in
+    the file but not in the model."""
+    lacking = sorted(n for n in info["missing_keys"] if not (may_lack and n.startswith(may_lack)))
+    shapes = sorted((str(n), *map(tuple, both)) for n, *both in info["mismatched_keys"])
+    extra = sorted(n for n in info["unexpected_keys"] if _inside(model.base_model, n))
+    if shapes:
+        name, theirs, ours = shapes[0]
+        reason = f"{name} is {theirs} in the file, {ours} by config.json"
+    elif lacking:
+        reason = f"{lacking[0]} is not in the file"
+    elif extra:
+        reason = f"{extra[0]} is in the file, but no such part is in the model by config.json"
+    else:
+        return
+    many = len(shapes or lacking or extra)
+    more = f" (and {many - 1} more)" if many > 1 else ""
+    raise ConfigError(f"model {checkpoint.name}: {reason}{more}; weights and config.json disagree")
+
+
+def _inside(encoder: Any, name: str) -> bool:
+    """Whether the name of a tensor that was not taken is one of the encoder's: its pooler may be
+    left out, and buffers are computed."""
+    own = name.removeprefix(f"{encoder.base_model_prefix}.")
+    parts = [part for part, _ in encoder.named_children() if part != "pooler"]
+    return own.split(".")[0] in parts and not own.endswith(BUFFERS)

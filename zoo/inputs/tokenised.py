@@ -7,8 +7,9 @@ from pathlib import Path
 from zoo.errors import ConfigError
 from zoo.inputs.batches import Encoded
 from zoo.inputs.cache import Contents, cached, code_of
-from zoo.inputs.checkpoint import Checkpoint, load_tokenizer
+from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
+from zoo.inputs.tokeniser import load_tokenizer
 
 TOKENISING = 1
 """Version of the tokenising code; part of the cache's key. Raise it with a change of the tokens."""

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import ConfigError
-from zoo.inputs.architecture import Architecture, architecture_of, rate
+from zoo.inputs.architecture import Architecture, rate
 from zoo.inputs.batches import Batch
-from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm, word_ids
+from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm
+from zoo.inputs.kinds import architecture_of
 from zoo.inputs.packing import Packing
 from zoo.inputs.task import Task
+from zoo.inputs.tokeniser import word_ids
 
 HIDDEN_PADDING = -1e4
 """Logit at padding in span prediction, so that padding takes no part in the softmax and the width
@@ -39,23 +41,45 @@ class PooledClassifier(nn.Module):
 
 
 class FirstTokenClassifier(nn.Module):
-    """Classification from the first token: two linear layers (stock RoBERTa, DistilBERT, ELECTRA).
+    """Classification from the first token: two linear layers (stock RoBERTa and its relatives,
+    DistilBERT, ELECTRA, MPNet, DeBERTa).
 
     The architecture says which activation is between them and where dropout is.
     """
 
     def __init__(self, config: Any, architecture: Architecture, outputs: int):
         super().__init__()
+        self.first_dropout = nn.Dropout(rate(config, architecture.first_dropout))
         self.dropout = nn.Dropout(rate(config, architecture.dropout))
-        self.drops_first = architecture.drops_first
         self.dense = _linear(config, config.hidden_size, config.hidden_size)
-        self.activation = architecture.classifier_activation
+        self.activation = activation_of(config, architecture.classifier_activation)
         self.classifier = _linear(config, config.hidden_size, outputs)
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0]
-        inner = self.activation(self.dense(self.dropout(first) if self.drops_first else first))
+        inner = self.activation(self.dense(self.first_dropout(first)))
         return self.classifier(self.dropout(inner)), first
+
+
+class PredictionHead(nn.Module):
+    """Linear layer, activation and LayerNorm, then dropout and a linear layer: of the first token,
+    of the mean of all, or of every token (stock ModernBERT)."""
+
+    def __init__(self, config: Any, architecture: Architecture, outputs: int, per_token: bool):
+        super().__init__()
+        width, deep = config.hidden_size, 2 * config.num_hidden_layers
+        std = config.initializer_range / deep**0.5
+        self.per_token = per_token
+        self.dense = _linear(config, width, width, std, bias=config.classifier_bias)
+        self.activation = activation_of(config, "classifier_activation")
+        self.norm = nn.LayerNorm(width, config.norm_eps, bias=config.norm_bias)
+        self.dropout = nn.Dropout(rate(config, architecture.dropout))
+        self.classifier = _linear(config, width, outputs, width**-0.5)
+
+    def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
+        first = hidden[:, 0] if pooled is None else pooled
+        inner = self.dense(hidden if self.per_token else first)
+        return self.classifier(self.dropout(self.norm(self.activation(inner)))), first
 
 
 class TokenClassifier(nn.Module):
@@ -122,12 +146,13 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits and representation of a batch; span logits at padding are HIDDEN_PADDING."""
-        if batch.packing is None:
+        if batch.packing is None or not self.architecture.packs:
             out = self.encoder(
                 **self.architecture.inputs(batch.tokens, batch.types),
                 attention_mask=batch.attention.long(),
             )
-            hidden, pooled = out.last_hidden_state, getattr(out, "pooler_output", None)
+            hidden = out.last_hidden_state
+            pooled = self.architecture.pooled(self.encoder, out, batch.attention)
         else:
             hidden, pooled = self._packed(batch, batch.packing)
         logits, representation = self.head(hidden, pooled)
@@ -173,15 +198,20 @@ class Head:
 
 def build_trained(checkpoint: Checkpoint, task: Task) -> Network:
     """A fresh head that trains, as in stock fine-tuning: a linear layer on BERT's pooler, two
-    linear layers on the first token of RoBERTa, DistilBERT and ELECTRA, one linear layer at every
-    token for spans."""
+    linear layers on the first token of other encoders (ModernBERT: or on the mean of all), one
+    linear layer at every token for spans (ModernBERT: two)."""
     architecture = checkpoint.architecture
     pooler = architecture.pooler and not task.output.per_token
     encoder, missing = load_encoder(checkpoint, pooler=pooler)
-    kind: type[nn.Module] = PooledClassifier if pooler else FirstTokenClassifier
-    if task.output.per_token:
-        kind = TokenClassifier
-    head = kind(encoder.config, architecture, task.logits)
+    head: nn.Module
+    if architecture.prediction_head:
+        per_token = task.output.per_token
+        head = PredictionHead(encoder.config, architecture, task.logits, per_token)
+    elif task.output.per_token:
+        head = TokenClassifier(encoder.config, architecture, task.logits)
+    else:
+        kind = PooledClassifier if pooler else FirstTokenClassifier
+        head = kind(encoder.config, architecture, task.logits)
     fresh = {f"encoder.{name}" for name in missing}
     return Network(
         encoder, head, frozenset(fresh | {f"head.{n}" for n, _ in head.named_parameters()})
@@ -243,9 +273,23 @@ mlm_label_words = Head("mlm_label_words", build_mlm_label_words, check_mlm_label
 """The pre-trained MLM head at the label words; checkpoints with an MLM head."""
 
 
-def _linear(config: Any, inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer initialised as Hugging Face does it: normal weights, zero bias."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.normal_(layer.weight, std=config.initializer_range)
-    nn.init.zeros_(layer.bias)
+def activation_of(config: Any, given: Callable[[Tensor], Tensor] | str) -> Any:
+    """The activation itself, or the one that an entry of the configuration names."""
+    from transformers.activations import ACT2FN
+
+    return ACT2FN[getattr(config, given)] if isinstance(given, str) else given
+
+
+def _linear(
+    config: Any, inputs: int, outputs: int, std: float | None = None, *, bias: bool = True
+) -> nn.Linear:
+    """A linear layer initialised as Hugging Face does it: normal weights, zero bias. With `std` as
+    for ModernBERT: normal weights of that deviation, cut off at 3 of them."""
+    layer = nn.Linear(inputs, outputs, bias=bias)
+    if std is None:
+        nn.init.normal_(layer.weight, std=config.initializer_range)
+    else:
+        nn.init.trunc_normal_(layer.weight, std=std, a=-3 * std, b=3 * std)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer

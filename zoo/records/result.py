@@ -80,7 +80,7 @@ class Point(Record):
 class Matrix(Record):
     """Remaining weights of one prunable matrix.
 
-    `kept` and `total` count entries; `layer` counts from 0; `role` is Q, K, V, O, U or D;
+    `kept` and `total` count entries; `layer` counts from 0; `role` is Q, K, V, O, U, D or QKV;
     `attention_heads` holds the density of each attention head, empty for U and D and without masks.
     """
 

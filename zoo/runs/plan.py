@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.build import make_method
+from zoo.engine.rehearse import rehearse
 from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
+from zoo.inputs.tokeniser import tokeniser_notes
 from zoo.parts.method import COLLAPSES, Method, may_collapse
 from zoo.parts.recipes import Value
 from zoo.parts.schedules import check_fits
@@ -182,7 +184,7 @@ class Planner:
         try:
             method = make_method(trial)
             check_fits(method.level, trial.train.planned_steps(source.rows[task.train]))
-            method.head.check(self.checkpoint, task)
+            rehearse(self.checkpoint, task, method.head, trial.train.max_length)
         except ConfigError:
             raise
         except Exception as error:  # a method's own code; its trials will be recorded as failed
@@ -217,7 +219,7 @@ class Planner:
     def notes(self) -> list[str]:
         """What a reader should know about the data of the planned tasks, and about values that
         differ from the recipe for this checkpoint."""
-        notes = []
+        notes = tokeniser_notes(self.checkpoint) if self._planned else []
         for task, source in self._tasks.values():
             notes += task.notes(source) + label_notes(task, self.checkpoint)
         by_note: dict[str, dict[str, None]] = {}

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,9 @@ from zoo.runs.suites import Cell, Scale
 
 CALIBRATED = f"{OURS}: python -m zoo.tools.calibrate, with the released recipe"
 """The source of values that were chosen for a scale."""
+PUBLISHED = ("bert", "roberta")
+"""Kinds of models that the papers train; the rates of others are BERT's."""
+RATES = ("lr_weights", "lr_head", "lr_scores")
 NO_RUN = "no run is known that gives its penalty; leave it out"
 
 
@@ -88,6 +91,8 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
         has_mlm_head=checkpoint.has_mlm_head,
     )
     train, hyper = _called(entry, recipe, request)
+    if checkpoint.model_type not in PUBLISHED:
+        train |= {name: _as_bert(train[name]) for name in RATES if name in train}
     drives = "penalty" in (entry.facts.drives, methods[owner].facts.drives)
     if drives and "penalty" not in given:
         known = penalty_for(owner, cell, request.task, scale) or hyper.get("penalty")
@@ -106,6 +111,11 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
         _check_taken(entry, hyper, given)
     taken = {n: v for n, v in hyper.items() if n in given or entry.takes(n)}
     return Resolved(train, taken)
+
+
+def _as_bert(value: Value) -> Value:
+    """A learning rate for a kind of model that the papers do not train."""
+    return replace(value, source=f"{OURS}: as BERT ({value.source})") if value.value else value
 
 
 def _called(entry: Entry[MethodFacts], recipe: Recipe, request: Request) -> tuple[Values, Values]:

@@ -43,6 +43,9 @@ BERT = Checkpoint(
     hidden=768,
     embedding=768,
     positions=512,
+    vocabulary=30_522,
+    segments=2,
+    pad=0,
 )
 """The checkpoint that the page's values are for."""
 

@@ -24,10 +24,11 @@ from zoo.engine.export import export
 from zoo.engine.frozen import predict
 from zoo.engine.masked import MaskedModel
 from zoo.errors import BenchmarkError, ConfigError, one_line
-from zoo.inputs.architecture import prunable
 from zoo.inputs.batches import Encoded
-from zoo.inputs.checkpoint import Checkpoint, find_checkpoint, load_tokenizer
+from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
+from zoo.inputs.kinds import prunable
 from zoo.inputs.task import Source, Task
+from zoo.inputs.tokeniser import load_tokenizer
 from zoo.parts.heads import mlm_label_words
 from zoo.parts.method import Method, nothing
 from zoo.parts.schedules import Constant

@@ -1,0 +1,91 @@
+"""One forward pass of what a trial would train, before any trial: configuration, tensors, tokeniser
+and head together."""
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from zoo.errors import BenchmarkError, ConfigError, cause_of
+from zoo.inputs.batches import Encoded, collate
+from zoo.inputs.checkpoint import Checkpoint
+from zoo.inputs.task import Task
+from zoo.inputs.tokeniser import load_tokenizer
+from zoo.parts.heads import Head, Network
+
+PAIR = ("A text that stands first.", "And another one.")
+
+
+def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) -> None:
+    """Build the network of a head, and read a pair of texts and an input of `max_length` tokens.
+
+    Raises ConfigError where the parts of the checkpoint do not fit each other, the task or the
+    head; whatever a user's own head raises is raised as it is. Tasks that differ in their words
+    alone are rehearsed once.
+    """
+    head.check(checkpoint, task)
+    load_tokenizer(checkpoint)
+    _rehearse(checkpoint, head, max_length, _Like(task))
+
+
+class _Like:
+    """A task, equal to others of the same output and number of logits."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.key = task.output, task.logits
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Like) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@cache
+def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) -> None:
+    state = torch.get_rng_state()
+    try:
+        network = head.build(checkpoint, like.task).eval()
+        with torch.no_grad():
+            for rows in _inputs(checkpoint, max_length):
+                _check(checkpoint, network, rows, like.task)
+    finally:
+        torch.set_rng_state(state)
+
+
+def _inputs(checkpoint: Checkpoint, max_length: int) -> list[Encoded]:
+    """A pair of texts, and as many tokens as an input may have."""
+    tokenizer = load_tokenizer(checkpoint)
+    pair = tokenizer(*PAIR, truncation=True, max_length=max_length)
+    types = pair.get("token_type_ids") or [0] * len(pair["input_ids"])
+    first, *_, last = pair["input_ids"]
+    middle = [number for number in range(checkpoint.vocabulary) if number != checkpoint.pad]
+    long = [first, *np.resize(middle, max_length - 2).tolist(), last]
+    return [_encoded(pair["input_ids"], types), _encoded(long, [0] * len(long))]
+
+
+def _encoded(tokens: list[int], types: list[int]) -> Encoded:
+    return Encoded(
+        np.asarray(tokens, np.int32),
+        np.asarray(types, np.uint8),
+        bounds=np.asarray([0, len(tokens)]),
+        labels=np.zeros(1, np.int64),
+    )
+
+
+def _check(checkpoint: Checkpoint, network: Network, rows: Encoded, task: Task) -> None:
+    """Raise ConfigError unless the logits of one example have their shape and are finite."""
+    batch = collate(rows, [0], network.pad, torch.device("cpu"))
+    what = f"model {checkpoint.name}: an input of {len(rows.tokens)} tokens"
+    try:
+        logits, _ = network(batch)
+    except BenchmarkError:
+        raise
+    except Exception as error:  # whatever stock code raises for parts that do not fit
+        raise ConfigError(f"{what} cannot be computed: {cause_of(error)}") from error
+    shape = (1, len(rows.tokens), task.logits) if task.output.per_token else (1, task.logits)
+    if tuple(logits.shape) != shape:
+        raise ConfigError(f"{what} gives logits of shape {tuple(logits.shape)}, expected {shape}")
+    if not logits.isfinite().all():
+        raise ConfigError(f"{what} gives outputs that are not finite; its weights are damaged")
