@@ -1,14 +1,13 @@
 """Raw rows of a data set, from parquet files in a local folder or from the Hugging Face hub."""
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zoo import ConfigError, Source
-from zoo.inputs.hub import TIMEOUT, reaching_hub
+from zoo.inputs.hub import UnreachableError, dataset_commit, reaching_hub
 
 
 def locate(
@@ -77,35 +76,61 @@ def _from_hub(
     repo: str, config: str | None, columns: Sequence[str], splits: Sequence[str]
 ) -> Source:
     what = f"the data set {repo}" + (f" ({config})" if config else "")
-    with reaching_hub(what):
-        from datasets import load_dataset_builder
-        from huggingface_hub import HfApi
-
-        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        revision = None if offline else HfApi().dataset_info(repo, timeout=TIMEOUT).sha
-        builder = load_dataset_builder(repo, config, revision=revision)
-        info = builder.info
-        rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
+    builder = _builder(repo, config, what)
+    info = builder.info
+    rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
     missing = [column for column in columns if column not in (info.features or {})]
     if missing or splits[0] not in rows or len(rows) < 2:
         raise ConfigError(
             f"{what} has no {', '.join(missing) or splits[0]}; its layout has changed"
         )
-    read = partial(_read_hub, repo, config, revision, columns, what)
+    read = partial(_read_hub, builder, columns, what)
     locations = {split: f"{what}, {split}" for split in rows}
-    return Source(f"{repo} on the hub", f"{repo}@{revision or builder.hash}", rows, locations, read)
+    return Source(f"{repo} on the hub", f"{repo}@{builder.hash}", rows, locations, read)
 
 
-def _read_hub(
-    repo: str,
-    config: str | None,
-    revision: str | None,
-    columns: Sequence[str],
-    what: str,
-    split: str,
-) -> dict[str, Any]:
-    with reaching_hub(what):
-        from datasets import load_dataset
+def _builder(repo: str, config: str | None, what: str) -> Any:
+    """The client's builder of a data set at its newest commit, which is its `hash`; at the latest
+    one in the client's cache if the hub does not answer."""
+    try:
+        commit = dataset_commit(repo, what)
+    except UnreachableError:
+        if cached := _cached(repo, config, "*"):
+            return cached
+        raise
+    if commit and (cached := _cached(repo, config, commit)):
+        return cached
+    with reaching_hub(what, begun=True):
+        from datasets import load_dataset_builder
 
-        table = load_dataset(repo, config, split=split, revision=revision)
+        builder = load_dataset_builder(repo, config, revision=commit)
+        if commit and builder.hash != commit:
+            raise ConnectionError("only an earlier version is in the cache")
+        return builder
+
+
+def _cached(repo: str, config: str | None, commit: str) -> Any:
+    """A builder of the latest whole copy in the client's cache, or None; `commit` may be '*'."""
+    import datasets
+    from datasets.naming import camelcase_to_snakecase
+    from datasets.packaged_modules.cache.cache import Cache
+
+    *owner, name = repo.split("/")
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "___".join(
+        [*owner, camelcase_to_snakecase(name)]
+    )
+    found = [path.parent for path in folder.glob(f"{config or '*'}/*/{commit}/dataset_info.json")]
+    if len({path.parts[-3] for path in found}) != 1:
+        return None  # none, or several configurations
+    latest = max(found, key=lambda path: path.stat().st_mtime)
+    config_name, version, sha = latest.parts[-3:]
+    return Cache(
+        dataset_name=name, repo_id=repo, config_name=config_name, version=version, hash=sha
+    )
+
+
+def _read_hub(builder: Any, columns: Sequence[str], what: str, split: str) -> dict[str, Any]:
+    with reaching_hub(what, begun=True):
+        builder.download_and_prepare()
+        table = builder.as_dataset(split=split)
         return table.select_columns(list(columns)).with_format("arrow")[:].to_pydict()
