@@ -53,11 +53,13 @@ DRIVER = """
 import json, os, sys, tempfile
 import leaderboard.files
 from run_benchmark import main
+from zoo.inputs.hub import dataset_commit
 leaderboard.files.draw = lambda *_: ({}, "")
 reply = os.fdopen(os.dup(1), "w")
 for line in sys.stdin:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         os.dup2(out.fileno(), 1), os.dup2(err.fileno(), 2)
+        dataset_commit.cache_clear()  # as in a new process
         code = main(json.loads(line))
         sys.stdout.flush(), sys.stderr.flush()
         out.seek(0), err.seek(0)
@@ -177,12 +179,15 @@ def result(place: Place, results: str = "results") -> dict[str, Any]:
 
 
 def test_broken_downloads_are_said_and_continued(place, run):
-    """First the model's, then the data's; the third run ends well, and no later one downloads."""
+    """First the model's, then the data's; then a run ends well, and no later one downloads."""
     hub = place.hub
     hub.breaks["model.safetensors"] = 1
     line = fails(run("someone/small"))
     assert "model someone/small" in line and "the download broke off" in line
     assert "the same command continues it" in line
+    hub.silent = True
+    assert "--scale tiny, work offline" in fails(run("someone/small"))  # not what is half there
+    hub.silent = False
     hub.breaks["sst2/train-00001-of-00002.parquet"] = 9
     line = fails(run("someone/small"))
     assert "the data set nyu-mll/glue (sst2)" in line and "the download broke off" in line
@@ -198,7 +203,7 @@ def test_broken_downloads_are_said_and_continued(place, run):
     assert "special_tokens_map.json" in names and not names & {"tf_model.h5", "onnx"}
     hub.asked.clear()
     assert "1 trials: 1 done, 0 to run" in run("someone/small")[1]
-    assert not hub.asked
+    assert list(hub.asked) == ["GET api/datasets/nyu-mll/glue"]
 
 
 def test_offline_the_cache_is_enough(place):
@@ -225,8 +230,11 @@ def test_a_revision_is_another_model(place, run):
     does not answer."""
     repository = place.hub.repositories["models/someone/small"]
     first, second = repository.refs["v1"], repository.refs["main"]
+    place.hub.asked.clear()
     code, out, err = run("someone/small@refs/pr/1", results="revision")
     assert (code, err) == (0, "") and "model someone/small@refs/pr/1 (" in out
+    asked = [path for path in place.hub.asked.elements() if "api/" in path and "/tree/" not in path]
+    assert len(asked) == 3  # for the data, and twice for the model; the trial reads its commit
     trial = result(place, "revision")["trial"]
     assert trial["model"] == "someone/small@refs/pr/1"
     assert trial["model_sha"] != result(place)["trial"]["model_sha"]

@@ -25,7 +25,12 @@ MODEL_PATTERNS = (
 
 COMMIT = re.compile("[0-9a-f]{40}")
 REVISION = re.compile(r"(?!.*\.\.)\w[\w.+@/=-]*")
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+DISK = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENOENT, errno.ENOTDIR),
+}
+"""What a disk says that is full, or a cache folder that cannot be made or written."""
+
 TOKEN = "a token (set HF_TOKEN, or run `hf auth login`)"
 ELSEWHERE = "--model DIR and --data-dir DIR, or --scale tiny, work offline"
 
