@@ -14,6 +14,8 @@ from typing import Any, NoReturn
 from leaderboard import write
 from zoo.engine.build import Resources
 from zoo.errors import BenchmarkError, TrialError
+from zoo.inputs.checkpoint import Checkpoint
+from zoo.inputs.hub import pinned
 from zoo.records.result import Plan
 from zoo.records.storage import save_plan
 from zoo.registry import blaming, suites
@@ -112,7 +114,8 @@ def execute(
     """Run what is left, the longest first."""
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
-        executor(settings)(ordered, resources(settings), folder, progress)
+        given = resources(settings, planner.checkpoint)
+        executor(settings)(ordered, given, folder, progress)
 
 
 def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planner:
@@ -148,11 +151,11 @@ def executor(settings: Settings) -> Executor:
     return inline if settings.workers == 1 else Processes(settings.workers)
 
 
-def resources(settings: Settings) -> Resources:
-    """What trials run with, as absolute paths."""
-    local = Path(settings.model).expanduser()
+def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:
+    """What trials run with: absolute paths, and the commit of a model on the hub."""
+    local, found = Path(settings.model).expanduser(), checkpoint.folder
     return Resources(
-        model=str(local.resolve()) if local.is_dir() else settings.model,
+        model=str(local.resolve()) if local.is_dir() else pinned(settings.model, found),
         data_dir=settings.data_dir and str(Path(settings.data_dir).expanduser().resolve()),
         cache=str(settings.cache),
         plugins=settings.plugins,

@@ -1,21 +1,15 @@
 """Raw rows of a data set, from parquet files in a local folder or from the Hugging Face hub."""
 
 import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tasks.classes import Classes, Orders, class_names, order_of, renumbered
+from tasks.hub_rows import from_hub
 from zoo import ConfigError, Source
-from zoo.inputs.hub import TIMEOUT, reaching_hub
-
-Orders = Mapping[str, Mapping[str, Sequence[int]]]
-"""split -> column -> the task's number of each class, by its number in the data."""
-Classes = Mapping[str, Sequence[str]]
-"""column -> the names of the task's classes, in order."""
 
 
 def locate(
@@ -36,7 +30,7 @@ def locate(
     ResourceError.
     """
     if data_dir is None:
-        return _from_hub(repo, config, columns, splits)
+        return from_hub(repo, config, columns, splits, classes)
     root = Path(data_dir).expanduser() / folder
     found = {split: files for split in splits if (files := _files(root, split))}
     if splits[0] not in found or len(found) < 2:
@@ -53,7 +47,7 @@ def locate(
             digest.update(f"{split} {sha}\n".encode())
             rows[split] += count
             orders[split] = {
-                column: _order(names[column], known, f"data file {file}, column {column!r}")
+                column: order_of(names[column], known, f"data file {file}, column {column!r}")
                 for column, known in classes.items()
                 if column in names
             }
@@ -105,32 +99,6 @@ def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str, dict[str, li
     return meta.num_rows, hashlib.sha256(content).hexdigest(), names
 
 
-def class_names(metadata: bytes) -> dict[str, list[str]]:
-    """The names of the classes of each column, from what `datasets` writes beside a table."""
-    try:
-        features = json.loads(metadata)["info"]["features"]
-        return {
-            column: [str(name) for name in feature["names"]]
-            for column, feature in features.items()
-            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
-        }
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _order(theirs: Sequence[str], ours: Sequence[str], where: str) -> list[int]:
-    """The task's number of each of the data's classes, by their names. Raises ConfigError for other
-    names; plain numbers are no names."""
-    if list(theirs) == [str(number) for number in range(len(theirs))]:
-        return list(range(len(theirs)))
-    known = {name.lower(): number for number, name in enumerate(ours)}
-    if sorted(name.lower() for name in theirs) != sorted(known):
-        raise ConfigError(
-            f"{where} has the classes {', '.join(theirs)}; expected {', '.join(ours)}, in any order"
-        )
-    return [known[name.lower()] for name in theirs]
-
-
 def _read_files(
     files: Mapping[str, Sequence[Path]], columns: Sequence[str], orders: Orders, split: str
 ) -> dict[str, Any]:
@@ -140,50 +108,3 @@ def _read_files(
     parts = [parquet.read_table(file, columns=list(columns)) for file in files[split]]
     table = pyarrow.concat_tables(parts, promote_options="permissive")
     return renumbered(table.to_pydict(), orders.get(split, {}))
-
-
-def renumbered(columns: dict[str, Any], orders: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The columns with the task's numbers of classes; what is no number of a class stays."""
-    for column, order in orders.items():
-        if list(order) != list(range(len(order))):
-            known = dict(enumerate(order))
-            columns[column] = [known.get(value, value) for value in columns[column]]
-    return columns
-
-
-def _from_hub(
-    repo: str, config: str | None, columns: Sequence[str], splits: Sequence[str]
-) -> Source:
-    what = f"the data set {repo}" + (f" ({config})" if config else "")
-    with reaching_hub(what):
-        from datasets import load_dataset_builder
-        from huggingface_hub import HfApi
-
-        offline = os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0")
-        revision = None if offline else HfApi().dataset_info(repo, timeout=TIMEOUT).sha
-        builder = load_dataset_builder(repo, config, revision=revision)
-        info = builder.info
-        rows = {s: info.splits[s].num_examples for s in splits if s in (info.splits or {})}
-    missing = [column for column in columns if column not in (info.features or {})]
-    if missing or splits[0] not in rows or len(rows) < 2:
-        raise ConfigError(
-            f"{what} has no {', '.join(missing) or splits[0]}; its layout has changed"
-        )
-    read = partial(_read_hub, repo, config, revision, columns, what)
-    locations = {split: f"{what}, {split}" for split in rows}
-    return Source(f"{repo} on the hub", f"{repo}@{revision or builder.hash}", rows, locations, read)
-
-
-def _read_hub(
-    repo: str,
-    config: str | None,
-    revision: str | None,
-    columns: Sequence[str],
-    what: str,
-    split: str,
-) -> dict[str, Any]:
-    with reaching_hub(what):
-        from datasets import load_dataset
-
-        table = load_dataset(repo, config, split=split, revision=revision)
-        return table.select_columns(list(columns)).with_format("arrow")[:].to_pydict()

@@ -25,7 +25,7 @@ for name in BUILT_IN:
 
 FIRST = (
     *("test_launch.py", "test_second_implementation.py", "test_cluster.py"),
-    *("test_processes.py", "test_tuning.py"),
+    *("test_processes.py", "test_tuning.py", "test_hub.py"),
 )
 """The files that take longest, so that two processes end at nearly the same time."""
 

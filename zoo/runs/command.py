@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--suite", help="what to run; see --list")
     p.add_argument("--scale", help="on what: tiny (embedded, the default) or base (the papers')")
     p.add_argument(
-        "--model", type=not_empty, help="a checkpoint: folder or hub name (then --scale is base)"
+        "--model", type=not_empty, help="a folder or hub name[@revision] (then --scale is base)"
     )
     p.add_argument(
         "--data-dir", type=not_empty, help="a folder with glue/ and squad/ (then --scale is base)"
