@@ -22,8 +22,9 @@ from zoo.registry import blaming, suites
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
+from zoo.runs.jobs import Job
 from zoo.runs.pending import Pending, pending
-from zoo.runs.plan import Job, Planner
+from zoo.runs.plan import Planner
 from zoo.runs.processes import Processes
 from zoo.runs.progress import Progress
 from zoo.runs.ray_tune import RayTune
@@ -93,11 +94,12 @@ def run_suite(settings: Settings) -> int:
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))
-    make_ready(planner, state, cache)
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
-    save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
-    execute(planner, state, settings, folder, progress)
+    with progress.showing(cache):
+        make_ready(planner, state, cache)
+        save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
+        execute(planner, state, settings, folder, progress)
     return finish(folder, progress)
 
 
@@ -127,8 +129,10 @@ def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planne
         state = pending(jobs, folder, cache)
         left = len(state.jobs)
         print(f"{what}: {len(jobs)} trials, {len(state.done)} done, {left} to run", flush=True)
-        make_ready(choosing, state, cache)
-        execute(choosing, state, settings, folder, Progress(left))
+        progress = Progress(left)
+        with progress.showing(cache):
+            make_ready(choosing, state, cache)
+            execute(choosing, state, settings, folder, progress)
 
     tuner = Tuner(planner, folder, run, say=partial(print, flush=True))
     if settings.dry_run:

@@ -20,7 +20,7 @@ from zoo.records.result import (
     Result,
 )
 from zoo.records.trial import Training, Trial
-from zoo.runs.plan import Job
+from zoo.runs.jobs import Job
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,15 @@ ALLOWED = {
 }
 """What each package may import of this project."""
 
-SHARED = {"zoo.errors", "zoo.registry", "zoo.plugins"}
-"""Beside the rooms of the zoo: `errors` imports nothing, `registry` records and errors."""
+SHARED = {"zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
+"""Beside the rooms of the zoo: `errors` and `status` import nothing, `registry` records and errors."""
 
 ROOMS = {
     "records": {"errors"},
-    "inputs": {"errors", "records"},
+    "inputs": {"errors", "status", "records"},
     "parts": {"errors", "records", "inputs"},
-    "engine": {"errors", "records", "inputs", "parts", "registry", "plugins"},
-    "runs": {"errors", "records", "inputs", "parts", "engine", "registry", "plugins"},
+    "engine": {"errors", "status", "records", "inputs", "parts", "registry", "plugins"},
+    "runs": {"errors", "status", "records", "inputs", "parts", "engine", "registry", "plugins"},
     "tools": {"errors", "records", "inputs", "parts", "engine", "runs", "registry", "plugins"},
 }
 """What each room of the zoo may import beside itself, in the direction of the data."""

@@ -21,6 +21,7 @@ from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.plugins import Plugin, load_plugin
 from zoo.records.trial import Trial
 from zoo.registry import methods, tasks
+from zoo.status import tell
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The values of the condition `precision`."""
@@ -34,7 +35,8 @@ class Resources:
 
     `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
-    outputs over the training set for students; `environment` is added to the result's.
+    outputs over the training set for students, of the first `reads` examples in the order of
+    training, None for all; `environment` is added to the result's.
     """
 
     model: str
@@ -43,6 +45,7 @@ class Resources:
     plugins: tuple[Plugin, ...] = ()
     threads: int = 1
     keep_outputs: bool = False
+    reads: int | None = None
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -118,6 +121,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         load_plugin(plugin)
     torch.set_num_threads(resources.threads)
     keep_freed()
+    tell("loading model and data")
     task, source, checkpoint = _found(trial, resources)
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)

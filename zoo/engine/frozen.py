@@ -7,6 +7,7 @@ in evaluation mode, and kept in the cache as memory-mapped arrays.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,13 +17,16 @@ from torch.nn import functional as F
 from zoo.engine.build import Run
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, Encoded, by_length, collate
-from zoo.inputs.cache import Contents, cached, code_of, is_cached
+from zoo.inputs.cache import Contents, cached, code_of, forget, is_cached
 from zoo.inputs.task import Task
 from zoo.inputs.tokenised import encoding
 from zoo.parts.heads import HIDDEN_PADDING, Network
 from zoo.parts.losses import Bank
+from zoo.parts.method import Method
+from zoo.status import tell
 
 EVALUATION_BATCH = 64
+OUTPUTS = "outputs over the training set"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ def load_frozen(run: Run, cache: Path) -> Frozen:
     if "pretrained" in needs:
         arrays = outputs_of(cache, _start_key(run), run.network, run.data.train)
         banks["pretrained"] = bank(arrays, run.device)
-    arrays = load_outputs(cache, run.trial.teacher, run.task) if run.trial.teacher else {}
+    arrays = {}
+    if run.trial.teacher:
+        read = examples_read(run.method, run.steps, run.trial.train.batch)
+        arrays = load_outputs(cache, run.trial.teacher, run.task, read)
     if "finetuned" in needs:
         banks["finetuned"] = bank(arrays, run.device)
     logits = arrays["logits"] if "teacher" in needs else None
@@ -67,15 +74,24 @@ def _start_key(run: Run) -> dict[str, object]:
 
 @torch.no_grad()
 def predict(
-    network: Network, data: Encoded, *, representations: bool = False
+    network: Network,
+    data: Encoded,
+    *,
+    representations: bool = False,
+    only: np.ndarray | None = None,
+    what: str = "evaluating",
 ) -> Mapping[str, np.ndarray]:
     """`logits` in float32, (n, C), or (sum of lengths, 2) for spans, in the order of the examples;
-    with `representations=True` also the representations, (n, hidden), of L2 norm 1, in float16."""
+    with `representations=True` also the representations, (n, hidden), of L2 norm 1, in float16.
+    Rows that are not among `only` are left at 0. `what` is shown while it runs."""
     device = next(network.parameters()).device
     was_training = network.training
     network.eval()
     found: dict[str, np.ndarray] = {}
-    for rows in by_length(data, EVALUATION_BATCH):
+    many, done = len(data) if only is None else len(only), 0
+    for rows in by_length(data, EVALUATION_BATCH, only):
+        done += len(rows)
+        tell(lambda: f"{what}, example {done:,} of {many:,}")  # noqa: B023 - called at once
         batch = collate(data, rows, network.pad, device)
         logits, representation = network(batch)
         if logits.dim() == 3:
@@ -105,7 +121,7 @@ def outputs_of(
     """Logits and representations of a frozen network over a split, computed once per key."""
 
     def make() -> Contents:
-        return predict(network, data, representations=True), None
+        return predict(network, data, representations=True, what=OUTPUTS), None
 
     return cached(cache, {"outputs": dict(key)}, make)[0]
 
@@ -116,28 +132,65 @@ def _teacher_key(teacher: str) -> Mapping[str, object]:
     return {"outputs": {"teacher": teacher}}
 
 
-def has_outputs(cache: Path, teacher: str) -> bool:
-    """Whether a dense trial has stored its outputs."""
-    return is_cached(cache, _teacher_key(teacher))
+def examples_read(method: Method, steps: int, batch: int) -> int | None:
+    """How many examples of the first epoch a student reads in so many steps; None if it reads the
+    representations of the whole training set."""
+    return None if "finetuned" in method.needs else steps * batch
 
 
-def store_outputs(cache: Path, teacher: str, network: Network, task: Task, data: Encoded) -> None:
-    """Compute and store a dense trial's outputs over its training set for its students."""
+def has_outputs(cache: Path, teacher: str, read: int | None) -> bool:
+    """Whether a dense trial has stored its outputs of the first `read` examples, None of all."""
+    key = _teacher_key(teacher)
+    return is_cached(cache, key) and _covers(cached(cache, key, _nothing)[1], read)
+
+
+def _nothing() -> Contents:
+    """What is stored where a cache was damaged a moment ago: outputs of no example."""
+    return {}, {"examples": 0}
+
+
+def _covers(stored: Any, read: int | None) -> bool:
+    kept = stored.get("examples")
+    return kept is None or (read is not None and read <= kept)
+
+
+def store_outputs(
+    cache: Path,
+    teacher: str,
+    network: Network,
+    task: Task,
+    data: Encoded,
+    only: np.ndarray | None = None,
+) -> None:
+    """Compute and store a dense trial's outputs over its training set for its students; `only`
+    those of the examples that they read first, in the order of training."""
 
     def make() -> Contents:
-        return predict(network, data, representations=True), {"labels": list(task.labels)}
+        arrays = predict(network, data, representations=True, only=only, what=OUTPUTS)
+        kept = None if only is None else len(only)
+        return arrays, {"labels": list(task.labels), "examples": kept}
 
+    if not has_outputs(cache, teacher, None if only is None else len(only)):
+        forget(cache, _teacher_key(teacher))
     cached(cache, _teacher_key(teacher), make)
 
 
-def load_outputs(cache: Path, teacher: str, task: Task) -> Mapping[str, np.ndarray]:
-    """Outputs that a dense trial stored for its students. Raises TrialError if there are none, or
-    if its classes are in another order than the task's."""
+def load_outputs(
+    cache: Path, teacher: str, task: Task, read: int | None = None
+) -> Mapping[str, np.ndarray]:
+    """Outputs that a dense trial stored for its students. Raises TrialError if there are none, if
+    they are of fewer examples than the first `read` (None: all), or if its classes are in another
+    order than the task's."""
 
     def missing() -> Contents:
         raise TrialError(f"its teacher {teacher} left no outputs: see why that trial failed")
 
     arrays, stored = cached(cache, _teacher_key(teacher), missing)
+    if not _covers(stored, read):
+        raise TrialError(
+            f"its teacher {teacher} left outputs of {stored['examples']:,} examples, which are too"
+            " few: run again"
+        )
     if stored["labels"] != list(task.labels):
         raise TrialError(
             f"its teacher {teacher} has the classes {stored['labels']}, the task"

@@ -14,7 +14,7 @@ from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.evaluate import best_constant, best_of, evaluate
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs, teacher_logits
 from zoo.errors import Diverged, TrialError
-from zoo.inputs.batches import collate, random_batches
+from zoo.inputs.batches import collate, first_read, random_batches
 from zoo.inputs.task import Evaluation
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
@@ -29,6 +29,7 @@ from zoo.records.result import (
 )
 from zoo.records.trial import Trial
 from zoo.registry import methods
+from zoo.status import tell
 
 LOOK_EVERY = 50
 """Steps on a GPU between two readings of the losses, each of which waits for it. On a CPU it is
@@ -53,10 +54,19 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
         if resources.keep_outputs:
             with run.masked.evaluating():
                 cache = Path(resources.cache)
-                store_outputs(cache, trial.id, run.network, run.task, run.data.train)
+                rows = _read_by_students(run, resources.reads)
+                store_outputs(cache, trial.id, run.network, run.task, run.data.train, rows)
     except Diverged as stop:
         diverged = Divergence(stop.step, repr(stop.value))
     return result_of(run, curve, found, diverged, watch.cost(run.device), resources)
+
+
+def _read_by_students(run: Run, many: int | None) -> np.ndarray | None:
+    """The rows of the first `many` examples in the order of training; None for all."""
+    examples = len(run.data.train)
+    if many is None or many >= examples:
+        return None
+    return first_read(examples, many, stream(run.trial.task, run.trial.seed, "order"))
 
 
 def result_of(
@@ -106,6 +116,7 @@ def fit(run: Run, frozen: Frozen) -> Iterator[tuple[int, float | None, float]]:
     every = run.trial.train.evaluate_every or run.steps
     for step in range(1, run.steps + 1):
         trainer.step()
+        tell(trainer.told)
         if step % every == 0 or step == run.steps:
             trainer.look()
             yield step, run.masked.level, trainer.loss
@@ -152,6 +163,14 @@ class Trainer:
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise
+
+    def told(self) -> str:
+        """Step, loss, and remaining weights where counting them costs little."""
+        run = self.run
+        line = f"step {self.taken:,} of {run.steps:,}, loss {self.loss:.3f}"
+        if not run.masked.layers or run.method.gate.test is not None:
+            return line
+        return f"{line}, {100 * run.masked.remaining().density:.1f} % of the weights"
 
     def _passes(self, rows: np.ndarray) -> Tensor:
         """Forward and backward of a step's examples, pass by pass; returns their loss.

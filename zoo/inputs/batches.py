@@ -100,7 +100,15 @@ def random_batches(examples: int, batch: int, seed: int) -> Iterator[np.ndarray]
         yield from (order[i : i + batch] for i in range(0, examples, batch))
 
 
-def by_length(data: Encoded, batch: int) -> Iterator[np.ndarray]:
-    """Yield the rows of each batch in the order of their lengths, which needs little padding."""
-    order = np.argsort(data.lengths, kind="stable")
+def first_read(examples: int, many: int, seed: int) -> np.ndarray:
+    """The rows of the first `many` examples that `random_batches` yields in its first epoch, for
+    batches of any size."""
+    return np.random.default_rng(seed).permutation(examples)[:many]
+
+
+def by_length(data: Encoded, batch: int, only: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yield the rows of each batch, all or `only` some, in the order of their lengths, which needs
+    little padding."""
+    rows = np.arange(len(data)) if only is None else only
+    order = rows[np.argsort(data.lengths[rows], kind="stable")]
     yield from (order[i : i + batch] for i in range(0, len(order), batch))

@@ -66,6 +66,11 @@ def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -
     return _load(entry)
 
 
+def forget(folder: Path, key: Mapping[str, Any]) -> None:
+    """Remove the contents under `key`, if there are any."""
+    shutil.rmtree(entry_of(folder, key), ignore_errors=True)
+
+
 def is_cached(folder: Path, key: Mapping[str, Any]) -> bool:
     """Whether there are contents under `key`."""
     return (entry_of(folder, key) / "value.json").exists()

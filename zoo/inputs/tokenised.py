@@ -10,6 +10,7 @@ from zoo.inputs.cache import Contents, cached, code_of
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
 from zoo.inputs.tokeniser import load_tokenizer
+from zoo.status import tell
 
 TOKENISING = 1
 """Version of the tokenising code; part of the cache's key. Raise it with a change of the tokens."""
@@ -42,6 +43,7 @@ def tokenise(
     def split(name: str) -> Encoded:
         def make() -> Contents:
             tokenizer = load_tokenizer(checkpoint)
+            tell(f"tokenising {task.name}, {name}, {source.rows[name]:,} rows")
             try:
                 encoded = task.encode(source.read(name), tokenizer, max_length, name == task.train)
             except ConfigError as error:

@@ -8,7 +8,8 @@ import torch
 
 from zoo.engine.build import usual_device
 from zoo.records.result import Result
-from zoo.runs.plan import Job, Planner
+from zoo.runs.jobs import Job
+from zoo.runs.plan import Planner
 
 STEP_OVERHEAD = 0.012
 """Seconds of a step that do not depend on the size of the model."""

@@ -10,8 +10,10 @@ from zoo.engine.train import run_trial
 from zoo.errors import StorageError, cause_of
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, save
+from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
-from zoo.runs.plan import Job
+from zoo.runs.progress import name_of
+from zoo.status import reporting
 
 Report = Callable[[Outcome], None]
 """Called with every record that was written."""
@@ -25,13 +27,16 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     """Run one trial and write its record. Faults of the trial become a Failure; StorageError is
     raised, since no other trial could be written either."""
     environment = {**resources.environment, "sources": job.sources}
-    resources = replace(resources, keep_outputs=job.teaches, environment=environment)
+    resources = replace(
+        resources, keep_outputs=job.teaches, reads=job.reads, environment=environment
+    )
     found = written_meanwhile(job, resources, folder)
     if found:
         return found
     record: Outcome
     try:
-        record = replace(run_trial(job.trial, resources), candidates=job.candidates)
+        with reporting(Path(resources.cache), name_of(job.trial)):
+            record = replace(run_trial(job.trial, resources), candidates=job.candidates)
         save(record, folder)
     except StorageError:
         raise
@@ -43,7 +48,7 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
 
 def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | None:
     """The result that another driver of the same folder wrote since this run was planned."""
-    if job.teaches and not has_outputs(Path(resources.cache), job.trial.id):
+    if job.teaches and not has_outputs(Path(resources.cache), job.trial.id, job.reads):
         return None
     try:
         return load_result(result_path(job.trial, folder))

@@ -9,7 +9,7 @@ from zoo.engine.frozen import has_outputs
 from zoo.errors import StorageError, one_line
 from zoo.records.result import Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, write_whole
-from zoo.runs.plan import Job
+from zoo.runs.jobs import Job
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool =
         result = _result_of(job, folder, state, take_over)
         if result is None:
             state.jobs.append(job)
-        elif job.teaches and result.ok and not has_outputs(cache, job.trial.id):
+        elif job.teaches and result.ok and not has_outputs(cache, job.trial.id, job.reads):
             without_outputs[job.trial.id] = (job, result)
         else:
             state.done.append(result)

@@ -1,6 +1,5 @@
 """From cells to jobs: find values, data, checkpoint and teachers, and check all of it first."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from functools import cached_property
@@ -8,56 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from zoo.engine.build import make_method
+from zoo.engine.frozen import examples_read
 from zoo.engine.rehearse import rehearse
-from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
+from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
-from zoo.parts.method import COLLAPSES, Method, may_collapse
-from zoo.parts.recipes import Value
+from zoo.parts.method import COLLAPSES, may_collapse
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
-from zoo.records.codec import Record, fields_of, from_json, to_json
-from zoo.records.result import Candidate, MethodFacts
-from zoo.records.trial import Conditions, Training, Trial, canonical, training_names
+from zoo.records.codec import fields_of, from_json, to_json
+from zoo.records.trial import Conditions, Training, Trial, training_names
 from zoo.registry import blaming, methods, tasks
+from zoo.runs.jobs import Job, Planned, Tuned, both, job_of
 from zoo.runs.suites import Cell, Scale
 from zoo.runs.values import Resolved, check_version, resolve
-
-
-@dataclass(frozen=True)
-class Job(Record):
-    """A trial to run. `teaches` says that others need its outputs over the training set; `sources`
-    say where each of its values comes from; `facts` are those of its method; `candidates` are those
-    among which its values were chosen."""
-
-    trial: Trial
-    teaches: bool = False
-    sources: Mapping[str, str] = field(default_factory=dict)
-    facts: MethodFacts = field(default_factory=MethodFacts)
-    candidates: tuple[Candidate, ...] = ()
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The values that were chosen for a cell, and all candidates."""
-
-    given: tuple[tuple[str, Value], ...]
-    candidates: tuple[Candidate, ...]
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A cell with everything that follows from it: its trial, its values, and its method, which is
-    None if the method's own code raises; `problem` says what."""
-
-    trial: Trial
-    values: Resolved
-    method: Method | None
-    problem: str = ""
-    candidates: tuple[Candidate, ...] = ()
+from zoo.status import reporting
 
 
 @dataclass(frozen=True)
@@ -113,9 +80,10 @@ class Planner:
     def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:
         """Tokenise what the jobs need and the cache lacks, once for all of them."""
         wanted = {(job.trial.task, job.trial.train.max_length) for job in jobs}
-        for name, max_length in sorted(wanted):
-            task, source = self.task(name)
-            tokenise(task, source, self.checkpoint, max_length, cache)
+        with reporting(cache, "before the trials"):
+            for name, max_length in sorted(wanted):
+                task, source = self.task(name)
+                tokenise(task, source, self.checkpoint, max_length, cache)
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:
         """The jobs of the cells, teachers first where they are needed. Raises ConfigError, one line
@@ -132,9 +100,8 @@ class Planner:
         for cell in cells:
             try:
                 for job in self._jobs_of(cell):
-                    known = jobs.get(job.trial.id, job)
-                    teaches = job.teaches or known.teaches
-                    jobs[job.trial.id] = replace(known, teaches=teaches)
+                    known = jobs.get(job.trial.id)
+                    jobs[job.trial.id] = both(known, job) if known else job
             except ConfigError as error:
                 problems[str(error)] = None
         if problems:
@@ -146,10 +113,18 @@ class Planner:
         planned = self.plan(cell)
         needs = planned.method.needs if planned.method else frozenset()
         if not cell.distill and not needs & {"teacher", "finetuned"}:
-            return [_job(planned.trial, planned)]
+            return [job_of(planned.trial, planned)]
         teacher = self.plan(teacher_of(cell))
         trial = replace(planned.trial, teacher=teacher.trial.id)
-        return [_job(teacher.trial, teacher, teaches=True), _job(trial, planned)]
+        teaches = replace(job_of(teacher.trial, teacher), teaches=True, reads=self._reads(planned))
+        return [teaches, job_of(trial, planned)]
+
+    def _reads(self, student: Planned) -> int | None:
+        """How many examples a student reads; None for all, or if its method is not known."""
+        train = student.trial.train
+        if student.method is None or not train.max_steps:
+            return None
+        return examples_read(student.method, train.max_steps, train.batch)
 
     def plan(self, cell: Cell) -> Planned:
         """Resolve and check a cell: values, factory, schedule against steps, head. Raises
@@ -252,20 +227,6 @@ def _check_names(cell: Cell, values: Resolved) -> None:
             f"method {entry.name} ({entry.origin}): its recipe must give"
             f" {', '.join(missing)} on {cell.task}, each a zoo.Value(value, source)"
         )
-
-
-def _job(trial: Trial, planned: Planned, *, teaches: bool = False) -> Job:
-    """The job of a trial; a ConfigError if it would not be read as it is written."""
-    entry = methods[trial.method]
-    job = Job(trial, teaches, planned.values.sources, entry.facts, planned.candidates)
-    try:
-        from_json(Job, json.loads(canonical(to_json(job))))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"method {entry.name} ({entry.origin}) on {trial.task}: a value cannot be written down:"
-            f" {one_line(error, 200)}"
-        ) from None
-    return job
 
 
 def for_all_seeds(cell: Cell) -> Cell:

@@ -24,8 +24,8 @@ from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
 from zoo.runs.inline import ENDED_TWICE, Report, attempt
+from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
-from zoo.runs.plan import Job
 
 Pipe = Connection
 """An end of the pipe between this process and a worker."""

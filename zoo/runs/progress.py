@@ -1,16 +1,25 @@
 """What a run says while it runs: a bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event, Thread
 from typing import TextIO
 
 from tqdm import tqdm
 
 from zoo.records.result import Failure, Outcome
+from zoo.records.trial import Trial
+from zoo.status import being_done
 
 EVERY = 5.0
-"""Seconds between two lines where the output is not a terminal."""
+"""Seconds between two lines about finished trials where the output is not a terminal."""
+SILENT = 8.0
+"""Seconds without a line after which it says what is being done; a bar says so all the time."""
+MOST = 3
+"""Pieces of work that are shown at once."""
 
 
 class Progress:
@@ -49,6 +58,36 @@ class Progress:
             self.rebuild()
             self.last_rebuild = time.monotonic()
 
+    @contextlib.contextmanager
+    def showing(self, cache: Path) -> Iterator[None]:
+        """Inside, a thread says what the processes that use the cache are doing."""
+        ended = Event()
+
+        def watch() -> None:
+            while not ended.wait(1.0):
+                if not self.plain or time.monotonic() - self.last_line >= SILENT:
+                    self._say(being_done(cache))
+
+        thread = Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _say(self, lines: list[str]) -> None:
+        """Show what is being done, in the bar or on a line of its own."""
+        if not lines:
+            return
+        rest = f" | and {len(lines) - MOST} more" if len(lines) > MOST else ""
+        text = " | ".join(lines[:MOST]) + rest
+        if self.plain:
+            self.last_line = time.monotonic()
+            print(f"  {text}", file=self.out, flush=True)
+        else:
+            self.bar.set_postfix_str(text)
+
     def _show(self, record: Outcome) -> None:
         self.bar.set_postfix_str(describe(record), refresh=False)
         self.bar.update()
@@ -62,11 +101,15 @@ class Progress:
             print(line, file=self.out, flush=True)
 
 
+def name_of(trial: Trial) -> str:
+    """'movement 3 % tiny_span seed 0'."""
+    distilled = " distilled" if trial.distill else ""
+    return f"{trial.method}{distilled} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
+
+
 def describe(record: Outcome) -> str:
     """'movement 3 % tiny_span seed 0: em 83.2, f1 85.0'."""
-    trial = record.trial
-    distilled = " distilled" if trial.distill else ""
-    name = f"{trial.method}{distilled} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
+    name = name_of(record.trial)
     if isinstance(record, Failure):
         return f"{name}: failed"
     shown = [f"{k} {v:.1f}" for k, v in record.metrics.items() if v is not None]

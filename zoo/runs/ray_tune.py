@@ -22,8 +22,8 @@ from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import result_path, save
 from zoo.runs.inline import ENDED_TWICE, Report, attempt
+from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
-from zoo.runs.plan import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, which workers must be able to import."""

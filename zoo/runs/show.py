@@ -12,8 +12,9 @@ from zoo.records.result import GIVEN
 from zoo.registry import REGISTRIES, methods
 from zoo.runs.command import Settings
 from zoo.runs.estimate import duration, seconds_of
+from zoo.runs.jobs import Job
 from zoo.runs.pending import Pending
-from zoo.runs.plan import Job, Planner
+from zoo.runs.plan import Planner
 
 RESULT_KB = 15
 """Approximate size of a result file."""

@@ -24,7 +24,8 @@ from zoo.records.storage import UNREADABLE, load_result, result_path
 from zoo.records.trial import training_names
 from zoo.registry import methods
 from zoo.runs.estimate import duration, seconds_of
-from zoo.runs.plan import Job, Planner, Tuned, for_all_seeds, teacher_of
+from zoo.runs.jobs import Job, Tuned
+from zoo.runs.plan import Planner, for_all_seeds, teacher_of
 from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish
 from zoo.runs.suites import Cell
 

@@ -31,8 +31,9 @@ from zoo.records.result import Result
 from zoo.records.storage import load_result, result_path, write_whole
 from zoo.registry import methods, scales, suites
 from zoo.runs import values
+from zoo.runs.jobs import Job
 from zoo.runs.pending import pending
-from zoo.runs.plan import Job, Planner
+from zoo.runs.plan import Planner
 from zoo.runs.progress import Progress
 from zoo.runs.ray_tune import RayTune
 from zoo.runs.suites import Cell, Scale
