@@ -17,7 +17,7 @@ from methods.smp import smp_l
 from tasks.glue import sst2
 from tasks.scales import base
 from tasks.squad import squad
-from tests.helpers import save_checkpoint, write_sst2
+from tests.helpers import save_checkpoint, write_parquet, write_sst2
 from zoo import (
     Cell,
     ConfigError,
@@ -51,6 +51,9 @@ GATED = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * INNER)
 STEPS = 4
 UNPACKED = ("mpnet", "deberta-v2", "modernbert")
 """Kinds whose attention reads distances, or a window of neighbours, beside the mask."""
+
+
+CONTEXT = "the old cat runs fast a dog sleeps the dog barks"
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,10 @@ def folder(tmp_path_factory) -> Path:
         options = {"kind": kind.name, "mlm": kind.mlm, "embedding": kind.embedding}
         save_checkpoint(root / name, **options, weight=0.3, bias=1.0)
     write_sst2(root / "data")
+    answers = {"text": ["dog"], "answer_start": [24]}
+    rows = {"context": [CONTEXT] * 24, "question": ["a fast dog"] * 24, "answers": [answers] * 24}
+    for split in ("train", "validation"):
+        write_parquet(root / f"data/squad/{split}.parquet", rows)
     return root
 
 
@@ -486,6 +493,17 @@ def test_a_student_learns_from_its_teacher(found, folder):
     teacher, student = planner.jobs([replace(cell_of("movement"), distill=True)])
     assert run_trial(teacher.trial, replace(resources, keep_outputs=True)).ok
     assert run_trial(student.trial, resources).ok
+
+
+def test_spans_are_trained_and_judged_end_to_end(found, folder):
+    """On rows of SQuAD, with the tokeniser of the kind: the answers are of the context."""
+    planner, resources = planner_of(folder, found.name)
+    given = (("batch", 8), ("max_length", 48))
+    trial = planner.plan(Cell("movement", "squad", 0.5, False, 0, given)).trial
+    result = run_trial(trial, resources)
+    assert result.ok and set(result.metrics) == {"em", "f1"}
+    again = run_trial(trial, resources)
+    assert again.digests == result.digests and again.metrics == result.metrics
 
 
 def test_methods_whose_head_does_not_fit_are_rejected_and_others_train(folder):
