@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.errors import BenchmarkError, TrialError
+from zoo.errors import TrialError, command
 from zoo.records.result import Plan
 from zoo.records.storage import save_plan
 from zoo.registry import blaming, suites
@@ -34,6 +34,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -44,9 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_list()
             return 0
         return run_suite(check(options, plugins))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -170,13 +168,11 @@ def git_state() -> str:
     root = Path(__file__).parent
     try:
         asked = [["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]]
-        said = [
-            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
-            for words in asked
-        ]
+        how: dict[str, Any] = {"cwd": root, "capture_output": True, "check": True}
+        said = [subprocess.run(["git", *words], **how).stdout.strip() for words in asked]
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return said[0].stdout.strip()[:12] + ("+" if said[1].stdout.strip() else "")
+    return said[0].decode()[:12] + "+" * bool(said[1])
 
 
 def finish(folder: Path, progress: Progress) -> int:

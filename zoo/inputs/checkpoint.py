@@ -110,7 +110,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
 def _config(folder: Path) -> dict[str, Any]:
     """The content of config.json, if it is that of a supported model."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read config.json: {error}") from None
     if not isinstance(config, dict):
