@@ -17,6 +17,7 @@ from zoo.errors import TrialError, command
 from zoo.records.result import Plan
 from zoo.records.storage import save_plan
 from zoo.registry import blaming, suites
+from zoo.runs import cluster
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
@@ -89,7 +90,7 @@ def run_suite(settings: Settings) -> int:
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))
-    make_ready(planner, state, cache)
+    make_ready(planner, state, settings)
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
     save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
@@ -97,10 +98,12 @@ def run_suite(settings: Settings) -> int:
     return finish(folder, progress)
 
 
-def make_ready(planner: Planner, state: Pending, cache: Path) -> None:
-    """Tokenise what is left to run, and set unreadable files aside."""
+def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
+    """Look for the cluster, tokenise what is left to run, and set unreadable files aside."""
     if state.jobs:
-        planner.tokenise(state.jobs, cache)
+        if settings.executor == "ray":
+            cluster.check_address(cluster.address())
+        planner.tokenise(state.jobs, settings.cache)
         state.set_aside()
 
 
@@ -122,7 +125,7 @@ def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planne
         state = pending(jobs, folder, cache)
         left = len(state.jobs)
         print(f"{what}: {len(jobs)} trials, {len(state.done)} done, {left} to run", flush=True)
-        make_ready(choosing, state, cache)
+        make_ready(choosing, state, settings)
         execute(choosing, state, settings, folder, Progress(left))
 
     tuner = Tuner(planner, folder, run, say=partial(print, flush=True))
