@@ -7,6 +7,7 @@ module that imports ray, and only when it is used.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -105,6 +106,7 @@ def _ray_options() -> dict[str, Any]:
     if cluster.joins():
         return {"address": cluster.address(), "runtime_env": {"env_vars": environment}, **quiet}
     cluster.choose_folder()
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # else Ray writes one to ~/.ray
     os.environ.update(environment)  # the workers of a local Ray inherit it
     return {"address": "local", "include_dashboard": False, **quiet}
 
