@@ -15,7 +15,7 @@ from leaderboard import write
 from zoo.engine.build import Resources
 from zoo.errors import TrialError, command
 from zoo.records.result import Plan
-from zoo.records.storage import save_plan
+from zoo.records.storage import check_folder, make_folder, save_plan
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
 from zoo.runs.command import Settings, check, load_plugins, make_parser
@@ -78,6 +78,8 @@ def run_suite(settings: Settings) -> int:
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
     cells = cells_of(settings)
     jobs = planner.jobs(cells)  # which checks the cells, before anything is tuned for them
+    for path in (settings.folder, settings.cache):
+        check_folder(path) if settings.dry_run else make_folder(path)
     if settings.conditions.tune:
         planner = tuned(planner, settings, cells)
         jobs = planner.jobs(cells)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +23,9 @@ TOKENIZER_FILES = (
 )
 TOKENIZERS = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 """Sets of files that are enough to build a tokeniser."""
+
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+"""'bert-base-uncased' or 'owner/name'."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,9 @@ def find_checkpoint(given: str) -> Checkpoint:
     """
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        if folder.exists() or given.startswith((".", "/", "~")):
+        if folder.is_file():
+            raise ConfigError(f"model {given}: is a file; give the folder of it, or a hub name")
+        if os.path.lexists(folder) or not HUB_NAME.fullmatch(given):
             raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
         folder = Path(from_hub(given))
     states = ((file.name, file.stat()) for file in sorted(folder.iterdir()))

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from zoo.errors import ConfigError, unknown
 from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
+from zoo.records.storage import check_folder
 from zoo.records.trial import Conditions, condition_fields, option_of
 from zoo.registry import blaming, methods, scales, suites, tasks
 from zoo.runs.suites import Scale
@@ -61,6 +62,15 @@ def not_empty(text: str) -> str:
     return text
 
 
+def existing_folder(text: str) -> str:
+    """An argparse type: the path of a folder."""
+    path = Path(not_empty(text)).expanduser()
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise argparse.ArgumentTypeError(f"{text} {what}; give a folder with glue/ and squad/")
+    return text
+
+
 WHOLE = number(int, 1, "a whole number")
 NAMES = several(str, "names")
 DENSITIES = several(float, "fractions such as 0.5,0.1")
@@ -76,7 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", type=not_empty, help="a checkpoint: folder or hub name (then --scale is base)"
     )
     p.add_argument(
-        "--data-dir", type=not_empty, help="a folder with glue/ and squad/ (then --scale is base)"
+        "--data-dir",
+        type=existing_folder,
+        help="a folder with glue/ and squad/ (then --scale is base)",
     )
     p.add_argument("--tasks", type=NAMES, help="names separated by commas, not the suite's")
     p.add_argument("--methods", type=NAMES, help="names separated by commas, not the suite's")
@@ -234,7 +246,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         data_dir=options.data_dir,
         given=given,
         plugins=tuple(plugins),
-        results=Path(options.results).expanduser().resolve(),
+        results=check_folder(Path(options.results).expanduser().absolute()).resolve(),
         executor=options.executor,
         workers=options.jobs or 1,
         cpus=options.cpus_per_trial,
