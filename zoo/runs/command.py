@@ -56,9 +56,14 @@ def several(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any,
 
 
 def not_empty(text: str) -> str:
-    """An argparse type: a text that is not empty."""
+    """An argparse type: a text that is not empty, and that libraries can read in this locale."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; give a folder, or leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        what = f"{text!r} is not readable in this locale; set LC_ALL=C.UTF-8, or rename it"
+        raise argparse.ArgumentTypeError(what) from None
     return text
 
 
