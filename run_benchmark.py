@@ -13,12 +13,13 @@ from typing import Any, NoReturn
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.errors import BenchmarkError, TrialError
+from zoo.errors import TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Plan
-from zoo.records.storage import save_plan
+from zoo.records.storage import check_folder, make_folder, save_plan
 from zoo.registry import blaming, suites
+from zoo.runs import cluster
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, inline
@@ -37,6 +38,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     signal.signal(signal.SIGTERM, _terminated)
@@ -47,9 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_list()
             return 0
         return run_suite(check(options, plugins))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:  # the reader of the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -82,6 +81,8 @@ def run_suite(settings: Settings) -> int:
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
     cells = cells_of(settings)
     jobs = planner.jobs(cells)  # which checks the cells, before anything is tuned for them
+    for path in (settings.folder, settings.cache):
+        check_folder(path) if settings.dry_run else make_folder(path)
     if settings.conditions.tune:
         planner = tuned(planner, settings, cells)
         jobs = planner.jobs(cells)
@@ -97,16 +98,18 @@ def run_suite(settings: Settings) -> int:
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
     with progress.showing(cache):
-        make_ready(planner, state, cache)
+        make_ready(planner, state, settings)
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
         execute(planner, state, settings, folder, progress)
     return finish(folder, progress)
 
 
-def make_ready(planner: Planner, state: Pending, cache: Path) -> None:
-    """Tokenise what is left to run, and set unreadable files aside."""
+def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
+    """Look for the cluster, tokenise what is left to run, and set unreadable files aside."""
     if state.jobs:
-        planner.tokenise(state.jobs, cache)
+        if settings.executor == "ray":
+            cluster.check_address(cluster.address())
+        planner.tokenise(state.jobs, settings.cache)
         state.set_aside()
 
 
@@ -131,7 +134,7 @@ def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planne
         print(f"{what}: {len(jobs)} trials, {len(state.done)} done, {left} to run", flush=True)
         progress = Progress(left)
         with progress.showing(cache):
-            make_ready(choosing, state, cache)
+            make_ready(choosing, state, settings)
             execute(choosing, state, settings, folder, progress)
 
     tuner = Tuner(planner, folder, run, say=partial(print, flush=True))
@@ -177,13 +180,11 @@ def git_state() -> str:
     root = Path(__file__).parent
     try:
         asked = [["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]]
-        said = [
-            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
-            for words in asked
-        ]
+        how: dict[str, Any] = {"cwd": root, "capture_output": True, "check": True}
+        said = [subprocess.run(["git", *words], **how).stdout.strip() for words in asked]
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return said[0].stdout.strip()[:12] + ("+" if said[1].stdout.strip() else "")
+    return said[0].decode()[:12] + "+" * bool(said[1])
 
 
 def finish(folder: Path, progress: Progress) -> int:

@@ -12,17 +12,14 @@ from leaderboard.files import check, write_board
 from leaderboard.page import COSTS, PAGE
 from leaderboard.published import read_published
 from leaderboard.view import Wanted
-from zoo.errors import BenchmarkError, ConfigError, RegressionError, StaleError, unknown
+from zoo.errors import ConfigError, RegressionError, StaleError, command, unknown
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _compare(words[1:]) if words[:1] == ["compare"] else _write(words)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return _compare(words[1:]) if words[:1] == ["compare"] else _write(words)
 
 
 def _write(words: Sequence[str]) -> int:

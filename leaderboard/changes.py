@@ -145,7 +145,7 @@ def _exact(row: Row) -> tuple[object, ...]:
 
 def _name(row: Row) -> str:
     table, key = row
-    where = ", ".join(filter(None, (*table.key.words, table.key.data)))
+    where = ", ".join(filter(None, (*table.key.words, table.key.variant, table.key.data)))
     return f"{key.words} ({where})"
 
 

@@ -29,6 +29,8 @@ class Key:
     conditions: Conditions
     data: str
     distill: bool
+    variant: str = field(default="", compare=False)
+    """The model's name with its hash, 'bert@53d081', where another model has the same name."""
 
     @property
     def words(self) -> list[str]:
@@ -248,16 +250,17 @@ def collect(*folders: Path) -> Board:
 
 
 def _named(trial: Trial, name: str) -> tuple[str, str, str]:
-    """What a hash belongs to: a task's data or a method's plugin file."""
-    owner = trial.task if name == "data_sha" else trial.method
-    return name, owner, getattr(trial, name)
+    """What a hash belongs to: a task's data, a method's plugin file or a model's name."""
+    owners = {"data_sha": trial.task, "plugin_sha": trial.method, "model_sha": trial.model}
+    return name, owners[name], getattr(trial, name)
 
 
 def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
-    """Short names for hashes, where one task has several data sets or one method several files."""
+    """Short names for hashes, where one task has several data sets, one method several files, or
+    one name several models."""
     hashes: dict[tuple[str, str], set[str]] = {}
     for trial in trials:
-        for name in ("data_sha", "plugin_sha"):
+        for name in ("data_sha", "plugin_sha", "model_sha"):
             kind, owner, sha = _named(trial, name)
             hashes.setdefault((kind, owner), set()).add(sha)
     return {
@@ -302,4 +305,5 @@ def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:
         conditions=trial.train.conditions,
         data=variants.get(_named(trial, "data_sha"), ""),
         distill=trial.distill,
+        variant=variants.get(_named(trial, "model_sha"), ""),
     )

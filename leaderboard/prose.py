@@ -94,7 +94,7 @@ def title(table: Table) -> str:
     """What all trials of a table have in common."""
     key = table.key
     scale, *words = key.words
-    words = [scale, f"model {key.model}", *words]
+    words = [scale, f"model {key.variant or key.model}", *words]
     return ", ".join(words + [f"data {key.data}"] * bool(key.data))
 
 

@@ -24,6 +24,7 @@ from leaderboard.statistics import (
     mean_over_tasks,
     of_examples,
 )
+from zoo.errors import command
 from zoo.records.storage import write_whole
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
@@ -190,6 +191,7 @@ The primary test uses neither of these two.
 """
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m leaderboard.simulate", description=__doc__)

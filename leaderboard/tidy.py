@@ -21,18 +21,20 @@ def results_csv(board: Board) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(HEADER)
+    models = {table.key.model_sha: table.key.variant for table in board.tables}
     for result in sorted(board.results, key=lambda r: r.trial.id):
-        for row in _rows(board.suites[result.trial.id], result):
+        model = models[result.trial.model_sha] or result.trial.model
+        for row in _rows(board.suites[result.trial.id], model, result):
             writer.writerow([csv_text(str(entry)) for entry in row])
     return stream.getvalue()
 
 
-def _rows(suite: str, result: Result) -> Iterator[list[object]]:
+def _rows(suite: str, model: str, result: Result) -> Iterator[list[object]]:
     trial, about = result.trial, result.environment
     conditions = " ".join(trial.train.conditions.words)
     for metric, value in result.metrics.items():
         yield [
-            *(suite, trial.scale, trial.model, trial.recipe, conditions),
+            *(suite, trial.scale, model, trial.recipe, conditions),
             *(trial.task, trial.method, trial.density, result.remaining.density),
             *("yes" if trial.distill else "no", trial.seed, metric),
             "" if value is None else value,

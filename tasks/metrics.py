@@ -117,6 +117,10 @@ def module(name: str) -> Any:
     function = (NUMBERS | TEXTS)[name]
 
     class Module(evaluate.Metric):  # type: ignore[misc]
+        def _build_data_dir(self) -> str:
+            """No cache folder: everything is kept in memory, and the home may be read-only."""
+            return ""
+
         def _info(self) -> Any:
             return evaluate.MetricInfo(
                 description=function.__doc__, citation="", features=features, inputs_description=""

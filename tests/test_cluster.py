@@ -110,12 +110,15 @@ def test_a_trial_gets_one_gpu_if_there_is_any_and_no_share_is_asked_for():
 
 
 def test_without_an_address_a_run_has_this_machine_alone(here, cluster):
-    """It does not join the cluster that runs here, and an absent GPU is reported at once."""
-    process = start_command(
-        here, "none", "--methods", "dense", "--seeds", "0", "--gpus-per-trial", "1"
-    )
+    """It does not join the cluster that runs here, and an absent GPU is reported at once. Nor does
+    it need a home, or a temporary folder whose path is short."""
+    options = ("--methods", "dense", "--seeds", "0", "--gpus-per-trial", "1")
+    places = {"HOME": f"{here}/waits.py/home", "RAY_TMPDIR": f"{here}/{'long' * 20}"}
+    process = start_command(here, "none", *options, **places)
     _, err = process.communicate(timeout=120)
+    note, *rest = err.splitlines()
+    assert note.startswith("note: Ray cannot use RAY_TMPDIR=") and "too long" in note
     if process.returncode == 0:
         pytest.skip("this machine has a GPU")
-    assert process.returncode == 5
-    assert "--gpus-per-trial 1, but Ray has 0 GPUs; leave the option out" in err
+    assert process.returncode == 5 and len(rest) == 1
+    assert "--gpus-per-trial 1, but Ray has 0 GPUs; leave the option out" in rest[0]

@@ -133,7 +133,9 @@ def _homes() -> dict[str, str]:
     import ast
     from pathlib import Path
 
-    (block,) = (n for n in ast.parse(Path(__file__).read_text()).body if isinstance(n, ast.If))
+    (block,) = (
+        n for n in ast.parse(Path(__file__).read_text("utf-8")).body if isinstance(n, ast.If)
+    )
     found: dict[str, str] = {}
     for node in block.body:
         if isinstance(node, ast.ImportFrom) and node.module:

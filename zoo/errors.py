@@ -1,7 +1,14 @@
 """What can go wrong, as one line for the user and one exit code for the shell."""
 
 import difflib
-from collections.abc import Iterable
+import io
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 class BenchmarkError(Exception):
@@ -59,15 +66,40 @@ class Diverged(Exception):
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """One line about an unknown `name`: the nearest known name first, then all of them."""
     known = sorted(known)
+    bare = {_bare(one): one for one in known}
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    meant = bare.get(_bare(name)) or next(iter(near), None)
+    hint = f"; did you mean {meant!r}?" if meant else "."
     return f"unknown {kind} {name!r:.80}{hint} Known: {', '.join(known)}"
+
+
+def _bare(name: str) -> str:
+    """A name without case, dashes, underscores and blanks: 'SST-2' and 'sst2' are equal."""
+    return re.sub(r"[-_\s]", "", name).casefold()
 
 
 def one_line(text: object, most: int | None = None) -> str:
     """Text without line breaks, control and direction characters, cut to `most` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if most is None or len(line) <= most else line[: most - 3] + "..."
+
+
+def command(main: Callable[P, int]) -> Callable[P, int]:
+    """Make `main` a command line: a BenchmarkError is one line and its exit code, and characters
+    that the terminal does not have are written as escapes."""
+
+    @wraps(main)
+    def run(*args: P.args, **options: P.kwargs) -> int:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            return main(*args, **options)
+        except BenchmarkError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+
+    return run
 
 
 def cause_of(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """What the figures share: settings, looks, margins, and fast text."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -26,7 +27,9 @@ LEGEND, LETTERS = 2.2, 24
 
 @contextmanager
 def settings() -> Iterator[None]:
-    """The project's settings of matplotlib: a user's own would change the files."""
+    """The project's settings of matplotlib: a user's own would change the files. Where its folder
+    cannot be written, matplotlib uses a temporary one and need not say so."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib
 
     matplotlib.use("agg")

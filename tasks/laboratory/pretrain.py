@@ -24,6 +24,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
 from tasks.laboratory import examples, lexicon
+from zoo.errors import command
 
 WORDS = lexicon.vocabulary()
 IDS = {word: i for i, word in enumerate(WORDS)}
@@ -150,6 +151,7 @@ def save(model: BertForMaskedLM, folder: Path) -> None:
     BertTokenizer(vocab=str(vocabulary)).save_pretrained(folder)
 
 
+@command
 def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(

@@ -46,7 +46,7 @@ class Watch:
             torch.cuda.reset_peak_memory_stats()
         release()
         with suppress(OSError):  # Linux only: reset the peak of earlier trials in this process
-            Path("/proc/self/clear_refs").write_text("5")
+            Path("/proc/self/clear_refs").write_text("5", "utf-8")
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -74,7 +74,7 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text("utf-8").splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 

@@ -1,6 +1,7 @@
 """Find, check and load a pre-trained model: a folder, or a name on the Hugging Face hub."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,7 +85,9 @@ def find_checkpoint(given: str) -> Checkpoint:
     """
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        if folder.exists() or given.startswith((".", "/", "~")):
+        if folder.is_file():
+            raise ConfigError(f"model {given}: is a file; give the folder of it, or a hub name")
+        if os.path.lexists(folder) or given.startswith((".", "/", "~")):
             raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
         folder = Path(from_hub(given))
     states = ((file.name, file.stat()) for file in sorted(folder.iterdir()))

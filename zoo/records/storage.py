@@ -184,6 +184,28 @@ def _in_this_schema(content: Any, converters: Mapping[int, Converter]) -> Mappin
     return content
 
 
+def check_folder(path: Path) -> Path:
+    """Return the path, if it is a folder or can become one. Raises StorageError if a file or a link
+    to nothing is in its place or above it."""
+    for part in (path, *path.parents):
+        if os.path.isdir(part):
+            break
+        if os.path.lexists(part):
+            what = "a link to nothing" if part.is_symlink() else "not a folder"
+            raise StorageError(f"cannot write in {path}: {part} is {what}")
+    return path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, if it does not exist, and try to write there. Raises StorageError."""
+    check_folder(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise StorageError(f"cannot write in {path}: {error.strerror or error}") from None
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that it exists completely or not at all: a temporary file, fsync, rename,
     fsync of the folder.

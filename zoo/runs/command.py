@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from zoo.errors import ConfigError, unknown
 from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
+from zoo.records.storage import check_folder
 from zoo.records.trial import Conditions, condition_fields, option_of
 from zoo.registry import blaming, methods, scales, suites, tasks
 from zoo.runs.suites import Scale
@@ -55,9 +56,23 @@ def several(kind: Callable[[str], Any], what: str) -> Callable[[str], tuple[Any,
 
 
 def not_empty(text: str) -> str:
-    """An argparse type: a text that is not empty."""
+    """An argparse type: a text that is not empty, and that libraries can read in this locale."""
     if not text:
         raise argparse.ArgumentTypeError("is empty; give a folder, or leave it out")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        what = f"{text!r} is not readable in this locale; set LC_ALL=C.UTF-8, or rename it"
+        raise argparse.ArgumentTypeError(what) from None
+    return text
+
+
+def existing_folder(text: str) -> str:
+    """An argparse type: the path of a folder."""
+    path = Path(not_empty(text)).expanduser()
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise argparse.ArgumentTypeError(f"{text} {what}; give a folder with glue/ and squad/")
     return text
 
 
@@ -76,7 +91,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--model", type=not_empty, help="a folder or hub name[@revision] (then --scale is base)"
     )
     p.add_argument(
-        "--data-dir", type=not_empty, help="a folder with glue/ and squad/ (then --scale is base)"
+        "--data-dir",
+        type=existing_folder,
+        help="a folder with glue/ and squad/ (then --scale is base)",
     )
     p.add_argument("--tasks", type=NAMES, help="names separated by commas, not the suite's")
     p.add_argument("--methods", type=NAMES, help="names separated by commas, not the suite's")
@@ -234,7 +251,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         data_dir=options.data_dir,
         given=given,
         plugins=tuple(plugins),
-        results=Path(options.results).expanduser().resolve(),
+        results=check_folder(Path(options.results).expanduser().absolute()).resolve(),
         executor=options.executor,
         workers=options.jobs or 1,
         cpus=options.cpus_per_trial,

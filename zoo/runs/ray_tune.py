@@ -7,11 +7,12 @@ module that imports ray, and only when it is used.
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from zoo.errors import ResourceError, StorageError, cause_of, one_line
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import result_path, save
+from zoo.runs import cluster
 from zoo.runs.inline import ENDED_TWICE, Report, attempt
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
@@ -50,14 +52,12 @@ class RayTune:
         if started:
             terminated = signal.getsignal(signal.SIGTERM)
             try:
-                ray.init(**_ray_options())
+                with _quiet_stderr() if cluster.joins() else contextlib.nullcontext():
+                    ray.init(**_ray_options())
                 with contextlib.suppress(ValueError):  # outside the main thread
                     signal.signal(signal.SIGTERM, terminated)  # Ray puts its own in place
-            except ConnectionError as error:
-                raise ResourceError(
-                    f"no Ray cluster at RAY_ADDRESS={os.environ.get('RAY_ADDRESS')}:"
-                    f" {one_line(error, 200)}"
-                ) from None
+            except (OSError, RuntimeError, ValueError) as error:
+                raise ResourceError(_no_ray(error)) from None
         try:
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
             for phase in in_phases(jobs):
@@ -91,6 +91,8 @@ def _quiet_ray() -> None:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
+    if cluster.joins():  # an address that is not a cluster's is given up after one attempt
+        settings |= {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "10"}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -101,11 +103,33 @@ def _ray_options() -> dict[str, Any]:
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
     quiet = {"log_to_driver": False, "logging_level": "ERROR"}
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        return {"address": address, "runtime_env": {"env_vars": environment}, **quiet}
+    if cluster.joins():
+        return {"address": cluster.address(), "runtime_env": {"env_vars": environment}, **quiet}
+    cluster.choose_folder()
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(16))  # else Ray writes one to ~/.ray
     os.environ.update(environment)  # the workers of a local Ray inherit it
     return {"address": "local", "include_dashboard": False, **quiet}
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what is written to stderr, where Ray's C++ code tells of every attempt to connect."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def _no_ray(error: Exception) -> str:
+    """One line that says that Ray did not start, and what to do."""
+    address = cluster.address()
+    if address:
+        return f"no Ray cluster at RAY_ADDRESS={address} ({one_line(error, 200)}); {cluster.MEND}"
+    return f"Ray cannot start here ({cause_of(error)}); --executor inline runs without it"
 
 
 def _tune(

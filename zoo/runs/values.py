@@ -166,7 +166,7 @@ def _at_scale(scale: Scale, owner: str, drives: bool, train: Values, hyper: Valu
 def choices(path: Path) -> Mapping[str, Mapping[str, float]]:
     """method -> the learning rates (and penalty) that were chosen among its candidates."""
     found = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["chosen"] == "yes":
                 names = ("lr_weights", "lr_scores", "penalty")
@@ -195,7 +195,7 @@ def penalty_runs(path: Path) -> PenaltyRuns:
     """The runs of a file. Its first line is the source, then columns method, task, distill, penalty
     and remaining (percent of the prunable weights)."""
     points: dict[tuple[str, str, bool], Points] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         source = file.readline().strip()
         for row in csv.DictReader(file):
             key = row["method"], row["task"], row["distill"] == "yes"

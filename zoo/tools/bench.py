@@ -29,7 +29,7 @@ from tabulate import tabulate
 from zoo.engine.evaluate import evaluate
 from zoo.engine.measure import environment, peak_memory
 from zoo.engine.train import Trainer
-from zoo.errors import BenchmarkError, ConfigError, unknown
+from zoo.errors import ConfigError, command, unknown
 from zoo.records.codec import to_json
 from zoo.records.trial import condition_fields
 from zoo.registry import methods
@@ -111,7 +111,7 @@ def measured_alone(options: argparse.Namespace, name: str, folder: Path) -> int:
     own += ["--threads", str(options.threads), "--alone", name, "--folder", str(folder)]
     own += conditions_of(options, CONDITIONS).options
     command = [sys.executable, "-m", "zoo.tools.bench", *own]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
 
 
 def table(timings: Sequence[Timing]) -> str:
@@ -157,15 +157,12 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = parser().parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory() as temporary:
-            return run_bench(options, options.folder or Path(temporary))
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    with tempfile.TemporaryDirectory() as temporary:
+        return run_bench(options, options.folder or Path(temporary))
 
 
 def run_bench(options: argparse.Namespace, folder: Path) -> int:
@@ -208,7 +205,7 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
             "steps": options.steps,
             "timings": [asdict(timing) for timing in timings],
         }
-        options.json.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        options.json.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
     return 0
 
 

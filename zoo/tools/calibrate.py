@@ -23,7 +23,7 @@ from statistics import fmean
 from typing import Any
 
 from zoo.engine.build import Resources
-from zoo.errors import BenchmarkError, ConfigError, unknown
+from zoo.errors import ConfigError, command, unknown
 from zoo.parts.heads import trained
 from zoo.parts.method import Method, learns_ranks_alone, nothing
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
@@ -260,7 +260,7 @@ def save_penalties(scale: Scale, names: Sequence[str], runs: Iterable[tuple[Cell
 
 def read(path: Path, skip: int = 0) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a CSV file behind `skip` lines."""
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for _ in range(skip):
             file.readline()
         header, *rows = csv.reader(file)
@@ -275,6 +275,7 @@ def write(path: Path, first: str, header: Sequence[str], rows: Iterable[Sequence
     write_whole(path, stream.getvalue().encode())
 
 
+@command
 def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.tools.calibrate", description=__doc__)
@@ -283,24 +284,20 @@ def main() -> int:
     parser.add_argument("--methods", help="names separated by commas (default: all)")
     parser.add_argument("--only", choices=("choose", "measure"), help="half of the work")
     options = parser.parse_args()
-    try:
-        for name in BUILT_IN:
-            load_plugin(find_plugin(name))
-        scale: Scale = scales[options.scale].make()
-        if scale.choices is None or scale.penalties is None:
-            raise ConfigError(f"scale {scale.name} keeps no chosen values")
-        laboratory = Laboratory(scale, options.results.resolve())
-        names = options.methods.split(",") if options.methods else own_recipes()
-        for name in names:
-            if name not in own_recipes():
-                raise ConfigError(unknown("method with a recipe", name, own_recipes()))
-        if options.only != "measure":
-            choose(laboratory, names)
-        if options.only != "choose":
-            measure(laboratory, names)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    for name in BUILT_IN:
+        load_plugin(find_plugin(name))
+    scale: Scale = scales[options.scale].make()
+    if scale.choices is None or scale.penalties is None:
+        raise ConfigError(f"scale {scale.name} keeps no chosen values")
+    laboratory = Laboratory(scale, options.results.resolve())
+    names = options.methods.split(",") if options.methods else own_recipes()
+    for name in names:
+        if name not in own_recipes():
+            raise ConfigError(unknown("method with a recipe", name, own_recipes()))
+    if options.only != "measure":
+        choose(laboratory, names)
+    if options.only != "choose":
+        measure(laboratory, names)
     return 0
 
 

@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import BenchmarkError, ConfigError, StaleError
+from zoo.errors import ConfigError, StaleError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.method import Method
 from zoo.parts.recipes import VERSIONS, Value, Values
@@ -233,6 +233,7 @@ def check(folder: Path) -> None:
             raise StaleError(f"{name} is out of date; run python -m zoo.tools.fidelity")
 
 
+@command
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.tools.fidelity", description=__doc__)
@@ -242,20 +243,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plugin", action="append", default=[], help=help)
     options = parser.parse_args(arguments)
     out: Path = options.out or ROOT / "docs"
-    try:
-        if options.plugin and not options.out:
-            raise ConfigError("with --plugin give --out DIR: the pages in docs/ are the project's")
-        for name in (*BUILT_IN, *options.plugin):
-            load_plugin(find_plugin(name))
-        if options.check:
-            check(out)
-        else:
-            for name, text in pages().items():
-                write_whole(out / name, text.encode())
-                print(out / name)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    if options.plugin and not options.out:
+        raise ConfigError("with --plugin give --out DIR: the pages in docs/ are the project's")
+    for name in (*BUILT_IN, *options.plugin):
+        load_plugin(find_plugin(name))
+    if options.check:
+        check(out)
+    else:
+        for name, text in pages().items():
+            write_whole(out / name, text.encode())
+            print(out / name)
     return 0
 
 

@@ -23,7 +23,7 @@ from zoo.engine.compact import compact, without_thin_rows
 from zoo.engine.export import export
 from zoo.engine.frozen import predict
 from zoo.engine.masked import MaskedModel
-from zoo.errors import BenchmarkError, ConfigError, one_line
+from zoo.errors import ConfigError, command, one_line
 from zoo.inputs.batches import Encoded
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.kinds import prunable
@@ -153,6 +153,7 @@ def encode(task: Task, source: Source, checkpoint: Checkpoint, split: str) -> En
     return task.encode(source.read(split), load_tokenizer(checkpoint), length, False)
 
 
+@command
 def main() -> int:
     """Run the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m zoo.tools.released", description=__doc__)
@@ -161,16 +162,12 @@ def main() -> int:
     parser.add_argument("--model", default="bert-base-uncased", help="folder or hub name")
     parser.add_argument("--data-dir", help="a folder with glue/ and squad/")
     options = parser.parse_args()
-    try:
-        for name in BUILT_IN:
-            load_plugin(find_plugin(name))
-        task = as_released(tasks[options.task].make())
-        checkpoint = find_checkpoint(options.model)
-        for line in evaluate_masks(options.masks, checkpoint, task, task.locate(options.data_dir)):
-            print(line, flush=True)
-    except BenchmarkError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    for name in BUILT_IN:
+        load_plugin(find_plugin(name))
+    task = as_released(tasks[options.task].make())
+    checkpoint = find_checkpoint(options.model)
+    for line in evaluate_masks(options.masks, checkpoint, task, task.locate(options.data_dir)):
+        print(line, flush=True)
     return 0
 
 

@@ -39,7 +39,7 @@ def write_model(folder: Path, size: str) -> None:
     BertForMaskedLM(config).save_pretrained(folder)
     known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "great", "terrible"]
     words = [*known, *(f"w{number}" for number in range(VOCABULARY - len(known)))]
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
 
 
