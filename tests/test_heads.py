@@ -149,10 +149,7 @@ def test_an_untied_decoder_moves_with_the_network(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"model_type": "gpt2"},
-            "model_type 'gpt2'; supported: bert, roberta, distilbert, electra",
-        ),
+        ({"model_type": "gpt2"}, "model_type 'gpt2'; supported: bert, roberta, xlm-roberta"),
         ({"auto_map": {"AutoModel": "x.py"}}, "auto_map"),
         ({"hidden_size": None}, "config.json says hidden_size None; expected a whole number"),
         ({"num_hidden_layers": True}, "num_hidden_layers True; expected a whole number"),
@@ -172,7 +169,7 @@ def test_a_folder_that_lacks_a_file_is_rejected(tmp_path, checkpoint):
     with pytest.raises(ConfigError, match="no such folder"):
         find_checkpoint(str(tmp_path / "absent"))
     (tmp_path / "config.json").write_text((checkpoint / "config.json").read_text())
-    with pytest.raises(ConfigError, match=r"no \.safetensors file"):
+    with pytest.raises(ConfigError, match=r"no model\.safetensors in it"):
         find_checkpoint(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
     with pytest.raises(ConfigError, match="no tokeniser in it; expected tokenizer.json, vocab.txt"):
@@ -187,7 +184,7 @@ def test_a_checkpoint_that_lacks_a_matrix_is_rejected(checkpoint, tmp_path):
     tensors = load_file(copy / "model.safetensors")
     del tensors["bert.encoder.layer.1.output.dense.weight"]
     save_file(tensors, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ConfigError, match=r"1 tensors are missing.*layer\.1\.output\.dense"):
+    with pytest.raises(ConfigError, match=r"layer\.1\.output\.dense\.weight is not in the file"):
         trained.build(find_checkpoint(str(copy)), sst2())
 
 

@@ -249,7 +249,9 @@ def test_a_model_of_another_architecture_is_rejected():
     class Empty(nn.Module):
         pass
 
-    with pytest.raises(ConfigError, match="of the kind 'Empty' cannot be masked; supported: bert"):
+    with pytest.raises(
+        ConfigError, match="cannot be masked that is of the kind 'Empty'; supported: bert"
+    ):
         MaskedModel(Empty(), dense(1.0))
 
 

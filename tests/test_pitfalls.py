@@ -70,7 +70,7 @@ from zoo.engine.train import fit, make_optimizer, rate
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation
-from zoo.inputs.tokeniser import word_ids
+from zoo.inputs.tokeniser import load_tokenizer, word_ids
 from zoo.records.result import Best
 from zoo.records.storage import save
 from zoo.registry import methods
@@ -459,25 +459,12 @@ def test_pitfall_21_the_mlm_head_is_left_out_or_the_pooler_used(checkpoint):
 def test_pitfall_22_a_label_word_has_several_tokens(checkpoint, tmp_path):
     """BERT's word pieces, and a byte-level vocabulary as RoBERTa's, where the space belongs to
     the word."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
     found = find_checkpoint(str(checkpoint))
     assert word_ids(found, "mnli", ("Yes", "Maybe", "No")) == [5, 7, 6]
     with pytest.raises(ConfigError, match="must be one token"):
         word_ids(found, "t", ("wonderful",))
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
-    tokenizer.train_from_iterator(["a great a terrible a great a terrible"] * 9, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", pad_token="<pad>")
-    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=1)
-    config.intermediate_size, config.num_attention_heads = 32, 4
-    BertModel(config).save_pretrained(tmp_path)
-    fast.save_pretrained(tmp_path)
-    byte_level = find_checkpoint(str(tmp_path))
-    words = tokenizer.get_vocab()
+    byte_level = find_checkpoint(str(save_checkpoint(tmp_path / "bytes", kind="roberta")))
+    words = load_tokenizer(byte_level).get_vocab()
     assert word_ids(byte_level, "sst2", ("terrible", "great")) == [
         words["Ġterrible"],
         words["Ġgreat"],

@@ -110,9 +110,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
     check_tokenizer_files(folder)
     architecture = ARCHITECTURES[config["model_type"]]
     sizes = architecture.read_sizes(config)
-    default_pad = 1 if architecture.offset_positions else 0
-    pad = default_pad if config.get("pad_token_id") is None else config["pad_token_id"]
-    pad = whole_number({"pad_token_id": pad}, "pad_token_id", least=0)
+    pad = _padding(config, architecture)
     headers = tensor_headers(weights)
     check_config(config, sizes.layers, architecture.layers, headers)
     _check_tensors(headers)
@@ -145,6 +143,13 @@ def _config(folder: Path) -> dict[str, Any]:
     if (folder / "adapter_config.json").exists():
         raise ConfigError("it holds an adapter (adapter_config.json); merge it into the weights")
     return config
+
+
+def _padding(config: Mapping[str, Any], architecture: Architecture) -> int:
+    """The number of the padding token; it may be unknown where no position depends on it."""
+    if architecture.offset_positions:
+        return whole_number(config, "pad_token_id", 1, 0)
+    return 0 if config.get("pad_token_id") is None else whole_number(config, "pad_token_id", 0, 0)
 
 
 def _check_tensors(headers: Mapping[str, TensorHeader]) -> None:

@@ -166,7 +166,7 @@ def architecture_of(encoder: Any) -> Architecture:
         )
     kind = getattr(getattr(encoder, "config", None), "model_type", type(encoder).__name__)
     if kind not in ARCHITECTURES:
-        raise ConfigError(f"no encoder of this kind can be masked: {unsupported(kind)}")
+        raise ConfigError(f"an encoder cannot be masked that is of the kind {unsupported(kind)}")
     return ARCHITECTURES[kind]
 
 
