@@ -11,7 +11,7 @@ import time
 import pytest
 
 from run_benchmark import main
-from tests.helpers import ROOT, command, finished, results_of, start_command
+from tests.helpers import ROOT, command, results_of, start_command
 
 GRID = ("--methods", "dense,movement,smp_l", "--seeds", "0,1,2")
 TRIALS = 9
@@ -25,9 +25,11 @@ def uninterrupted(here):
     return here / "whole" / "smoke"
 
 
-def test_kill_9_loses_no_finished_trial_and_changes_no_result(here, uninterrupted):
-    """Killed on Ray, resumed on Ray: only missing trials run, and the page equals that of a run
-    without interruption, in another executor, byte for byte."""
+def test_kill_9_loses_no_finished_trial_and_changes_no_result(
+    here, uninterrupted, monkeypatch, capsys
+):
+    """Killed on Ray, resumed inline: only missing trials run, and the page equals that of a run
+    without interruption, byte for byte."""
     folder = here / "killed" / "smoke"
     process = start_command(here, "killed", *GRID)
     deadline = time.monotonic() + 240
@@ -39,7 +41,9 @@ def test_kill_9_loses_no_finished_trial_and_changes_no_result(here, uninterrupte
     time.sleep(1)  # a worker may still be writing the trial it was in
     before = {name: (folder / name).read_bytes() for name in results_of(folder)}
     assert 3 <= len(before) < TRIALS
-    out = finished(start_command(here, "killed", *GRID))
+    monkeypatch.chdir(here)
+    assert main(command("killed", *GRID, "--executor", "inline")[2:]) == 0
+    out = capsys.readouterr().out
     assert f"{TRIALS} trials: {len(before)} done, {TRIALS - len(before)} to run" in out
     assert all((folder / name).read_bytes() == content for name, content in before.items())
     assert (folder / "LEADERBOARD.md").read_bytes() == (

@@ -469,7 +469,7 @@ def test_pitfall_22_a_label_word_has_several_tokens(checkpoint, tmp_path):
         words["Ġterrible"],
         words["Ġgreat"],
     ]
-    assert "great" not in words
+    assert load_tokenizer(byte_level).tokenize(" great great") == ["Ġgreat", "Ġgreat"]
     with pytest.raises(ConfigError, match="must be one token"):
         word_ids(byte_level, "t", ("greatest",))
 

@@ -1,7 +1,9 @@
 """Run a list of jobs in several processes on this machine, without Ray.
 
-A worker is a fresh Python at the other end of a pipe, since CUDA does not survive a fork. Jobs and
-records pass as JSON. Workers live until all jobs are done, and end when this process has gone.
+A worker is a process at the other end of a pipe: beside a GPU a fresh Python, since CUDA does not
+survive a fork, else a fork of a process that has imported everything and done nothing, which starts
+at once. Jobs and records pass as JSON. Workers live until all jobs are done, and end when this
+process has gone.
 """
 
 import contextlib
@@ -18,7 +20,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from zoo.engine.build import Resources
+from zoo.engine.build import Resources, usual_device
 from zoo.errors import StorageError
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
@@ -40,9 +42,9 @@ class Worker:
 
     def begin(self) -> None:
         """Start the process. Ctrl-C reaches this process alone, from the first moment on."""
-        spawn = multiprocessing.get_context("spawn")
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_work, args=(theirs, *self.given))
+        context = _context()
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, *self.given))
         resource_tracker.ensure_running()  # it would unblock the signal
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it
         try:
@@ -77,6 +79,15 @@ class Worker:
             raise StorageError(said["storage_error"])
         kind: type[Any] = Result if said["ok"] else Failure
         return from_json(kind, said["record"])
+
+
+def _context() -> Any:
+    """How processes start."""
+    if usual_device().type != "cpu":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "zoo.engine.train", "transformers.modeling_utils"])
+    return context
 
 
 @dataclass(frozen=True)
