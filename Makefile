@@ -9,7 +9,7 @@ bench: $(VENV)/ready
 	$(RUN)/python run_benchmark.py --suite high_sparsity
 
 test: $(VENV)/ready lint
-	$(RUN)/python -m pytest -q -n 3 --dist loadfile
+	$(RUN)/python -m pytest -q -n 2 --dist loadfile
 
 lint: $(VENV)/ready
 	$(RUN)/ruff check .

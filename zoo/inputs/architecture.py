@@ -73,8 +73,8 @@ class Architecture:
     `layers`: the list of layers in the encoder; `roles`: each prunable matrix in a layer; `norms`:
     the LayerNorms after attention and after the feed-forward sub-layer; `activation`: the
     feed-forward activation in a layer; `gated`: whether U holds a gate as well; `embeddings`: how
-    names of embedding parameters begin; `projection`: a linear layer behind the embeddings, where
-    an encoder may have one. `compacts` says whether zoo.compact knows its layers, `packs` whether
+    names of embedding parameters begin; `projection`: a linear layer that widens them, where an
+    encoder may have one. `compacts` says whether zoo.compact knows its layers, `packs` whether
     several examples may share a row: where attention reads nothing but the mask, so that outputs
     are exact.
 
@@ -156,8 +156,16 @@ class Architecture:
     def embed(self, encoder: Any, tokens: Tensor, types: Tensor) -> Tensor:
         """Embeddings (B, tokens, H) of tokens and segment ids, both (B, tokens)."""
         embedded = encoder.embeddings(**self.inputs(tokens, types))
-        projection = getattr(encoder, self.projection, None) if self.projection else None
-        return embedded if projection is None else projection(embedded)
+        projection = self.widening(encoder)
+        inside = self.projection.startswith("embeddings.")
+        return embedded if projection is None or inside else projection(embedded)
+
+    def widening(self, encoder: Any) -> Any:
+        """The linear layer that makes embeddings as wide as hidden states; None without one."""
+        found = encoder if self.projection else None
+        for name in self.projection.split("."):
+            found = getattr(found, name, None)
+        return found
 
     def attention_heads(self, encoder: Any) -> int:
         """Attention heads in each layer of an encoder."""

@@ -47,10 +47,10 @@ class Checkpoint:
 
     `name` is shown in tables; `folder` is where the files are; `sha` is the sha256 of weights,
     configuration and tokeniser, `tokenizer_sha` that of the tokeniser's files alone.
-    `prunable_weights` counts the entries of the matrices that can be pruned; `hidden` and
-    `embedding` are the widths of hidden states and of token embeddings; `positions` is the number
-    of tokens that the longest input may have, `vocabulary` that of the tokens that have an
-    embedding, `segments` that of the segment ids that are told apart, `pad` the padding token's.
+    `prunable_weights` counts the entries of the matrices that can be pruned; `hidden` is the width
+    of hidden states; `positions` is the number of tokens that the longest input may have,
+    `vocabulary` that of the tokens that have an embedding, `segments` that of the segment ids that
+    are told apart, `pad` the padding token's.
     `labels` are the class names in the configuration, in order, empty if it names none; `notes`
     say what of the files is not used.
     """
@@ -63,7 +63,6 @@ class Checkpoint:
     has_mlm_head: bool
     prunable_weights: int
     hidden: int
-    embedding: int
     positions: int
     vocabulary: int
     segments: int
@@ -125,7 +124,6 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
         has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in headers),
         prunable_weights=architecture.prunable_weights(sizes),
         hidden=sizes.hidden,
-        embedding=whole_number(config, "embedding_size", sizes.hidden),
         positions=sizes.positions - architecture.first_position(pad),
         vocabulary=whole_number(config, "vocab_size"),
         segments=architecture.segments(config),

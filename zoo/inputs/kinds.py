@@ -120,6 +120,7 @@ ARCHITECTURES = {
         mlm_tensor="cls.predictions.transform.dense.weight",
         mlm_head=_bert_head,
         embeddings=("embeddings.", "encoder.rel_embeddings.", "encoder.LayerNorm."),
+        projection="embeddings.embed_proj",
         type_rows=0,
         packs=False,
         compacts=False,

@@ -12,7 +12,7 @@ from zoo.inputs.task import Source, Task
 from zoo.inputs.tokeniser import load_tokenizer
 from zoo.status import tell
 
-TOKENISING = 1
+TOKENISING = 2
 """Version of the tokenising code; part of the cache's key. Raise it with a change of the tokens."""
 PARTS = ("tokens", "types", "bounds", "labels")
 """Arrays that every split has; a task may add its own."""

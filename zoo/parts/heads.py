@@ -101,7 +101,7 @@ class LabelWords(nn.Module):
 
     `transform` is applied to the hidden state first; `decoder` (vocabulary, E) and `bias`
     (vocabulary,) belong to the checkpoint; nothing here trains. `tied`: `decoder` is the encoder's
-    embedding, which the label words follow where it trains.
+    embedding, which the label words follow where it trains; `widening` is applied to its rows.
     """
 
     words: Tensor
@@ -117,6 +117,7 @@ class LabelWords(nn.Module):
         bias: Tensor,
         *,
         tied: bool,
+        widening: Any = None,
     ):
         super().__init__()
         self.per_token = per_token
@@ -126,11 +127,13 @@ class LabelWords(nn.Module):
         own = None if tied else decoder.detach()[words].clone()
         self.register_buffer("rows", own, persistent=False)
         self._embedding = [decoder] if tied else []  # in a list: registered by the encoder alone
+        self._widening = [] if widening is None else [widening]
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0]
         transformed = self.transform(hidden if self.per_token else first)
         rows = self._embedding[0][self.words] if self.rows is None else self.rows
+        rows = self._widening[0](rows) if self._widening else rows
         return F.linear(transformed, rows, self.bias), first
 
 
@@ -220,12 +223,14 @@ def build_trained(checkpoint: Checkpoint, task: Task) -> Network:
 
 def build_label_words(checkpoint: Checkpoint, task: Task) -> Network:
     """Logits z_k = <h, e_k> with the label words' embeddings, without transform or bias; h is the
-    hidden state at the first token, or at every token for spans (SMP, section 4.2)."""
+    hidden state at the first token, or at every token for spans (SMP, section 4.2). Embeddings that
+    are narrower than hidden states pass through the encoder's own layer that widens them (ours)."""
     words = word_ids(checkpoint, task.name, task.words)
     encoder, _ = load_encoder(checkpoint, pooler=False)
     table = encoder.get_input_embeddings().weight
     bias = torch.zeros(len(table))
-    head = LabelWords(words, task.output.per_token, nn.Identity(), table, bias, tied=True)
+    widening, per_token = architecture_of(encoder).widening(encoder), task.output.per_token
+    head = LabelWords(words, per_token, nn.Identity(), table, bias, tied=True, widening=widening)
     return Network(encoder, head.requires_grad_(False), frozenset())
 
 
@@ -244,14 +249,7 @@ def build_mlm_label_words(checkpoint: Checkpoint, task: Task) -> Network:
 
 
 def check_label_words(checkpoint: Checkpoint, task: Task) -> None:
-    """Raise ConfigError unless every label word is one token and embeddings are as wide as hidden
-    states."""
-    if checkpoint.embedding != checkpoint.hidden:
-        raise ConfigError(
-            f"{checkpoint.name} has embeddings of width {checkpoint.embedding} and hidden states of"
-            f" width {checkpoint.hidden}: the head label_words cannot multiply them; use a method"
-            " with another head"
-        )
+    """Raise ConfigError unless every label word is one token."""
     word_ids(checkpoint, task.name, task.words)
 
 

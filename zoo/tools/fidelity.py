@@ -41,7 +41,6 @@ BERT = Checkpoint(
     has_mlm_head=True,
     prunable_weights=84_934_656,
     hidden=768,
-    embedding=768,
     positions=512,
     vocabulary=30_522,
     segments=2,
