@@ -36,7 +36,8 @@ class Resources:
     `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
     outputs over the training set for students, of the first `reads` examples in the order of
-    training, None for all; `environment` is added to the result's.
+    training, None for all; `models` is a folder in which the trained model is kept, "" keeps none;
+    `environment` is added to the result's.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Resources:
     threads: int = 1
     keep_outputs: bool = False
     reads: int | None = None
+    models: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,7 +55,8 @@ class Resources:
 class Run:
     """Everything that a trial holds in memory while it runs.
 
-    `steps`: optimiser steps of this trial; `recipe_steps`: those of the uncut recipe.
+    `steps`: optimiser steps of this trial; `recipe_steps`: those of the uncut recipe;
+    `source_model`: the pre-trained model as the resources name it.
     """
 
     trial: Trial
@@ -67,6 +70,7 @@ class Run:
     steps: int
     recipe_steps: int
     notes: list[str]
+    source_model: str
 
     @property
     def precision(self) -> torch.dtype:
@@ -155,6 +159,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         + label_notes(task, checkpoint)
         + tokeniser_notes(checkpoint)
         + _warned(trial, method, steps),
+        source_model=resources.model,
     )
 
 

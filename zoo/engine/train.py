@@ -13,6 +13,7 @@ from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build, stream
 from zoo.engine.evaluate import best_constant, best_of, evaluate
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs, teacher_logits
+from zoo.engine.save import save_model
 from zoo.errors import Diverged, TrialError
 from zoo.inputs.batches import collate, first_read, random_batches
 from zoo.inputs.task import Evaluation
@@ -58,7 +59,11 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
                 store_outputs(cache, trial.id, run.network, run.task, run.data.train, rows)
     except Diverged as stop:
         diverged = Divergence(stop.step, repr(stop.value))
-    return result_of(run, curve, found, diverged, watch.cost(run.device), resources)
+    result = result_of(run, curve, found, diverged, watch.cost(run.device), resources)
+    if resources.models and result.ok:
+        tell("saving the model")
+        save_model(run, result, Path(resources.models))
+    return result
 
 
 def _read_by_students(run: Run, many: int | None) -> np.ndarray | None:

@@ -90,7 +90,8 @@ class Architecture:
     reads the first token, or the mean of all, through that, dropout and a linear layer, and so does
     span prediction at every token. `first_dropout`, `dropout` and `span_dropout` name the rates of
     classification (before and behind the first linear layer) and of span prediction in the
-    configuration, the first that is set counts.
+    configuration, the first that is set counts. `first_layer` and `last_layer` are those of stock
+    classification.
     """
 
     layers: str
@@ -115,6 +116,8 @@ class Architecture:
     first_dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     span_dropout: tuple[str, ...] = ()
+    first_layer: str = "classifier.dense"
+    last_layer: str = "classifier.out_proj"
 
     def layers_of(self, encoder: Any) -> nn.ModuleList:
         """The layers of an encoder, in order."""
@@ -166,6 +169,15 @@ class Architecture:
         for name in self.projection.split("."):
             found = getattr(found, name, None)
         return found
+
+    def stock_names(self, *, per_token: bool) -> dict[str, str]:
+        """Where the stock model of a task has the parts of a trained head."""
+        if self.prediction_head:
+            return {"dense": "head.dense", "norm": "head.norm", "classifier": "classifier"}
+        if per_token:
+            return {"classifier": "qa_outputs"}
+        first = {} if self.pooler else {"dense": self.first_layer}
+        return {**first, "classifier": self.last_layer}
 
     def attention_heads(self, encoder: Any) -> int:
         """Attention heads in each layer of an encoder."""

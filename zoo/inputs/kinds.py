@@ -64,6 +64,7 @@ ARCHITECTURES = {
         mlm_tensor="cls.predictions.transform.dense.weight",
         mlm_head=_bert_head,
         pooler=True,
+        last_layer="classifier",
     ),
     **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), ROBERTA),
     "distilbert": Architecture(
@@ -87,6 +88,8 @@ ARCHITECTURES = {
         first_dropout=(),
         dropout=("seq_classif_dropout",),
         span_dropout=("qa_dropout",),
+        first_layer="pre_classifier",
+        last_layer="classifier",
     ),
     "electra": Architecture(
         **LIKE_BERT,
@@ -128,6 +131,8 @@ ARCHITECTURES = {
         classifier_activation="pooler_hidden_act",
         first_dropout=("pooler_dropout",),
         dropout=("cls_dropout", "hidden_dropout_prob"),
+        first_layer="pooler.dense",
+        last_layer="classifier",
     ),
     "modernbert": Architecture(
         layers="layers",

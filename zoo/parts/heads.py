@@ -132,9 +132,12 @@ class LabelWords(nn.Module):
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0]
         transformed = self.transform(hidden if self.per_token else first)
+        return F.linear(transformed, *self.matrix()), first
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """The last layer: rows (C, E) and bias (C,)."""
         rows = self._embedding[0][self.words] if self.rows is None else self.rows
-        rows = self._widening[0](rows) if self._widening else rows
-        return F.linear(transformed, rows, self.bias), first
+        return (self._widening[0](rows) if self._widening else rows), self.bias
 
 
 class Network(nn.Module):
