@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,14 +17,15 @@ from zoo.engine.build import Resources
 from zoo.errors import TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
-from zoo.records.result import Plan
+from zoo.records.result import Outcome, Plan
 from zoo.records.storage import check_folder, make_folder, save_plan
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
-from zoo.runs.inline import Executor, inline
+from zoo.runs.inline import Executor, Report, inline
 from zoo.runs.jobs import Job
+from zoo.runs.keeping import MODELS, Keeper
 from zoo.runs.pending import Pending, pending
 from zoo.runs.plan import Planner
 from zoo.runs.processes import Processes
@@ -87,7 +89,8 @@ def run_suite(settings: Settings) -> int:
         planner = tuned(planner, settings, cells)
         jobs = planner.jobs(cells)
     folder, cache = settings.folder, settings.cache
-    state = pending(jobs, folder, cache, take_over=not settings.dry_run)
+    keeper = Keeper(settings.save, folder)
+    state = pending(jobs, folder, cache, take_over=not settings.dry_run, keeper=keeper)
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:
         if not settings.conditions.tune:
@@ -100,7 +103,7 @@ def run_suite(settings: Settings) -> int:
     with progress.showing(cache):
         make_ready(planner, state, settings)
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
-        execute(planner, state, settings, folder, progress)
+        execute(planner, state, settings, folder, both(progress, keeper), folder / MODELS)
     return finish(folder, progress)
 
 
@@ -114,13 +117,30 @@ def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
 
 
 def execute(
-    planner: Planner, state: Pending, settings: Settings, folder: Path, progress: Progress
+    planner: Planner,
+    state: Pending,
+    settings: Settings,
+    folder: Path,
+    report: Report,
+    models: Path | None = None,
 ) -> None:
-    """Run what is left, the longest first."""
+    """Run what is left, the longest first; trained models are kept in `models`."""
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
         given = resources(settings, planner.checkpoint)
-        executor(settings)(ordered, given, folder, progress)
+        if models is not None and settings.save != "none":
+            given = replace(given, models=str(models))
+        executor(settings)(ordered, given, folder, report)
+
+
+def both(one: Report, other: Report) -> Report:
+    """Both reports of a record, one after the other."""
+
+    def report(record: Outcome) -> None:
+        one(record)
+        other(record)
+
+    return report
 
 
 def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planner:

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from zoo import ConfigError
 
 Classes = Mapping[str, Sequence[str]]
 """column -> the names of the task's classes, in order."""
-Orders = Mapping[str, Mapping[str, Sequence[int]]]
-"""split -> column -> the task's number of each class, by its number in the data."""
+Orders = dict[Path, Mapping[str, Sequence[int]]]
+"""file -> column -> the task's number of each class, by its number in the file."""
 
 
 def class_names(metadata: bytes) -> dict[str, list[str]]:
@@ -36,6 +37,20 @@ def order_of(theirs: Sequence[str], ours: Sequence[str], where: str) -> list[int
             f"{where} has the classes {', '.join(theirs)}; expected {', '.join(ours)}, in any order"
         )
     return [known[name.lower()] for name in theirs]
+
+
+def check_orders(orders: Orders, classes: Classes) -> None:
+    """Raise ConfigError if a file numbers its classes otherwise than the task and another does not
+    say how it numbers them."""
+    for column in classes:
+        named = {file: list(order[column]) for file, order in orders.items() if column in order}
+        other = [file for file, order in named.items() if order != sorted(order)]
+        silent = [file for file in orders if file not in named]
+        if other and silent:
+            raise ConfigError(
+                f"data file {other[0]} numbers the classes of {column!r} otherwise than the task,"
+                f" and {silent[0].name} does not say how; write both with their class names"
+            )
 
 
 def renumbered(columns: dict[str, Any], orders: Mapping[str, Sequence[int]]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """Raw rows of a data set, from parquet files in a local folder or from the Hugging Face hub."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from tasks.classes import Classes, Orders, class_names, order_of, renumbered
+from tasks.classes import Classes, Orders, check_orders, class_names, order_of, renumbered
 from tasks.hub_rows import from_hub
 from zoo import ConfigError, Source
+from zoo.errors import one_line
 
 
 def locate(
@@ -40,17 +42,19 @@ def locate(
             f" {', '.join(columns)} as in {repo}"
         )
     digest = hashlib.sha256()
-    rows, orders = dict.fromkeys(found, 0), {}
+    rows = dict.fromkeys(found, 0)
+    orders: Orders = {}
     for split, files in found.items():
         for file in files:
             count, sha, names = _inspect(file, columns)
             digest.update(f"{split} {sha}\n".encode())
             rows[split] += count
-            orders[split] = {
+            orders[file] = {
                 column: order_of(names[column], known, f"data file {file}, column {column!r}")
                 for column, known in classes.items()
                 if column in names
             }
+    check_orders(orders, classes)
     locations = {split: str(files[0]) for split, files in found.items()}
     read = partial(_read_files, found, columns, orders)
     return Source("local files", digest.hexdigest(), rows, locations, read)
@@ -60,18 +64,20 @@ def _files(folder: Path, split: str) -> list[Path]:
     """The file of a split, or its shards as the hub names them, in order; raises ConfigError if one
     of them is missing."""
     whole = folder / f"{split}.parquet"
+    pattern = re.compile(rf"{re.escape(split)}-(\d{{5}})-of-(\d{{5}})(-[0-9a-f]+)?\.parquet")
+    shards = sorted(p for p in folder.glob(f"{split}-*.parquet") if pattern.fullmatch(p.name))
     if whole.is_file():
-        return [whole]
-    shards = sorted(folder.glob(f"{split}-[0-9]*-of-[0-9]*.parquet"))
-    if shards:
-        many = int(shards[0].stem.rpartition("-of-")[2])
-        expected = [f"{split}-{i:05}-of-{many:05}.parquet" for i in range(many)]
-        lacking = [name for name in expected if not (folder / name).is_file()]
-        if lacking or len(shards) != many:
+        if shards:
             raise ConfigError(
-                f"data file {folder / (lacking or [shards[-1].name])[0]} is missing or one too many"
-                f" for the {many} shards of {split}"
+                f"data files {whole} and {shards[0].name}: which is {split}? Keep one"
             )
+        return [whole]
+    named = [match for path in shards if (match := pattern.fullmatch(path.name))]
+    if named and [int(match[1]) for match in named] != list(range(int(named[-1][2]))):
+        raise ConfigError(
+            f"data files {folder / split}-*.parquet: {named[-1][2]} shards are expected, there are"
+            f" {', '.join(match[1] for match in named[:9])}"
+        )
     return shards
 
 
@@ -102,9 +108,18 @@ def _inspect(file: Path, columns: Sequence[str]) -> tuple[int, str, dict[str, li
 def _read_files(
     files: Mapping[str, Sequence[Path]], columns: Sequence[str], orders: Orders, split: str
 ) -> dict[str, Any]:
-    import pyarrow
     import pyarrow.parquet as parquet
+    from pyarrow import ArrowException
 
-    parts = [parquet.read_table(file, columns=list(columns)) for file in files[split]]
-    table = pyarrow.concat_tables(parts, promote_options="permissive")
-    return renumbered(table.to_pydict(), orders.get(split, {}))
+    found: dict[str, Any] = {column: [] for column in columns}
+    for file in files[split]:
+        try:
+            part = parquet.read_table(file, columns=list(columns)).to_pydict()
+        except (OSError, ArrowException, KeyError) as error:
+            raise ConfigError(
+                f"data file {file} cannot be read: {one_line(error, 120)}; make it again"
+            ) from None
+        part = renumbered(part, orders[file])
+        for column in columns:
+            found[column] += part[column]
+    return found

@@ -141,13 +141,13 @@ def stock_classifier(network: Network, found: Checkpoint, **dropout: float) -> A
         stock.bert.pooler.load_state_dict(network.encoder.pooler.state_dict())
         copied = {"classifier": head.classifier}
     elif found.model_type == "distilbert":
-        copied = {"pre_classifier": head.dense, "classifier": head.classifier}
+        copied = {"pre_classifier": head.inner, "classifier": head.classifier}
     elif found.model_type == "deberta-v2":
-        copied = {"pooler.dense": head.dense, "classifier": head.classifier}
+        copied = {"pooler.dense": head.inner, "classifier": head.classifier}
     elif found.model_type == "modernbert":
-        copied = {"head.dense": head.dense, "head.norm": head.norm, "classifier": head.classifier}
+        copied = {"head.dense": head.inner, "head.norm": head.norm, "classifier": head.classifier}
     else:
-        copied = {"classifier.dense": head.dense, "classifier.out_proj": head.classifier}
+        copied = {"classifier.dense": head.inner, "classifier.out_proj": head.classifier}
     for name, layer in copied.items():
         stock.get_submodule(name).load_state_dict(layer.state_dict())
     return stock
@@ -159,7 +159,7 @@ def stock_spans(network: Network, found: Checkpoint, **dropout: float) -> Any:
     stock = auto.from_pretrained(found.folder, dtype=torch.float32, **dropout)
     head = network.head
     if found.model_type == "modernbert":
-        stock.head.dense.load_state_dict(head.dense.state_dict())
+        stock.head.dense.load_state_dict(head.inner.state_dict())
         stock.head.norm.load_state_dict(head.norm.state_dict())
         stock.classifier.load_state_dict(head.classifier.state_dict())
     else:

@@ -61,10 +61,36 @@ def test_classes_in_another_order_get_the_numbers_of_the_task(tmp_path, checkpoi
 def test_every_file_says_for_itself_how_it_numbers_classes(tmp_path, checkpoint):
     write(tmp_path / "glue/mnli/train.parquet", nli([0, 1, 2]), [*reversed(mnli().labels)])
     write(tmp_path / "glue/mnli/validation_matched.parquet", nli([0, 1, 2]), ["0", "1", "2"])
-    write(tmp_path / "glue/mnli/validation_mismatched.parquet", nli([0, 1, 2]))
     data = tokenised(mnli(), tmp_path, checkpoint)
     assert data.train.labels.tolist() == [2, 1, 0]
     assert all(part.labels.tolist() == [0, 1, 2] for part in data.evaluation.values())
+    write(tmp_path / "glue/mnli/validation_mismatched.parquet", nli([0, 1, 2]))
+    message = "train.parquet numbers the classes .* and validation_mismatched.parquet does not say"
+    with pytest.raises(ConfigError, match=message):
+        mnli().locate(str(tmp_path))
+
+
+def test_every_shard_says_for_itself(tmp_path, checkpoint):
+    ours, theirs = ["negative", "positive"], ["positive", "negative"]
+    for number, names in enumerate((theirs, ours)):
+        rows = {"sentence": ["a cat"] * 2, "label": [0, 1]}
+        write(tmp_path / f"glue/sst2/train-0000{number}-of-00002-0a1b2c.parquet", rows, names)
+    write(tmp_path / "glue/sst2/validation.parquet", {"sentence": ["a"], "label": [1]}, theirs)
+    data = tokenised(sst2(), tmp_path, checkpoint)
+    assert data.train.labels.tolist() == [1, 0, 0, 1]
+    assert data.evaluation["validation"].labels.tolist() == [0]
+
+
+def test_a_file_that_is_damaged_inside_is_named(tmp_path, checkpoint):
+    for split in ("train", "validation"):
+        rows = {"sentence": [f"a cat {i}" for i in range(999)], "label": [0] * 999}
+        write(tmp_path / f"glue/sst2/{split}.parquet", rows)
+    file = tmp_path / "glue/sst2/train.parquet"
+    content = bytearray(file.read_bytes())
+    content[40:400] = b"\xff" * 360
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"train.parquet cannot be read: .*; make it again"):
+        tokenised(sst2(), tmp_path, checkpoint)
 
 
 @pytest.mark.parametrize("names", [["yes", "maybe", "no"], ["entailment", "neutral"], [""] * 3])
@@ -213,5 +239,12 @@ def test_shards_as_the_hub_names_them_are_one_split(tmp_path, checkpoint):
     assert np.array_equal(whole.train.labels, parts.train.labels)
     assert sst2().locate(str(tmp_path / "parts")).rows == {"train": 8, "validation": 2}
     (tmp_path / "parts/glue/sst2/train-00001-of-00003.parquet").unlink()
-    with pytest.raises(ConfigError, match="train-00001-of-00003.parquet is missing"):
+    with pytest.raises(ConfigError, match="00003 shards are expected, there are 00000, 00002"):
         sst2().locate(str(tmp_path / "parts"))
+
+
+def test_a_whole_file_beside_shards_is_refused(tmp_path):
+    for name in ("train", "train-00000-of-00001", "validation"):
+        write(tmp_path / f"glue/sst2/{name}.parquet", rows(0, 2))
+    with pytest.raises(ConfigError, match=r"train.parquet and train-00000-of-00001.parquet: which"):
+        sst2().locate(str(tmp_path))

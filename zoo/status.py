@@ -10,7 +10,7 @@ from pathlib import Path
 
 EVERY = 2.0
 """Least seconds between two lines of one process."""
-STALE = 180.0
+STALE = 900.0
 """Seconds after which a line counts no more: its process was killed."""
 
 

@@ -11,6 +11,7 @@ import torch
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
+from zoo.inputs.architecture import Parameter
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
@@ -55,8 +56,7 @@ class Resources:
 class Run:
     """Everything that a trial holds in memory while it runs.
 
-    `steps`: optimiser steps of this trial; `recipe_steps`: those of the uncut recipe;
-    `source_model`: the pre-trained model as the resources name it.
+    `steps`: optimiser steps of this trial; `recipe_steps`: those of the uncut recipe.
     """
 
     trial: Trial
@@ -70,7 +70,7 @@ class Run:
     steps: int
     recipe_steps: int
     notes: list[str]
-    source_model: str
+    checkpoint: Checkpoint
 
     @property
     def precision(self) -> torch.dtype:
@@ -136,9 +136,7 @@ def build(trial: Trial, resources: Resources) -> Run:
     network.to(device)
     generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
     masked = MaskedModel(network.encoder, method, generator)
-    for name, parameter in network.named_parameters():
-        if name in network.fresh:
-            parameter.requires_grad_(True)
+    _let_train(network, method)
     if trial.train.compile:
         torch.compiler.reset()  # what earlier trials in this process compiled changes nothing
         for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
@@ -155,12 +153,22 @@ def build(trial: Trial, resources: Resources) -> Run:
         device=device,
         steps=steps,
         recipe_steps=trial.train.recipe_steps(len(data.train)),
-        notes=task.notes(source)
-        + label_notes(task, checkpoint)
-        + tokeniser_notes(checkpoint)
-        + _warned(trial, method, steps),
-        source_model=resources.model,
+        notes=[
+            *(*task.notes(source), *label_notes(task, checkpoint), *tokeniser_notes(checkpoint)),
+            *_warned(trial, method, steps),
+        ],
+        checkpoint=checkpoint,
     )
+
+
+def _let_train(network: Network, method: Method) -> None:
+    """Fresh parameters train; pre-trained ones of a head that trains as the method trains a
+    pooler."""
+    for name, parameter in network.named_parameters():
+        if name in network.fresh:
+            parameter.requires_grad_(True)
+        elif name.startswith("head.") and parameter.requires_grad:
+            parameter.requires_grad_(method.trains(Parameter(name, "pooler")))
 
 
 def _found(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoint]:

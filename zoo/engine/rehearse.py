@@ -24,7 +24,11 @@ def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) ->
     alone are rehearsed once.
     """
     head.check(checkpoint, task)
-    load_tokenizer(checkpoint)
+    if task.output.per_token and not load_tokenizer(checkpoint).is_fast:
+        raise ConfigError(
+            f"model {checkpoint.name}: its tokeniser has no fast form, which task {task.name} needs"
+            " to know where tokens are; save a tokenizer.json"
+        )
     _rehearse(checkpoint, head, max_length, _Like(task))
 
 
@@ -48,10 +52,21 @@ def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) 
     try:
         network = head.build(checkpoint, like.task).eval()
         with torch.no_grad():
+            _check_finite(checkpoint, network)
             for rows in _inputs(checkpoint, max_length):
                 _check(checkpoint, network, rows, like.task)
     finally:
         torch.set_rng_state(state)
+
+
+def _check_finite(checkpoint: Checkpoint, network: Network) -> None:
+    """Raise ConfigError for a parameter that is not finite everywhere."""
+    for name, parameter in network.named_parameters():
+        if not parameter.isfinite().all():
+            raise ConfigError(
+                f"model {checkpoint.name}: {name.removeprefix('encoder.')} has entries that are not"
+                " finite; its weights are damaged"
+            )
 
 
 def _inputs(checkpoint: Checkpoint, max_length: int) -> list[Encoded]:

@@ -30,7 +30,7 @@ from zoo.engine.cards import card
 from zoo.engine.export import export
 from zoo.errors import StorageError, TrialError
 from zoo.inputs.batches import collate
-from zoo.inputs.checkpoint import find_checkpoint, load_masked_lm
+from zoo.inputs.checkpoint import load_masked_lm
 from zoo.inputs.tokeniser import load_tokenizer
 from zoo.parts.heads import (
     FirstTokenClassifier,
@@ -73,6 +73,8 @@ def save_model(run: Run, result: Result, folder: Path) -> Path:
         with torch.no_grad():
             form = _write(run, result, half)
             _compare(run, form, half)
+        for file in half.iterdir():
+            file.chmod(0o644)  # safetensors writes for its owner alone
         shutil.rmtree(target, ignore_errors=True)
         half.rename(target)
     except OSError as error:
@@ -83,10 +85,9 @@ def save_model(run: Run, result: Result, folder: Path) -> Path:
 
 
 def _write(run: Run, result: Result, folder: Path) -> Form:
-    checkpoint = find_checkpoint(run.source_model)
     model, form = stock_model(run)
     model.save_pretrained(folder)
-    tokenizer = load_tokenizer(checkpoint)
+    tokenizer = load_tokenizer(run.checkpoint)
     tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     tokenizer.save_pretrained(folder)
     if form.loader == BARE:
@@ -128,7 +129,7 @@ def stock_model(run: Run) -> tuple[Any, Form]:
     head, network = run.network.head, run.network
     state = {name: tensor.cpu() for name, tensor in export(network.encoder, run.masked).items()}
     if isinstance(head, LabelWords) and not isinstance(head.transform, nn.Identity):
-        model = load_masked_lm(find_checkpoint(run.source_model))
+        model = load_masked_lm(run.checkpoint)
         _fill(model.base_model, state)
         return model.eval(), Form(LANGUAGE, tuple(head.words.tolist()))
     kind = _kind(head, run.task.output.per_token, network.architecture.prediction_head)

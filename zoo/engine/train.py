@@ -172,7 +172,8 @@ class Trainer:
     def told(self) -> str:
         """Step, loss, and remaining weights where counting them costs little."""
         run = self.run
-        line = f"step {self.taken:,} of {run.steps:,}, loss {self.loss:.3f}"
+        loss = f", loss {self.loss:.3f}" if math.isfinite(self.loss) else ""  # a GPU's is read late
+        line = f"step {self.taken:,} of {run.steps:,}{loss}"
         if not run.masked.layers or run.method.gate.test is not None:
             return line
         return f"{line}, {100 * run.masked.remaining().density:.1f} % of the weights"

@@ -3,7 +3,7 @@ follows from it. zoo/inputs/kinds.py has a value for each kind of encoder."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -81,7 +81,8 @@ class Architecture:
     `mlm_tensor` is how the name of a tensor ends that only checkpoints with a masked-LM head have;
     `mlm_head` reads that head from a masked language model. `token_types` says whether the encoder
     takes segment ids, and `type_rows` how many there are where the configuration does not say;
-    `offset_positions` says whether positions count from the padding token's number plus 1.
+    `offset_positions` says whether positions count from the padding token's number plus 1, and
+    `padding` which number the code takes for it whatever the configuration says.
 
     `add_pooling_layer` says whether the encoder can be built with a pooler, `pooler` whether stock
     classification reads the pooler's output. Without one it reads the first token
@@ -90,7 +91,8 @@ class Architecture:
     reads the first token, or the mean of all, through that, dropout and a linear layer, and so does
     span prediction at every token. `first_dropout`, `dropout` and `span_dropout` name the rates of
     classification (before and behind the first linear layer) and of span prediction in the
-    configuration, the first that is set counts. `first_layer` and `last_layer` are those of stock
+    configuration, the first that is set counts. `pretrained_head` names
+    parts of a trained head that checkpoints have. `first_layer` and `last_layer` are those of stock
     classification.
     """
 
@@ -109,6 +111,7 @@ class Architecture:
     token_types: bool = True
     type_rows: int = 2
     offset_positions: bool = False
+    padding: int | None = None
     add_pooling_layer: bool = True
     pooler: bool = False
     prediction_head: bool = False
@@ -116,6 +119,7 @@ class Architecture:
     first_dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     dropout: tuple[str, ...] = ("classifier_dropout", "hidden_dropout_prob")
     span_dropout: tuple[str, ...] = ()
+    pretrained_head: Mapping[str, str] = field(default_factory=dict)
     first_layer: str = "classifier.dense"
     last_layer: str = "classifier.out_proj"
 
@@ -173,10 +177,10 @@ class Architecture:
     def stock_names(self, *, per_token: bool) -> dict[str, str]:
         """Where the stock model of a task has the parts of a trained head."""
         if self.prediction_head:
-            return {"dense": "head.dense", "norm": "head.norm", "classifier": "classifier"}
+            return {"inner": "head.dense", "norm": "head.norm", "classifier": "classifier"}
         if per_token:
             return {"classifier": "qa_outputs"}
-        first = {} if self.pooler else {"dense": self.first_layer}
+        first = {} if self.pooler else {"inner": self.first_layer}
         return {**first, "classifier": self.last_layer}
 
     def attention_heads(self, encoder: Any) -> int:
@@ -190,7 +194,7 @@ class Architecture:
 
     def read_sizes(self, config: Mapping[str, Any]) -> Sizes:
         """The sizes in the content of a config.json; raises ConfigError for one that is missing."""
-        names = {field.name: getattr(self.sizes, field.name) for field in fields(Sizes)}
+        names = {one.name: getattr(self.sizes, one.name) for one in fields(Sizes)}
         return Sizes(**{size: whole_number(config, name) for size, name in names.items()})
 
     def prunable_weights(self, sizes: Sizes) -> int:
@@ -201,7 +205,8 @@ class Architecture:
     def pooled(self, encoder: Any, out: Any, attention: Tensor) -> Tensor | None:
         """What classification reads (B, H): the pooler's output, or the mean over the tokens where
         the configuration says so; None for the first token. `attention` (B, tokens)."""
-        if getattr(encoder.config, "classifier_pooling", "") == "mean":
+        pooling = getattr(encoder.config, "classifier_pooling", "")
+        if self.prediction_head and pooling == "mean":
             seen = attention[..., None]
             return (out.last_hidden_state * seen).sum(1) / seen.sum(1)
         return getattr(out, "pooler_output", None)

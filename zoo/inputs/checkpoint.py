@@ -1,6 +1,7 @@
 """Find, check and load a pre-trained model: a folder, or a name on the Hugging Face hub."""
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from zoo.inputs.hub import from_hub
 from zoo.inputs.kinds import ARCHITECTURES, unsupported
 from zoo.inputs.model_files import (
     FLOATS,
-    TOKENIZER_FILES,
     TensorHeader,
     check_tokenizer_files,
     fingerprint,
     read_json,
     tensor_headers,
+    tokenizer_files,
     weight_files,
 )
 
@@ -47,10 +48,10 @@ class Checkpoint:
 
     `name` is shown in tables; `folder` is where the files are; `sha` is the sha256 of weights,
     configuration and tokeniser, `tokenizer_sha` that of the tokeniser's files alone.
-    `prunable_weights` counts the entries of the matrices that can be pruned; `hidden` is the width
-    of hidden states; `positions` is the number of tokens that the longest input may have,
-    `vocabulary` that of the tokens that have an embedding, `segments` that of the segment ids that
-    are told apart, `pad` the padding token's.
+    `weights` counts all its numbers, `prunable_weights` the entries of the matrices that can be
+    pruned; `hidden` is the width of hidden states; `positions` is the number of tokens that the
+    longest input may have, `vocabulary` that of the tokens that have an embedding, `segments` that
+    of the segment ids that are told apart, `pad` the padding token's.
     `labels` are the class names in the configuration, in order, empty if it names none; `notes`
     say what of the files is not used.
     """
@@ -61,6 +62,7 @@ class Checkpoint:
     tokenizer_sha: str
     model_type: str
     has_mlm_head: bool
+    weights: int
     prunable_weights: int
     hidden: int
     positions: int
@@ -89,7 +91,8 @@ def find_checkpoint(given: str) -> Checkpoint:
         if os.path.lexists(folder) or given.startswith((".", "/", "~")):
             raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
         folder = Path(from_hub(given))
-    states = ((file.name, file.stat()) for file in sorted(folder.iterdir()))
+    files = (file for file in sorted(folder.iterdir()) if file.exists())  # no dangling links
+    states = ((file.name, file.stat()) for file in files)
     state = tuple((name, found.st_mtime_ns, found.st_size) for name, found in states)
     return _inspect(given, str(folder.resolve()), state)
 
@@ -111,9 +114,10 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
     sizes = architecture.read_sizes(config)
     pad = _padding(config, architecture)
     headers = tensor_headers(weights)
+    _check_stock(folder)
     check_config(config, sizes.layers, architecture.layers, headers)
     _check_tensors(headers)
-    tokenizer = fingerprint([folder / file for file in TOKENIZER_FILES])
+    tokenizer = fingerprint(tokenizer_files(folder))
     whole = fingerprint([folder / "config.json", *weights])
     return Checkpoint(
         name=folder.name if Path(given).expanduser().is_dir() else given,
@@ -122,6 +126,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
         tokenizer_sha=tokenizer,
         model_type=config["model_type"],
         has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in headers),
+        weights=sum(math.prod(header.shape) for header in headers.values()),
         prunable_weights=architecture.prunable_weights(sizes),
         hidden=sizes.hidden,
         positions=sizes.positions - architecture.first_position(pad),
@@ -146,7 +151,13 @@ def _config(folder: Path) -> dict[str, Any]:
 def _padding(config: Mapping[str, Any], architecture: Architecture) -> int:
     """The number of the padding token; it may be unknown where no position depends on it."""
     if architecture.offset_positions:
-        return whole_number(config, "pad_token_id", 1, 0)
+        pad = whole_number(config, "pad_token_id", 1, 0)
+        if architecture.padding not in (None, pad):
+            raise ConfigError(
+                f"config.json says pad_token_id {pad}; models of this kind count positions from"
+                f" {architecture.padding} whatever it says"
+            )
+        return pad
     return 0 if config.get("pad_token_id") is None else whole_number(config, "pad_token_id", 0, 0)
 
 
@@ -170,9 +181,29 @@ def _own_heads(headers: Mapping[str, TensorHeader]) -> list[str]:
     return [f"the checkpoint's own {', '.join(others)} is not used"] if others else []
 
 
+def quiet() -> None:
+    """Keep transformers from writing lines and bars of its own."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def _check_stock(folder: Path) -> None:
+    """Raise ConfigError if transformers does not accept config.json."""
+    from transformers import AutoConfig
+
+    quiet()
+    try:
+        AutoConfig.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # it raises anything
+        raise ConfigError(f"config.json is not accepted: {cause_of(error)}") from None
+
+
 def _labels(names: Any) -> tuple[str, ...]:
     """Class names in the order of their numbers; empty for Hugging Face's LABEL_0, LABEL_1, ..."""
-    if not isinstance(names, dict) or not all(str(number).isdigit() for number in names):
+    numbers = names if isinstance(names, dict) else ("",)
+    if not all(str(number).isascii() and str(number).isdigit() for number in numbers):
         return ()
     found = tuple(str(names[number]) for number in sorted(names, key=int))
     return () if all(name.startswith("LABEL_") for name in found) else found
@@ -191,6 +222,20 @@ def load_encoder(checkpoint: Checkpoint, *, pooler: bool) -> tuple[Any, frozense
     return _load(AutoModel, checkpoint, ())
 
 
+def load_tensors(checkpoint: Checkpoint, begin: str) -> dict[str, Any]:
+    """The tensors in the files of weights whose names begin like that, in float32, by the rest of
+    their names."""
+    from safetensors import safe_open
+
+    found: dict[str, Any] = {}
+    for file in weight_files(Path(checkpoint.folder)):
+        if file.suffix == ".safetensors":
+            with safe_open(file, framework="pt") as tensors:
+                names = [name for name in tensors.keys() if name.startswith(begin)]  # noqa: SIM118
+                found |= {n.removeprefix(begin): tensors.get_tensor(n).float() for n in names}
+    return found
+
+
 def load_masked_lm(checkpoint: Checkpoint) -> Any:
     """The stock masked language model in float32; raises ConfigError if a tensor is lacking."""
     from transformers import AutoModelForMaskedLM
@@ -202,10 +247,8 @@ def _load(
     auto: Any, checkpoint: Checkpoint, may_lack: tuple[str, ...], **options: Any
 ) -> tuple[Any, frozenset[str]]:
     import torch
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     try:
         model, info = auto.from_pretrained(
             checkpoint.folder,

@@ -14,7 +14,7 @@ from zoo.inputs.model_files import INDEX, TOKENIZER_FILES
 TIMEOUT = 3.0
 """Seconds to wait for the hub's first answer."""
 
-MODEL_PATTERNS = ("config.json", "*.safetensors", INDEX, *TOKENIZER_FILES)
+MODEL_PATTERNS = ("config.json", "*.safetensors", INDEX, *TOKENIZER_FILES, "tokenizer.*.json")
 """The files of a repository that models and tokenisers read; folders inside it are left out."""
 
 COMMIT = re.compile("[0-9a-f]{40}")

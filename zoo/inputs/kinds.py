@@ -108,6 +108,7 @@ ARCHITECTURES = {
         mlm_head=_roberta_head,
         embeddings=("embeddings.", "encoder.relative_attention_bias."),
         offset_positions=True,
+        padding=1,
         token_types=False,
         packs=False,
         compacts=False,
@@ -131,6 +132,7 @@ ARCHITECTURES = {
         classifier_activation="pooler_hidden_act",
         first_dropout=("pooler_dropout",),
         dropout=("cls_dropout", "hidden_dropout_prob"),
+        pretrained_head={"inner": "pooler.dense"},
         first_layer="pooler.dense",
         last_layer="classifier",
     ),
@@ -145,6 +147,7 @@ ARCHITECTURES = {
         compacts=False,
         add_pooling_layer=False,
         prediction_head=True,
+        pretrained_head={"inner": "head.dense", "norm": "head.norm"},
         dropout=("classifier_dropout",),
     ),
 }

@@ -17,6 +17,7 @@ TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
+    "bpe.codes",
 )
 """What tokenisers read. A vocabulary beside tokenizer.json counts too: which of the two is read is
 up to the version of transformers."""
@@ -85,8 +86,11 @@ def _header(file: Path) -> dict[str, TensorHeader]:
 
 def check_content(file: Path) -> None:
     """Raise ConfigError for an empty file, and for a pointer of git-LFS in the place of a file."""
-    with file.open("rb") as stream:
-        start = stream.read(100)
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(100)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file.name}: {error.strerror or error}") from None
     if not start:
         raise ConfigError(f"{file.name} is empty; download it again")
     if start.startswith(b"version https://git-lfs"):
@@ -121,10 +125,26 @@ def check_tokenizer_files(folder: Path) -> None:
             check_content(folder / name)
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """All files that a tokeniser may read, those for other versions of the library included."""
+    versions = sorted(folder.glob("tokenizer.*.json"))
+    return [*(folder / name for name in TOKENIZER_FILES), *versions]
+
+
 def fingerprint(files: Sequence[Path]) -> str:
-    """The sha256 of names, sizes and contents of the files that exist."""
+    """The sha256 of names, sizes and contents of the files that exist. Raises ConfigError for one
+    that cannot be read."""
     digest = hashlib.sha256()
     for file in files:
         if file.exists():
-            digest.update(f"{file.name} {file.stat().st_size}\n".encode() + file.read_bytes())
+            content = read_bytes(file)
+            digest.update(f"{file.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()
+
+
+def read_bytes(file: Path) -> bytes:
+    """The content of a file; raises ConfigError if it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {file.name}: {error.strerror or error}") from None

@@ -9,10 +9,10 @@ from zoo.inputs.batches import Encoded
 from zoo.inputs.cache import Contents, cached, code_of
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
-from zoo.inputs.tokeniser import load_tokenizer
+from zoo.inputs.tokeniser import load_tokenizer, read_as
 from zoo.status import tell
 
-TOKENISING = 2
+TOKENISING = 3
 """Version of the tokenising code; part of the cache's key. Raise it with a change of the tokens."""
 PARTS = ("tokens", "types", "bounds", "labels")
 """Arrays that every split has; a task may add its own."""
@@ -54,7 +54,7 @@ def tokenise(
             "task": task.name,
             "split": name,
             "data": source.fingerprint,
-            "tokeniser": checkpoint.tokenizer_sha,
+            "tokeniser": read_as(checkpoint),
             "max_length": max_length,
             **encoding(task),
         }

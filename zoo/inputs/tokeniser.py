@@ -1,13 +1,22 @@
 """A checkpoint's own tokeniser: loaded, and checked against the model that reads its tokens."""
 
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import ConfigError, cause_of
-from zoo.inputs.checkpoint import Checkpoint
+from zoo.inputs.checkpoint import Checkpoint, quiet
 from zoo.inputs.model_files import read_json
 
+PROBES = [
+    "The Cat, RAN: don't!",
+    "na\u00efve \u00dcbung \ufb01n \uff21b\u2460",
+    "cat,dog (x)\t two  spaces\nline",
+    "\u7b2c\u4e00 \u041f\u0440\u0438\u0432\u0435\u0442 12.5 $3 a/b",
+]
+"""Texts that differently made tokenisers read differently: case, accents, compatibility characters,
+punctuation, spaces, scripts."""
 SPARE = 256
 """Rows of embeddings without a token that are usual: models round their vocabulary up."""
 
@@ -17,17 +26,18 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """The checkpoint's own tokeniser, which gives segment ids if the model tells them apart.
 
     Raises ConfigError if it cannot be loaded, or does not fit the model: tokens without an
-    embedding, no special tokens around texts, no segment ids for pairs, another padding token where
-    positions count from it.
+    embedding, no special tokens around texts, another padding token where positions count from it.
     """
     from transformers import AutoTokenizer
 
+    quiet()
     lower = guessed_casing(checkpoint)
     casing = {} if lower is None else {"do_lower_case": lower}
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             checkpoint.folder, local_files_only=True, **casing
         )
+        tokenizer = _of_file(checkpoint, tokenizer) or tokenizer
     except BaseException as error:  # transformers raises anything for a broken file, Rust panics
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
@@ -42,6 +52,42 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     except ConfigError as error:
         raise ConfigError(f"model {checkpoint.name}: its tokeniser {error}") from None
     return tokenizer
+
+
+def _of_file(checkpoint: Checkpoint, tokenizer: Any) -> Any:
+    """The tokeniser that tokenizer.json describes, if the loaded one reads some texts otherwise:
+    its class makes normaliser and pre-tokeniser anew, whatever the file says. Else None."""
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    file = Path(checkpoint.folder) / "tokenizer.json"
+    if not file.is_file() or not tokenizer.is_fast:
+        return None
+    own = Tokenizer.from_file(str(file))
+    own.no_truncation()
+    own.no_padding()
+    loaded = tokenizer(PROBES, add_special_tokens=False)["input_ids"]
+    if loaded == [own.encode(text, add_special_tokens=False).ids for text in PROBES]:
+        return None
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    made = PreTrainedTokenizerFast(
+        tokenizer_file=str(file), model_max_length=tokenizer.model_max_length, **special
+    )
+    made.follows_file = True
+    return made
+
+
+def read_as(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What tokens depend on beside the text and the task: files, the model that reads them, and the
+    libraries."""
+    versions = {name: metadata.version(name) for name in ("tokenizers", "transformers")}
+    segments = checkpoint.segments > 1
+    return {
+        "files": checkpoint.tokenizer_sha,
+        "kind": checkpoint.model_type,
+        "segments": segments,
+        **versions,
+    }
 
 
 def _check(checkpoint: Checkpoint, tokenizer: Any) -> None:
@@ -59,12 +105,6 @@ def _check(checkpoint: Checkpoint, tokenizer: Any) -> None:
             "does not put special tokens around texts and between them, as [CLS] a [SEP] b [SEP];"
             " its tokenizer.json lacks a post-processor, or its special tokens are not those that"
             " it adds"
-        )
-    if checkpoint.segments > 1 and 1 not in pair["token_type_ids"]:
-        raise ConfigError(
-            f"gives both texts of a pair the same segment id, but the model has"
-            f" {checkpoint.segments} of them; its tokenizer.json needs type ids in its"
-            " post-processor"
         )
     pad = tokenizer.pad_token_id
     if checkpoint.architecture.offset_positions and pad not in (None, checkpoint.pad):
@@ -90,11 +130,15 @@ def guessed_casing(checkpoint: Checkpoint) -> bool | None:
 def tokeniser_notes(checkpoint: Checkpoint) -> list[str]:
     """What a reader should know about a tokeniser: casing that was guessed, embeddings without a
     token."""
-    notes, lower = [], guessed_casing(checkpoint)
+    notes, lower, tokenizer = [], guessed_casing(checkpoint), load_tokenizer(checkpoint)
     if lower is not None:
         what = "no capitals, so it does" if lower else "capitals, so it does not"
         notes.append(f"no file says whether the tokeniser lower-cases; its vocabulary has {what}")
-    tokens = len(load_tokenizer(checkpoint))
+    if checkpoint.segments > 1 and 1 not in tokenizer("a", "b")["token_type_ids"]:
+        notes.append("its tokeniser gives both texts of a pair the same segment id")
+    if getattr(tokenizer, "follows_file", False):
+        notes.append("its tokenizer.json is followed, which its class would read otherwise")
+    tokens = len(tokenizer)
     if checkpoint.vocabulary - tokens > SPARE:
         notes.append(
             f"the tokeniser has {tokens:,} tokens, the model {checkpoint.vocabulary:,} rows of"

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Architecture, rate
 from zoo.inputs.batches import Batch
-from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm
+from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm, load_tensors
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.packing import Packing
 from zoo.inputs.task import Task
@@ -51,14 +51,14 @@ class FirstTokenClassifier(nn.Module):
         super().__init__()
         self.first_dropout = nn.Dropout(rate(config, architecture.first_dropout))
         self.dropout = nn.Dropout(rate(config, architecture.dropout))
-        self.dense = _linear(config, config.hidden_size, config.hidden_size)
+        self.inner = _linear(config, config.hidden_size, config.hidden_size)
         self.activation = activation_of(config, architecture.classifier_activation)
         self.classifier = _linear(config, config.hidden_size, outputs)
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0]
-        inner = self.activation(self.dense(self.first_dropout(first)))
-        return self.classifier(self.dropout(inner)), first
+        found = self.activation(self.inner(self.first_dropout(first)))
+        return self.classifier(self.dropout(found)), first
 
 
 class PredictionHead(nn.Module):
@@ -70,7 +70,7 @@ class PredictionHead(nn.Module):
         width, deep = config.hidden_size, 2 * config.num_hidden_layers
         std = config.initializer_range / deep**0.5
         self.per_token = per_token
-        self.dense = _linear(config, width, width, std, bias=config.classifier_bias)
+        self.inner = _linear(config, width, width, std, bias=config.classifier_bias)
         self.activation = activation_of(config, "classifier_activation")
         self.norm = nn.LayerNorm(width, config.norm_eps, bias=config.norm_bias)
         self.dropout = nn.Dropout(rate(config, architecture.dropout))
@@ -78,8 +78,8 @@ class PredictionHead(nn.Module):
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> tuple[Tensor, Tensor]:
         first = hidden[:, 0] if pooled is None else pooled
-        inner = self.dense(hidden if self.per_token else first)
-        return self.classifier(self.dropout(self.norm(self.activation(inner)))), first
+        found = self.activation(self.inner(hidden if self.per_token else first))
+        return self.classifier(self.dropout(self.norm(found))), first
 
 
 class TokenClassifier(nn.Module):
@@ -218,10 +218,22 @@ def build_trained(checkpoint: Checkpoint, task: Task) -> Network:
     else:
         kind = PooledClassifier if pooler else FirstTokenClassifier
         head = kind(encoder.config, architecture, task.logits)
-    fresh = {f"encoder.{name}" for name in missing}
-    return Network(
-        encoder, head, frozenset(fresh | {f"head.{n}" for n, _ in head.named_parameters()})
-    )
+    own = _load_pretrained(head, checkpoint)
+    fresh = {f"head.{name}" for name, _ in head.named_parameters() if name not in own}
+    return Network(encoder, head, frozenset(fresh | {f"encoder.{name}" for name in missing}))
+
+
+def _load_pretrained(head: nn.Module, checkpoint: Checkpoint) -> set[str]:
+    """Load the parts of a head that stock classification takes from the checkpoint, as ModernBERT's
+    prediction head and DeBERTa's pooler; returns the names of its parameters that were loaded."""
+    loaded: set[str] = set()
+    for ours, theirs in checkpoint.architecture.pretrained_head.items():
+        state = load_tensors(checkpoint, f"{theirs}.")
+        part = head.get_submodule(ours) if hasattr(head, ours) else None
+        if part is not None and state.keys() == part.state_dict().keys():
+            part.load_state_dict(state)
+            loaded |= {f"{ours}.{name}" for name in state}
+    return loaded
 
 
 def build_label_words(checkpoint: Checkpoint, task: Task) -> Network:

@@ -12,6 +12,7 @@ from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.storage import check_folder
 from zoo.records.trial import Conditions, condition_fields, option_of
 from zoo.registry import blaming, methods, scales, suites, tasks
+from zoo.runs.keeping import SAVE
 from zoo.runs.suites import Scale
 
 DISTILL = {"off": (False,), "on": (True,), "both": (False, True)}
@@ -120,6 +121,8 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
     add_conditions(p, condition_fields())
+    saves = "trained models that are kept: none (default), best (of the seeds) or all"
+    p.add_argument("--save", choices=SAVE, default=SAVE[0], help=saves)
     p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
     return p
@@ -159,6 +162,7 @@ class Settings:
     cpus: int
     gpus: float | None
     conditions: Conditions
+    save: str
     dry_run: bool
 
     @property
@@ -257,6 +261,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),
+        save=options.save,
         dry_run=options.dry_run,
     )
 

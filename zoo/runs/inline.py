@@ -50,6 +50,8 @@ def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | 
     """The result that another driver of the same folder wrote since this run was planned."""
     if job.teaches and not has_outputs(Path(resources.cache), job.trial.id, job.reads):
         return None
+    if resources.models and not (Path(resources.models) / job.trial.id).is_dir():
+        return None
     try:
         return load_result(result_path(job.trial, folder))
     except UNREADABLE:

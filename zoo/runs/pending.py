@@ -10,6 +10,7 @@ from zoo.errors import StorageError, one_line
 from zoo.records.result import Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, write_whole
 from zoo.runs.jobs import Job
+from zoo.runs.keeping import Keeper, place_of
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,21 @@ def aside(path: Path) -> Path:
     return next(free for free in map(path.with_name, names) if not free.exists())
 
 
-def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool = True) -> Pending:
+def pending(
+    jobs: Iterable[Job],
+    folder: Path,
+    cache: Path,
+    *,
+    take_over: bool = True,
+    keeper: Keeper | None = None,
+) -> Pending:
     """Split jobs into those with a result and those to run; only `take_over` writes anything.
 
     A result in another suite's folder of the same results root is copied instead of run again. A
-    teacher without stored outputs runs again if a student is to run.
+    teacher without stored outputs runs again if a student is to run, and a trial whose model
+    `keeper` wants and has not.
     """
+    jobs = list(jobs)
     state = Pending([], [], [], [])
     without_outputs: dict[str, tuple[Job, Result]] = {}
     for job in jobs:
@@ -60,7 +70,22 @@ def pending(jobs: Iterable[Job], folder: Path, cache: Path, *, take_over: bool =
             state.jobs.append(job)
         else:
             state.done.append(result)
+    if keeper is not None:
+        _run_for_models(jobs, state, keeper)
     return state
+
+
+def _run_for_models(jobs: list[Job], state: Pending, keeper: Keeper) -> None:
+    """Let trials run again whose model is wanted; not where one that is to run may be better."""
+    for result in state.done:
+        keeper(result)
+    by_id = {job.trial.id: job for job in jobs}
+    coming = {repr(place_of(job.trial)) for job in state.jobs} if keeper.policy == "best" else set()
+    for result in [one for one in state.done if keeper.lacks(one)]:
+        if repr(place_of(result.trial)) not in coming:
+            state.remarks.append(f"{result.trial.id}: runs again, its model was not kept")
+            state.done.remove(result)
+            state.jobs.append(by_id[result.trial.id])
 
 
 def _result_of(job: Job, folder: Path, state: Pending, take_over: bool) -> Result | None:

@@ -13,6 +13,7 @@ from zoo.registry import REGISTRIES, methods
 from zoo.runs.command import Settings
 from zoo.runs.estimate import duration, seconds_of
 from zoo.runs.jobs import Job
+from zoo.runs.keeping import said
 from zoo.runs.pending import Pending
 from zoo.runs.plan import Planner
 
@@ -44,6 +45,8 @@ def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state:
         print(line)
     for words in settings.conditions.words:
         print(f"{words}: these results never share a table with others")
+    if settings.save != "none":
+        print(said(settings.save, jobs, checkpoint))
     print(f"{len(jobs)} trials: {len(state.done)} done, {len(state.jobs)} to run", flush=True)
 
 

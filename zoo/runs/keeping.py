@@ -1,0 +1,73 @@
+"""Which trained models are kept: --save none, best or all."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from zoo.inputs.checkpoint import Checkpoint
+from zoo.records.result import Outcome, Result
+from zoo.records.trial import Trial
+from zoo.runs.jobs import Job
+
+SAVE = ("none", "best", "all")
+"""The values of --save; `best` is the seed of each row and task with the best first metric."""
+MODELS = "models"
+"""The folder of models in a suite's."""
+TOKENISER = 1_000_000
+"""Bytes of a tokeniser, roughly."""
+
+Place = tuple[object, ...]
+"""What the seeds of one place in a table have in common."""
+
+
+def place_of(trial: Trial) -> Place:
+    """All of a trial but its seed and its teacher."""
+    return (
+        *(trial.method, trial.task, trial.density, trial.distill, trial.recipe, trial.model_sha),
+        *(trial.data_sha, trial.train, tuple(sorted(trial.hyper.items(), key=str))),
+    )
+
+
+class Keeper:
+    """Removes models that `best` does not keep, as results come in."""
+
+    def __init__(self, policy: str, folder: Path):
+        self.policy, self.models = policy, folder / MODELS
+        self.best: dict[str, Result] = {}
+
+    def __call__(self, record: Outcome) -> None:
+        """Take in one record; with `best` remove the model that is the worse of two."""
+        if self.policy != "best" or not isinstance(record, Result) or not record.ok:
+            return
+        place = repr(place_of(record.trial))
+        before = self.best.get(place)
+        worse = None
+        if before is None or value_of(record) > value_of(before):
+            self.best[place], worse = record, before
+        elif before.trial.id != record.trial.id:
+            worse = record
+        if worse is not None:
+            shutil.rmtree(self.models / worse.trial.id, ignore_errors=True)
+
+    def lacks(self, result: Result) -> bool:
+        """Whether a finished trial should have a model and has none."""
+        if self.policy == "none" or not result.ok:
+            return False
+        wanted = self.policy == "all" or self.best.get(repr(place_of(result.trial))) == result
+        return wanted and not (self.models / result.trial.id).is_dir()
+
+
+def value_of(result: Result) -> float:
+    """The first metric of a result; lowest where it is undefined."""
+    value = next(iter(result.metrics.values()), None)
+    return float("-inf") if value is None else value
+
+
+def said(policy: str, jobs: Iterable[Job], checkpoint: Checkpoint) -> str:
+    """How many models are kept, and the size that they will have at most."""
+    trials = [job.trial for job in jobs]
+    many = len(trials) if policy == "all" else len({repr(place_of(trial)) for trial in trials})
+    each = 4 * checkpoint.weights + TOKENISER
+    size = many * each / 1e9
+    shown = f"{size:.1f} GB" if size >= 1 else f"{1000 * size:.0f} MB"
+    return f"models: {many} are kept, about {shown} in all, in {MODELS}/ of the suite's folder"
