@@ -24,6 +24,7 @@ from zoo.inputs.checkpoint import find_checkpoint, load_encoder
 from zoo.inputs.model_files import TOKENIZER_FILES
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
+from zoo.parts import heads
 
 Spoil = Callable[[Path], object]
 
@@ -257,6 +258,17 @@ def test_what_cannot_be_right_is_refused_in_one_line(case, plan, folder):
     spoil, message = REFUSED[case]
     spoil(folder)
     refused(plan, message)
+
+
+def test_a_wrong_checkpoint_is_looked_at_once(plan, folder, monkeypatch):
+    """However many trials are planned on it."""
+    config(vocab_size=40)(folder)
+    loads: list[int] = []
+    monkeypatch.setattr(
+        heads, "load_encoder", lambda *a, **k: loads.append(1) or load_encoder(*a, **k)
+    )
+    refused(plan, "(21, 32) in the file", "--seeds", "0,1,2,3", "--methods", "dense,movement")
+    assert len(loads) == 1
 
 
 # Tokenisers --------------------------------------------------------------------------------------

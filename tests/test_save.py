@@ -121,8 +121,9 @@ def test_stock_transformers_gives_the_trials_logits(root, method, task):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("task", ["sst2", "squad"])
-@pytest.mark.parametrize("recipe", ["released", "paper"])
+@pytest.mark.parametrize(
+    ("recipe", "task"), [("released", "sst2"), ("released", "squad"), ("paper", "sst2")]
+)
 def test_every_kind_of_encoder_and_head_can_be_taken_home(root, kind, task, recipe):
     """smp_l: the masked-LM head with the released recipe, label words' embeddings with the paper's."""
     run, _, folder = saved(root, kind, "smp_l", task, recipe)

@@ -29,7 +29,9 @@ def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) ->
             f"model {checkpoint.name}: its tokeniser has no fast form, which task {task.name} needs"
             " to know where tokens are; save a tokenizer.json"
         )
-    _rehearse(checkpoint, head, max_length, _Like(task))
+    problem = _rehearse(checkpoint, head, max_length, _Like(task))
+    if problem:
+        raise ConfigError(problem)
 
 
 class _Like:
@@ -47,7 +49,8 @@ class _Like:
 
 
 @cache
-def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) -> None:
+def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) -> str:
+    """What does not fit, or ''; not raised, so that many trials of a wrong model ask once."""
     state = torch.get_rng_state()
     try:
         network = head.build(checkpoint, like.task).eval()
@@ -55,8 +58,11 @@ def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) 
             _check_finite(checkpoint, network)
             for rows in _inputs(checkpoint, max_length):
                 _check(checkpoint, network, rows, like.task)
+    except ConfigError as error:
+        return str(error)
     finally:
         torch.set_rng_state(state)
+    return ""
 
 
 def _check_finite(checkpoint: Checkpoint, network: Network) -> None:

@@ -14,7 +14,7 @@ from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
-from zoo.inputs.tokeniser import tokeniser_notes
+from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
 from zoo.parts.method import COLLAPSES, may_collapse
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
@@ -95,6 +95,7 @@ class Planner:
                 raise ConfigError(f"a suite must return a list of zoo.Cell, got {cell!r:.80}")
             methods[cell.method], tasks[cell.task]
             check_density(cell.density)
+        load_tokenizer(self.checkpoint)  # a wrong model is found once, not with every cell
         jobs: dict[str, Job] = {}
         problems: dict[str, None] = {}
         for cell in cells:
