@@ -141,7 +141,7 @@ def _layout(ones: Sequence[tuple[np.ndarray, np.ndarray]], ratio: float) -> tupl
         tuple(int(d) for d in np.rint(density * 65536)),
     )
     bits = float((entries * _entropy(density)).sum())
-    return bits + 8 * len(zlib.compress(layout.classes.tobytes(), 9)), layout
+    return bits + 8 * len(zlib.compress(layout.classes.tobytes(), 4)), layout
 
 
 def frequencies(densities: Sequence[int]) -> np.ndarray:
