@@ -51,8 +51,6 @@ WORDS = [
     "fast",
     "old",
 ]
-KINDS = ("bert", "roberta", "distilbert", "electra")
-"""Kinds of checkpoints that tests of one sort or another go through; all are in test_architecture.py."""
 
 
 def save_checkpoint(

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from methods.movement import movement
-from tests.helpers import KINDS, save_checkpoint
+from tests.helpers import CLASSES, save_checkpoint
 from zoo import ConfigError, MaskedModel, TrialError
 from zoo.inputs.kinds import architecture_of
 from zoo.registry import methods
@@ -23,7 +23,7 @@ STEPS = 12
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("own")
-    return {kind: save_checkpoint(folder / kind, kind=kind) for kind in KINDS}
+    return {kind: save_checkpoint(folder / kind, kind=kind) for kind in CLASSES}
 
 
 def make_batches() -> list[dict[str, torch.Tensor]]:
@@ -63,7 +63,7 @@ def test_the_loop_has_ten_lines_for_pruning():
     assert len(own) <= 10
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSES)
 def test_the_page_prunes_a_stock_model(kind, checkpoints, tmp_path, monkeypatch, capsys):
     model = run_page(checkpoints[kind], tmp_path, monkeypatch)
     assert kept(model) == pytest.approx(0.1, abs=2e-3)

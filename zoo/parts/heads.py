@@ -228,9 +228,10 @@ def _load_pretrained(head: nn.Module, checkpoint: Checkpoint) -> set[str]:
     prediction head and DeBERTa's pooler; returns the names of its parameters that were loaded."""
     loaded: set[str] = set()
     for ours, theirs in checkpoint.architecture.pretrained_head.items():
-        state = load_tensors(checkpoint, f"{theirs}.")
-        part = head.get_submodule(ours) if hasattr(head, ours) else None
-        if part is not None and state.keys() == part.state_dict().keys():
+        if not hasattr(head, ours):
+            continue
+        state, part = load_tensors(checkpoint, f"{theirs}."), head.get_submodule(ours)
+        if state.keys() == part.state_dict().keys():
             part.load_state_dict(state)
             loaded |= {f"{ours}.{name}" for name in state}
     return loaded
