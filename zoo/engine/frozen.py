@@ -92,7 +92,7 @@ def predict(
     for rows in by_length(data, EVALUATION_BATCH, only):
         done += len(rows)
         tell(lambda: f"{what}, example {done:,} of {many:,}")  # noqa: B023 - called at once
-        batch = collate(data, rows, network.pad, device)
+        batch = collate(data, rows, network.pad, device, packs=network.architecture.packs)
         logits, representation = network(batch)
         if logits.dim() == 3:
             tokens = data.flat_indices(rows)

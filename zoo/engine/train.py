@@ -216,7 +216,8 @@ def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
 
 def _loss(run: Run, frozen: Frozen, rows: np.ndarray, draws: torch.Generator) -> Tensor:
     data = run.data.train
-    batch = collate(data, rows, run.network.pad, run.device)
+    packs = run.network.architecture.packs
+    batch = collate(data, rows, run.network.pad, run.device, packs=packs)
     lower = run.precision != torch.float32
     with torch.autocast(run.device.type, run.precision, enabled=lower):
         logits, representation = run.network(batch)

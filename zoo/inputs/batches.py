@@ -62,9 +62,15 @@ class Batch:
 
 
 def collate(
-    data: Encoded, rows: Sequence[int] | np.ndarray, pad: int, device: torch.device
+    data: Encoded,
+    rows: Sequence[int] | np.ndarray,
+    pad: int,
+    device: torch.device,
+    *,
+    packs: bool = True,
 ) -> Batch:
-    """The examples `rows`, padded with the token `pad` to the longest of them, and packed."""
+    """The examples `rows`, padded with the token `pad` to the longest of them, and packed if the
+    model `packs`."""
     lengths = data.bounds[np.asarray(rows) + 1] - data.bounds[rows]
     longest = int(lengths.max())
     inside = np.arange(longest)[None, :] < lengths[:, None]
@@ -81,7 +87,7 @@ def collate(
         return tensor.to(device, non_blocking=True)
 
     odd = (tokens[inside] == pad).any()  # a text that names it: where it is, positions do not count
-    packed = None if odd else pack(lengths)
+    packed = pack(lengths) if packs and not odd else None
     return Batch(
         to(np.asarray(rows, dtype=np.int64)),
         to(tokens),
