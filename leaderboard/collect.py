@@ -10,7 +10,8 @@ from typing import Any
 
 from leaderboard.folders import load_folders
 from zoo.records.codec import to_json
-from zoo.records.result import Failure, MethodFacts, Result, in_order
+from zoo.records.facts import MethodFacts, in_order
+from zoo.records.result import Failure, Result
 from zoo.records.storage import Unreadable
 from zoo.records.trial import Conditions, Trial, canonical
 

@@ -14,13 +14,13 @@ import torch
 from tests.tokenisers import tokeniser_of
 from zoo.engine.build import Run
 from zoo.parts.schedules import Schedule
+from zoo.records.facts import MethodFacts
 from zoo.records.result import (
     Best,
     Cost,
     Environment,
     HeadFacts,
     Matrix,
-    MethodFacts,
     Parameters,
     Point,
     Remaining,

@@ -9,16 +9,8 @@ import pytest
 from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.errors import ConfigError
 from zoo.records.codec import Record, from_json, omitted, to_json
-from zoo.records.result import (
-    Distribution,
-    Divergence,
-    Environment,
-    Failure,
-    Matrix,
-    MethodFacts,
-    Plan,
-    Result,
-)
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Distribution, Divergence, Environment, Failure, Matrix, Plan, Result
 from zoo.records.trial import Training, Trial
 from zoo.runs.jobs import Job
 

@@ -19,8 +19,8 @@ from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_trial
 from tests.test_leaderboard import rows
 from tests.test_right_values import values as laboratory
+from zoo.records.facts import MethodFacts
 from zoo.records.packed import pack_bits, unpack_bits
-from zoo.records.result import MethodFacts
 from zoo.records.storage import save
 
 SCORES = {

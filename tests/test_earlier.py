@@ -10,7 +10,8 @@ import pytest
 
 from tasks.scales import tiny
 from zoo.records.earlier import METHODS_FILE, facts_of_schema_3, from_schema_3, plan_of_schema_3
-from zoo.records.result import Failure, MethodFacts, Result
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Failure, Result
 from zoo.records.storage import PLAN, Folder, load, load_folder, load_result
 from zoo.records.trial import canonical
 from zoo.registry import methods

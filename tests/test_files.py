@@ -14,7 +14,8 @@ from leaderboard.__main__ import main
 from leaderboard.collect import collect
 from leaderboard.formats import Grid, Quantity, comma_separated, latex
 from tests.helpers import a_remaining, a_result, a_trial
-from zoo.records.result import Matrix, MethodFacts, Remaining
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Matrix, Remaining
 from zoo.records.storage import save
 
 LATEX = shutil.which("pdflatex") or shutil.which("tectonic")

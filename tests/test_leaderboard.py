@@ -17,7 +17,8 @@ from leaderboard.collect import collect
 from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
 from tests.helpers import a_remaining, a_result, a_training, a_trial
-from zoo.records.result import Best, Divergence, Environment, Failure, MethodFacts, Plan
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Best, Divergence, Environment, Failure, Plan
 from zoo.records.storage import save, save_plan
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,7 +9,7 @@ import pytest
 from zoo import ConfigError, register_method, register_task
 from zoo.errors import one_line, unknown
 from zoo.plugins import Plugin, find_plugin, load_plugin, plugin_of
-from zoo.records.result import MethodFacts
+from zoo.records.facts import MethodFacts
 from zoo.registry import Registry, methods, tasks
 
 

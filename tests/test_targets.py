@@ -8,8 +8,8 @@ import pytest
 from leaderboard.collect import RowKey, Table, collect
 from leaderboard.targets import How, at_target, collapses, ratio
 from tests.helpers import a_remaining, a_result, a_training, a_trial
+from zoo.records.facts import MethodFacts
 from zoo.records.packed import pack_bits
-from zoo.records.result import MethodFacts
 from zoo.records.storage import save
 
 

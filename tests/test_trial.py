@@ -8,7 +8,8 @@ import pytest
 
 from tests.helpers import a_result, a_training, a_trial
 from zoo.errors import ConfigError, StorageError
-from zoo.records.result import Failure, MethodFacts, Plan
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Failure, Plan
 from zoo.records.storage import (
     Folder,
     load_folder,

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.parts.ranges import RATES, Ranges, checked
 from zoo.records.codec import Record, fields_of, from_json
-from zoo.records.result import MethodFacts, in_order
+from zoo.records.facts import MethodFacts, in_order
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 

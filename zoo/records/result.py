@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.errors import ConfigError
 from zoo.records.codec import Record, omitted
+from zoo.records.facts import MethodFacts
+from zoo.records.forms import Form
 from zoo.records.trial import Trial
 
 SCHEMA = 4
@@ -14,39 +15,6 @@ zoo/records/earlier.py; a new field with a default needs neither."""
 
 Metrics = Mapping[str, float | None]
 """Percent by name of metric; None where the metric is undefined."""
-
-
-@dataclass(frozen=True)
-class MethodFacts(Record):
-    """What the registration of a method says about it, for listings, plans and tables.
-
-    `label` is its name for people, "" for the registered name. `family` groups methods, `order`
-    sorts them, smaller first. `prunes` is False for methods that keep every weight. `control`
-    marks methods that are no competitors. `teaches` marks the method whose trials teach in
-    distillation and head every table. `drives` is "density", or "penalty"
-    for methods that reach a density only through the weight of their penalty.
-    """
-
-    label: str = ""
-    family: str = "others"
-    order: float = 1000.0
-    prunes: bool = True
-    control: bool = False
-    teaches: bool = False
-    drives: str = "density"
-
-    def __post_init__(self) -> None:
-        if self.drives not in ("density", "penalty"):
-            raise ConfigError(f"drives must be density or penalty, got {self.drives!r:.80}")
-
-
-def in_order(facts: Mapping[str, MethodFacts]) -> list[str]:
-    """Names of methods in the order of listings and tables: by family, the one with the smallest
-    `order` first, then by `order` and name."""
-    first: dict[str, float] = {}
-    for one in facts.values():
-        first[one.family] = min(first.get(one.family, one.order), one.order)
-    return sorted(facts, key=lambda n: (first[facts[n].family], facts[n].family, facts[n].order, n))
 
 
 @dataclass(frozen=True)
@@ -181,7 +149,7 @@ class Answers(Record):
 
 @dataclass(frozen=True)
 class Divergence(Record):
-    """Where a loss or a gradient was not finite: the step, counted from 0, and the value's text."""
+    """Where a loss or gradient was not finite: the step, counted from 0, and the value's text."""
 
     step: int
     value: str
@@ -251,7 +219,8 @@ class Result(Record):
     "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
     `answers` by split are empty in older results. `whole_data` says whether every split had its
     official number of rows. `sketch` lets masks of one model be compared without keeping them, ""
-    without a mask. `candidates` are those among which the trial's values were chosen.
+    without a mask. `candidates` are those among which the trial's values were chosen; `forms` are
+    added when the trained model is measured.
     """
 
     trial: Trial
@@ -276,6 +245,7 @@ class Result(Record):
     distribution: Distribution | None = None
     diverged: Divergence | None = None
     candidates: tuple[Candidate, ...] = omitted(())
+    forms: tuple[Form, ...] = omitted(())
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -315,4 +285,4 @@ class Plan(Record):
 Outcome = Result | Failure
 
 AT_MOST = 1.02
-"""A run counts at a target if it kept at most this many times the target, to two decimals."""
+"""A run counts at a target if it kept at most so many times it, to two decimals."""

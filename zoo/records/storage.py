@@ -18,7 +18,8 @@ from typing import Any
 from zoo.errors import StorageError, cause_of
 from zoo.records.codec import from_json, to_json
 from zoo.records.earlier import CONVERTERS, Converter, plan_of_schema_3
-from zoo.records.result import SCHEMA, Failure, MethodFacts, Outcome, Plan, Result
+from zoo.records.facts import MethodFacts
+from zoo.records.result import SCHEMA, Failure, Outcome, Plan, Result
 from zoo.records.trial import Trial, canonical
 
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)

@@ -8,7 +8,8 @@ from zoo.errors import ConfigError, one_line
 from zoo.parts.method import Method
 from zoo.parts.recipes import Value
 from zoo.records.codec import Record, from_json, to_json
-from zoo.records.result import Candidate, MethodFacts
+from zoo.records.facts import MethodFacts
+from zoo.records.result import Candidate
 from zoo.records.trial import Trial, canonical
 from zoo.registry import methods
 from zoo.runs.values import Resolved

@@ -11,7 +11,8 @@ from pathlib import Path
 from zoo.errors import ConfigError, unknown
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.recipes import OURS, VERSIONS, Recipe, Request, Value, Values
-from zoo.records.result import GIVEN, MethodFacts
+from zoo.records.facts import MethodFacts
+from zoo.records.result import GIVEN
 from zoo.records.trial import training_names
 from zoo.registry import Entry, blaming, methods, tasks
 from zoo.runs.suites import Cell, Scale

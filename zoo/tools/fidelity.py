@@ -20,7 +20,7 @@ from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.method import Method
 from zoo.parts.recipes import VERSIONS, Value, Values
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
-from zoo.records.result import MethodFacts
+from zoo.records.facts import MethodFacts
 from zoo.records.storage import write_whole
 from zoo.registry import Entry, methods, scales
 from zoo.runs.show import by_value, text_of

@@ -1,0 +1,73 @@
+"""The forms in which a trained model can be used: their bytes, their speed, their metrics."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from zoo.records.codec import Record
+
+STOCK, ZEROS, COMPACT, SPARSE, PACKED = "stock", "zeros", "compact", "sparse", "packed"
+INT8, ONNX, ONNX_COMPACT = "int8", "onnx", "onnx_compact"
+FORMS = {
+    STOCK: "the stock model without a zero",
+    ZEROS: "the stock model with its pruned weights zero, in dense kernels",
+    COMPACT: "the smaller model without dead rows and columns, in dense kernels",
+    SPARSE: "the compact model with its sparsest matrices in CSR",
+    PACKED: "the mask near its entropy, and the values that training changed",
+    INT8: "the dense model, its linear layers quantised when they run (dynamic int8)",
+    ONNX: "the dense model in onnxruntime",
+    ONNX_COMPACT: "the compact model in onnxruntime",
+}
+"""Names of forms, and what each is."""
+
+
+@dataclass(frozen=True)
+class Timing(Record):
+    """Seconds of a call on `batch` examples of `tokens` tokens each with `threads` CPU threads.
+
+    `dense_seconds` and `seconds` are medians over rounds, in each of which the dense model and the
+    form ran side by side; `speedup` is the median ratio of the two, above 1 where the form is
+    faster, and `low` to `high` its 99 % interval. `device` is the kind of processor, `packages` the
+    versions that the time depends on.
+    """
+
+    batch: int
+    tokens: int
+    threads: int
+    dense_seconds: float
+    seconds: float
+    speedup: float
+    low: float
+    high: float
+    device: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.tokens, self.threads) < 1:
+            raise ValueError("batch, tokens and threads must be at least 1")
+        if not 0 < self.low <= self.speedup <= self.high:
+            raise ValueError(f"speedup {self.speedup} is not in its interval, or not positive")
+
+    @property
+    def tells(self) -> bool:
+        """Whether the interval leaves out 1: whether the form is faster or slower at all."""
+        return self.low > 1 or self.high < 1
+
+
+@dataclass(frozen=True)
+class Form(Record):
+    """One form of a trained model.
+
+    `name` is one of FORMS; `least` is N for a form without the rows that had fewer than N weights,
+    which is not exact; `bytes` on disk, without the tokeniser; `metrics` by name in percent, those
+    of the trial for an exact form.
+    """
+
+    name: str
+    bytes: int
+    least: int = 0
+    metrics: Mapping[str, float | None] = field(default_factory=dict)
+    timings: tuple[Timing, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0 or self.least < 0:
+            raise ValueError("bytes and least must not be negative")
