@@ -22,7 +22,9 @@ from zoo.engine.compact import (
     Linear,
     compact,
     compact_heads,
+    compact_layers,
     dead,
+    matrix_entries,
     without_thin_rows,
 )
 from zoo.inputs.kinds import architecture_of
@@ -75,15 +77,19 @@ def pruned(kind: str = "bert", seed: int = 0, dtype: torch.dtype = torch.float64
 def masked_states(model, state) -> torch.Tensor:
     """Hidden states of the stock model with the pruned weights, at real tokens."""
     model.load_state_dict(state)
-    inputs = architecture_of(model).inputs(TOKENS, NO_TYPES)
-    with torch.no_grad():
-        return model(**inputs, attention_mask=SEEN.long()).last_hidden_state[SEEN]
+    return states(model)
 
 
 def compact_states(model, state) -> torch.Tensor:
     """Hidden states of the compact encoder, at real tokens."""
-    with torch.no_grad():
-        return compact(model, state)(TOKENS, SEEN, NO_TYPES)[SEEN]
+    return states(compact(model, state))
+
+
+@torch.no_grad()
+def states(model, seen: torch.Tensor = SEEN) -> torch.Tensor:
+    """Hidden states at real tokens."""
+    inputs = architecture_of(model).inputs(TOKENS, NO_TYPES)
+    return model(**inputs, attention_mask=seen.long()).last_hidden_state[SEEN]
 
 
 def difference(model, state) -> float:
@@ -99,14 +105,12 @@ def test_compact_states_equal_the_masked_ones(kind, seed):
     entries = sum(t.numel() for n, t in state.items() if ".layer." in n and t.ndim == 2)
     assert entries == 3 * (4 * 32 * 32 + 2 * 32 * 48)
     assert difference(model, state) < 1e-10
-    assert compact(model, state).matrix_entries < 0.6 * entries
+    assert matrix_entries(compact(model, state)) < 0.6 * entries
 
 
 def test_a_row_of_padding_is_finite_and_a_decoder_is_rejected():
     model, state = pruned()
-    with torch.no_grad():
-        got = compact(model, state)(TOKENS, torch.zeros_like(SEEN), NO_TYPES)
-    assert got.isfinite().all()
+    assert states(compact(model, state), torch.zeros_like(SEEN)).isfinite().all()
     model.config.is_decoder = True
     with pytest.raises(ConfigError, match="only encoders"):
         compact(model, state)
@@ -117,15 +121,14 @@ def test_two_compact_encoders_of_one_model_share_nothing():
     first, before = compact(model, state), compact_states(model, state)
     compact(model, {name: torch.zeros_like(tensor) for name, tensor in state.items()})
     model.train()
-    with torch.no_grad():
-        assert torch.equal(first(TOKENS, SEEN, NO_TYPES)[SEEN], before)
+    assert torch.equal(states(first), before)
 
 
 def test_a_layer_without_attention_heads_outputs_its_bias():
     model, state = pruned()
     state["encoder.layer.1.attention.output.dense.weight"][:] = 0
     assert difference(model, state) < 1e-10
-    assert compact(model, state).layers[1].heads == 0
+    assert compact_layers(compact(model, state))[1].heads == 0
 
 
 def test_dropping_thin_rows_makes_it_smaller_and_no_longer_exact():
@@ -134,7 +137,7 @@ def test_dropping_thin_rows_makes_it_smaller_and_no_longer_exact():
     lossy = without_thin_rows(state, architecture_of(model), 12)
     before = masked_states(model, state)
     thin = compact(model, lossy)
-    assert thin.matrix_entries < exact.matrix_entries
+    assert matrix_entries(thin) < matrix_entries(exact)
     assert (compact_states(model, lossy) - before).abs().max() > 1e-2
     assert difference(model, lossy) < 1e-10
 

@@ -62,7 +62,7 @@ from zoo import (
     trained,
 )
 from zoo.engine.build import Run, build, make_method
-from zoo.engine.compact import compact
+from zoo.engine.compact import compact, compact_layers
 from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
 from zoo.engine.masked import Counts
@@ -602,7 +602,7 @@ def test_pitfall_31_logits_are_scaled_by_what_is_left_of_a_head(monkeypatch):
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for part in ("query", "key"):
         state[f"encoder.layer.0.attention.self.{part}.weight"][[*range(3, 64), *range(67, 128)]] = 0
-    (layer,) = compact(model, state).layers
+    (layer,) = compact_layers(compact(model, state))
     assert layer.query.weight.shape == (2 * 3, 128)
     assert layer.scale == 1 / 8
     assert worst(monkeypatch, "compact_heads", scaled_by_what_is_left) > 1e-2

@@ -121,8 +121,10 @@ if TYPE_CHECKING:
     from zoo.runs.suites import grid as grid
 
     # Masking a model in a training loop
+    from zoo.engine.compact import compact as compact
     from zoo.engine.export import export as export
     from zoo.engine.masked import MaskedModel as MaskedModel
+    from zoo.engine.sparse import sparse as sparse
     from zoo.errors import ConfigError as ConfigError
     from zoo.errors import TrialError as TrialError
 

@@ -1,14 +1,14 @@
-"""A smaller encoder that computes the same: a pruned encoder without its dead rows and columns.
+"""A smaller model that computes the same: a pruned one without its dead rows and columns.
 
 The output of a row of W' that holds only zeros is its bias whatever the input, not zero. The effect
 of such constants on later layers is folded into other biases, or kept as one extra dimension of an
-attention head, and the row is dropped. In evaluation mode the compact encoder returns the hidden
-states of the masked one (no published source; tested in float64 for every architecture).
+attention head, and the row is dropped. The compact model is the stock one with other layers; in
+evaluation mode its hidden states are those of the masked one (no published source; tested in
+float64 for every architecture).
 """
 
 import copy
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,35 +106,53 @@ class Affine(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
+PARTS = ("query", "key", "value", "output", "inner", "outer")
+"""The linear maps of a compact layer."""
+
+
 class CompactLayer(nn.Module):
-    """One encoder layer with attention heads of different widths, padded with zeros to the
-    widest."""
+    """An encoder layer with attention heads of different widths, padded with zeros to the widest.
 
-    def __init__(self, layer: Any, architecture: Architecture, heads: int):
+    `maps`: a Linear for each of PARTS; `norms`: the LayerNorms after attention and after the
+    feed-forward sub-layer; `heads`: attention heads that are left; `scale`: what their logits are
+    multiplied by. It takes and returns what a stock layer does, so that a stock encoder can hold
+    it.
+    """
+
+    query: Affine
+    key: Affine
+    value: Affine
+    output: Affine
+    inner: Affine
+    outer: Affine
+
+    def __init__(
+        self,
+        maps: Mapping[str, Linear],
+        norms: Sequence[nn.Module],
+        activation: Any,
+        heads: int,
+        scale: float,
+    ):
         super().__init__()
-        q, k, v, o, u, d = (_frozen(layer.get_submodule(architecture.roles[r])) for r in ROLES)
-        attention = compact_heads(q, k, v, o, heads)
-        self.activation = layer.get_submodule(architecture.activation)
-        inner, outer = compact_inner(u, d, self.activation)
-        self.heads, self.scale = len(attention.query), 1 / math.sqrt(attention.size)
-        self.query = Affine(_padded(attention.query))
-        self.key = Affine(_padded(attention.key))
-        self.value = Affine(_padded(attention.value))
-        columns = [output.T for output in attention.output]
-        widest = max((len(c) for c in columns), default=0)
-        padded = [F.pad(c, (0, 0, 0, widest - len(c))) for c in columns]
-        self.output = Affine(Linear(torch.cat([o.weight[:, :0].T, *padded]).T, attention.bias))
-        self.inner, self.outer = Affine(inner), Affine(outer)
-        self.norms = nn.ModuleList(layer.get_submodule(path) for path in architecture.norms)
+        for name in PARTS:
+            self.add_module(name, Affine(maps[name]))
+        self.norms, self.activation = nn.ModuleList(norms), activation
+        self.heads, self.scale = heads, scale
 
-    def forward(self, hidden: Tensor, seen: Tensor) -> Tensor:
-        """Hidden states (B, tokens, H); `seen` (B, 1, 1, tokens) is False at padding."""
+    def forward(
+        self, hidden: Tensor, attention_mask: Tensor | None = None, *_: Any, **options: Any
+    ) -> Tensor:
+        """Hidden states (B, tokens, H); the mask (B, 1, 1 or tokens, tokens) is False, or very
+        negative, at padding."""
         attended = self.output.bias
         if self.heads:
             q, k, v = (self._split(part(hidden)) for part in (self.query, self.key, self.value))
-            logits = q @ k.transpose(-1, -2) * self.scale
-            logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
-            context = logits.softmax(-1) @ v
+            width = max(q.shape[-1], v.shape[-1])  # the fast kernels want a single one
+            q, k, wide = (F.pad(x, (0, width - x.shape[-1])) for x in (q, k, v))
+            context = F.scaled_dot_product_attention(
+                q, k, wide, attn_mask=attention_mask, scale=self.scale
+            )[..., : v.shape[-1]]
             attended = self.output(context.transpose(1, 2).flatten(2))
         hidden = self.norms[0](attended + hidden)
         return self.norms[1](self.outer(self.activation(self.inner(hidden))) + hidden)
@@ -143,45 +161,101 @@ class CompactLayer(nn.Module):
         return x.unflatten(-1, (self.heads, x.shape[-1] // self.heads)).transpose(1, 2)
 
 
-class CompactEncoder(nn.Module):
-    """Embeddings and compact layers; returns hidden states (B, tokens, H). `encoder` is taken
-    apart: its layers are replaced by compact ones, its embeddings are used."""
-
-    def __init__(self, encoder: Any):
-        super().__init__()
-        self.architecture = architecture_of(encoder)
-        layers = self.architecture.layers_of(encoder)
-        heads = self.architecture.attention_heads(encoder)
-        compacted = [CompactLayer(layer, self.architecture, heads) for layer in layers]
-        self.layers = nn.ModuleList(compacted)
-        del layers[:]
-        self.encoder = encoder
-
-    def forward(self, tokens: Tensor, attention: Tensor, types: Tensor) -> Tensor:
-        """Tokens, attention (True = a token) and segment ids, all (B, tokens)."""
-        hidden = self.architecture.embed(self.encoder, tokens, types)
-        for layer in self.layers:
-            hidden = layer(hidden, attention[:, None, None, :])
-        return hidden
-
-    @property
-    def matrix_entries(self) -> int:
-        """Entries of all matrices of the layers, padding included."""
-        parts = ("query", "key", "value", "output", "inner", "outer")
-        return sum(getattr(layer, p).weight.numel() for layer in self.layers for p in parts)
+def compact_layer(layer: Any, architecture: Architecture, heads: int) -> CompactLayer:
+    """The compact form of a stock layer that has so many attention heads."""
+    q, k, v, o, u, d = (_frozen(layer.get_submodule(architecture.roles[r])) for r in ROLES)
+    attention = compact_heads(q, k, v, o, heads)
+    activation = layer.get_submodule(architecture.activation)
+    inner, outer = compact_inner(u, d, activation)
+    columns = [output.T for output in attention.output]
+    widest = max((len(c) for c in columns), default=0)
+    padded = [F.pad(c, (0, 0, 0, widest - len(c))) for c in columns]
+    maps = {
+        "query": _padded(attention.query),
+        "key": _padded(attention.key),
+        "value": _padded(attention.value),
+        "output": Linear(torch.cat([o.weight[:, :0].T, *padded]).T.contiguous(), attention.bias),
+        "inner": inner,
+        "outer": Linear(outer.weight.contiguous(), outer.bias),
+    }
+    norms = [layer.get_submodule(path) for path in architecture.norms]
+    return CompactLayer(maps, norms, activation, len(attention.query), attention.size**-0.5)
 
 
-def compact(encoder: Any, state: Mapping[str, Tensor]) -> CompactEncoder:
-    """The compact encoder of a stock `encoder` with the weights `state` that zoo.export returned,
-    in evaluation mode; `encoder` itself is not changed. Raises ConfigError for a decoder, and for
-    an encoder whose attention reads more than Q, K and V, or whose layers are built otherwise."""
-    if not architecture_of(encoder).compacts:
+def compact(model: Any, state: Mapping[str, Tensor] | None = None) -> Any:
+    """A copy of a stock model, in evaluation mode, that computes the same in smaller layers.
+
+    `model` is an encoder, or has a head; its pruned weights are zero, or `state` holds the
+    encoder's weights, as zoo.export returned them. The copy is called like the model. Raises
+    ConfigError for a decoder, and for an encoder whose attention reads more than Q, K and V, or
+    whose layers are built otherwise.
+
+    >>> import torch
+    >>> from transformers import BertConfig, BertModel
+    >>> from zoo import compact
+    >>> model = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1,
+    ...     num_attention_heads=2, intermediate_size=16)).eval()
+    >>> model.encoder.layer[0].intermediate.dense.weight.data[3:].zero_()[0, 0].item()
+    0.0
+    >>> small = compact(model)
+    >>> small.encoder.layer[0].inner.weight.shape
+    torch.Size([3, 8])
+    >>> tokens = torch.tensor([[1, 2, 3]])
+    >>> difference = small(tokens).last_hidden_state - model(tokens).last_hidden_state
+    >>> bool(difference.abs().max() < 1e-6)
+    True
+    """
+    encoder = getattr(model, "base_model", model)
+    architecture = architecture_of(encoder)
+    if not architecture.compacts:
         raise ConfigError(f"an encoder of the kind {encoder.config.model_type} cannot be compacted")
     if getattr(encoder.config, "is_decoder", False):
         raise ConfigError("a decoder sees no later tokens; only encoders can be made compact")
-    own = copy.deepcopy(encoder)
-    own.load_state_dict(state)
-    return CompactEncoder(own).eval()
+    own = copy.deepcopy(model).eval()
+    own.set_attn_implementation("sdpa")
+    inner = getattr(own, "base_model", own)
+    if state is not None:
+        inner.load_state_dict(state)
+    layers, heads = architecture.layers_of(inner), architecture.attention_heads(inner)
+    for number, layer in enumerate(layers):
+        layers[number] = compact_layer(layer, architecture, heads)
+    return own
+
+
+def compact_layers(model: Any) -> list[CompactLayer]:
+    """The compact layers of a model, in order; [] of a stock one."""
+    return [module for module in model.modules() if isinstance(module, CompactLayer)]
+
+
+def matrix_entries(model: Any) -> int:
+    """Entries of all matrices of the compact layers of a model, padding included."""
+    layers = compact_layers(model)
+    return sum(getattr(layer, p).weight.numel() for layer in layers for p in PARTS)
+
+
+def narrowed(model: Any) -> Any:
+    """A stock model that computes the same with a smaller intermediate size, that of the layer that
+    needs most neurons; the others are filled up with zeros. Raises ConfigError as `compact` does.
+    """
+    small = compact(model)
+    layers = compact_layers(small)
+    width = max(1, *(len(layer.inner.weight) for layer in layers))
+    config = copy.deepcopy(model.config)
+    setattr(config, architecture_of(small.base_model).sizes.intermediate, width)
+    made = type(model)(config).to(model.dtype).eval()
+    state = model.state_dict()
+    architecture = architecture_of(made.base_model)
+    prefix = f"{model.base_model_prefix}." if made.base_model is not made else ""
+    for number, layer in enumerate(layers):
+        more = width - len(layer.inner.weight)
+        for role, weight, bias in (
+            ("U", F.pad(layer.inner.weight, (0, 0, 0, more)), F.pad(layer.inner.bias, (0, more))),
+            ("D", F.pad(layer.outer.weight, (0, more)), layer.outer.bias),
+        ):
+            name = f"{prefix}{architecture.layers}.{number}.{architecture.roles[role]}"
+            state |= {f"{name}.weight": weight.detach(), f"{name}.bias": bias.detach()}
+    made.load_state_dict(state)
+    return made
 
 
 def without_thin_rows(

@@ -160,13 +160,6 @@ class Architecture:
         segments = {"token_type_ids": types} if self.token_types else {}
         return {"input_ids": tokens, **segments}
 
-    def embed(self, encoder: Any, tokens: Tensor, types: Tensor) -> Tensor:
-        """Embeddings (B, tokens, H) of tokens and segment ids, both (B, tokens)."""
-        embedded = encoder.embeddings(**self.inputs(tokens, types))
-        projection = self.widening(encoder)
-        inside = self.projection.startswith("embeddings.")
-        return embedded if projection is None or inside else projection(embedded)
-
     def widening(self, encoder: Any) -> Any:
         """The linear layer that makes embeddings as wide as hidden states; None without one."""
         found = encoder if self.projection else None

@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -236,3 +237,21 @@ def write_whole(path: Path, content: bytes) -> None:
             f"cannot write {path.name} in {path.parent}: {error.strerror or error};"
             " finished trials are safe, run the same command again to continue"
         ) from error
+
+
+@contextlib.contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """An empty folder that becomes `target`, in place of what was there, when the block ends
+    without an error, and is removed otherwise. Raises StorageError."""
+    half = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        half.mkdir(parents=True)
+        yield half
+        for file in half.iterdir():
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes for its owner alone
+        shutil.rmtree(target, ignore_errors=True)
+        half.rename(target)
+    except OSError as error:
+        raise StorageError(f"cannot write {target}: {error}") from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)

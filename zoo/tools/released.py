@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import usual_device
-from zoo.engine.compact import compact, without_thin_rows
+from zoo.engine.compact import compact, matrix_entries, without_thin_rows
 from zoo.engine.export import export
 from zoo.engine.frozen import predict
 from zoo.engine.masked import MaskedModel
@@ -129,7 +129,7 @@ def evaluate_masks(path: Path, checkpoint: Checkpoint, task: Task, source: Sourc
     stock = mlm_label_words.build(checkpoint, task).encoder
     state, entries = export(network.encoder, masked), sum(masked.sizes.values())
     exact, lossy = (
-        compact(stock, weights).matrix_entries / entries
+        matrix_entries(compact(stock, weights)) / entries
         for weights in (state, without_thin_rows(state, checkpoint.architecture, THIN))
     )
     yield (

@@ -1,0 +1,163 @@
+"""A trained model as what differs from its base model: the mask, and the values that changed.
+
+A folder holds `packed.json`, `mask.zmsk` (zoo/records/mask_file.py) where there is a mask, and
+`values.safetensors`: of a prunable matrix the remaining entries row by row, any other tensor
+whole; nothing for a tensor that is the base model's, times the mask. A method that trains no weight
+needs the mask alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from zoo.engine.compact_files import DAMAGED
+from zoo.engine.save import MASK_FILE
+from zoo.engine.stock import LANGUAGE, LOADERS
+from zoo.errors import ConfigError, one_line
+from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm, quiet
+from zoo.inputs.kinds import architecture_of
+from zoo.records.mask_file import decode, encode
+
+VERSION = 1
+ABOUT, VALUES = "packed.json", "values.safetensors"
+
+
+def pack(
+    model: Any, loader: str, checkpoint: Checkpoint, folder: Path, *, half: bool = False
+) -> None:
+    """Write into a folder what makes a stock model from its base checkpoint; with `half` the values
+    in float16, which is not exact. Entries that are 0 count as pruned."""
+    base, matrices = base_state(checkpoint, loader, model), matrices_of(model)
+    state = model.state_dict()
+    masks = {name: state[name] != 0 for name in matrices if name in state}
+    if all(bool(mask.all()) for mask in masks.values()):
+        masks = {}
+    values: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        before = base.get(name)
+        if name in masks:
+            tensor = tensor[masks[name]]
+            before = None if before is None else before[masks[name]]
+        if before is None or not torch.equal(tensor, before):
+            values[name] = tensor.half() if half else tensor.clone()
+    values = _once(values, state)
+    if masks:
+        grids = {name: mask.numpy() for name, mask in masks.items()}
+        (folder / MASK_FILE).write_bytes(encode(grids, checkpoint.sha))
+    if values:
+        save_file(values, folder / VALUES)
+    about = {
+        "version": VERSION,
+        "base_model": checkpoint.name,
+        "base_sha256": checkpoint.sha,
+        "loader": loader,
+        "config": model.config.to_dict(),
+        "exact": not half,
+        "matrices": list(masks),
+        "values_sha256": _sha(folder / VALUES) if values else "",
+    }
+    (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+
+def _once(values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The values without those of tensors that share their storage with one before."""
+    seen: set[int] = set()
+    found = {}
+    for name, value in values.items():
+        place = state[name].data_ptr()
+        if place not in seen or not value.numel():
+            found[name] = value.contiguous()
+        seen.add(place)
+    return found
+
+
+def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
+    """The stock model that was packed in a folder, made from its base checkpoint, in evaluation
+    mode. Raises ConfigError for another base checkpoint and for damaged files."""
+    import transformers
+
+    quiet()
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if about["version"] != VERSION or about["loader"] not in LOADERS:
+            raise ValueError("it is of a version or class that this program does not know")
+        if about["base_sha256"] != checkpoint.sha:
+            raise ValueError(
+                f"it was packed for {about['base_model']!r:.80}, sha256 {about['base_sha256']:.12},"
+                f" and {checkpoint.name} has {checkpoint.sha:.12}"
+            )
+        values = {}
+        if about["values_sha256"]:
+            if _sha(folder / VALUES) != about["values_sha256"]:
+                raise ValueError(f"{VALUES} is damaged: its sha256 is wrong")
+            values = load_file(folder / VALUES)
+        config = transformers.AutoConfig.for_model(**about["config"])
+        model = getattr(transformers, about["loader"]).from_config(config, dtype=torch.float32)
+        state = model.state_dict()
+        shapes = {name: tuple(state[name].shape) for name in about["matrices"]}
+        masks: dict[str, Any] = {}
+        if shapes:
+            masks, base = decode((folder / MASK_FILE).read_bytes(), shapes)
+            if base != checkpoint.sha:
+                raise ValueError(f"{MASK_FILE} is that of another base model")
+        _fill(model, base_state(checkpoint, about["loader"], model), masks, values)
+    except DAMAGED as error:
+        raise ConfigError(f"{folder}: cannot be unpacked: {one_line(error, 250)}") from None
+    return model.eval()
+
+
+@torch.no_grad()
+def _fill(
+    model: Any, base: Mapping[str, Tensor], masks: Mapping[str, Any], values: Mapping[str, Tensor]
+) -> None:
+    """Set every tensor of a model: the base's where nothing changed, the values elsewhere."""
+    unread = set(values)
+    known = {t.data_ptr() for n, t in model.state_dict().items() if n in base or n in values}
+    for name, tensor in model.state_dict().items():
+        if name in masks:
+            mask = torch.from_numpy(masks[name])
+            kept = values[name] if name in values else base[name][mask]
+            tensor.zero_()[mask] = kept.to(tensor.dtype)
+        elif name in values:
+            tensor.copy_(values[name].view(tensor.shape))
+        elif name in base:
+            tensor.copy_(base[name])
+        elif tensor.data_ptr() not in known:
+            raise ValueError(f"{name} is neither in the base model nor among the values")
+        unread.discard(name)
+    if unread:
+        raise ValueError(f"{min(unread)} is no tensor of the model")
+
+
+def base_state(checkpoint: Checkpoint, loader: str, model: Any) -> dict[str, Tensor]:
+    """The tensors of a base checkpoint under the names that they have in a stock model."""
+    if loader == LANGUAGE:
+        found = load_masked_lm(checkpoint).state_dict()
+    else:
+        inner = model.base_model
+        prefix = "" if inner is model else f"{model.base_model_prefix}."
+        encoder, lacking = load_encoder(checkpoint, pooler=True)
+        own = encoder.state_dict()
+        found = {f"{prefix}{name}": own[name] for name in own if name not in lacking}
+    return {
+        name: found[name]
+        for name, tensor in model.state_dict().items()
+        if name in found and found[name].shape == tensor.shape
+    }
+
+
+def matrices_of(model: Any) -> list[str]:
+    """Names of the weights of a stock model's prunable matrices, in order."""
+    inner = model.base_model
+    prefix = "" if inner is model else f"{model.base_model_prefix}."
+    return [f"{prefix}{name}.weight" for name, _ in architecture_of(inner).matrices(inner)]
+
+
+def _sha(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
