@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+
+from zoo.inputs.kinds import prunable
 
 SIZES = {"tiny": (2, 128, 2, 512), "mini": (4, 256, 4, 1024), "base": (12, 768, 12, 3072)}
 """Layers, hidden size, attention heads and intermediate size."""
@@ -58,3 +61,23 @@ def write_data(folder: Path, geometry: Geometry) -> None:
         }
         path = folder / "glue" / "sst2" / f"{split}.parquet"
         parquet.write_table(pyarrow.table(columns), path)
+
+
+def random_classifier(size: str, density: float) -> Any:
+    """A stock classifier of random weights, of which random masks keep this fraction."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    layers, hidden, heads, intermediate = SIZES[size]
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        num_hidden_layers=layers,
+        hidden_size=hidden,
+        num_attention_heads=heads,
+        intermediate_size=intermediate,
+    )
+    model = BertForSequenceClassification(config).eval()
+    with torch.no_grad():
+        for linear in prunable(model.base_model).values():
+            linear.weight *= torch.rand_like(linear.weight) < density
+    return model

@@ -1,0 +1,277 @@
+"""How fast a saved model is in every form, beside the dense model, in one process.
+
+    python -m zoo.tools.latency results/high_sparsity
+    python -m zoo.tools.latency results/high_sparsity/models/TRIAL --batches 1,8 --tokens 128
+    python -m zoo.tools.latency --random base --densities 0.1,0.03
+
+Every form is timed in every round, in an order drawn anew; a speed-up is the median over rounds of
+dense / form, with a 99 % interval. Where that interval holds 1 no speed-up is printed. Threads are
+pinned to as many cores. Bytes, times and the metrics of forms that are not exact go into the
+trial's result, whose id they do not change.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+
+from zoo.engine.measure import environment
+from zoo.errors import ConfigError, command
+from zoo.inputs.kinds import prunable
+from zoo.records.forms import STOCK, Form, Timing
+from zoo.records.result import Result
+from zoo.records.storage import save
+from zoo.tools.kept import Judge, Kept, folders_of, judge_of, load_kept, result_path_of
+from zoo.tools.onnx_file import has_onnx
+from zoo.tools.synthetic import SIZES, random_classifier
+from zoo.tools.timing import ROUNDS, Ratio, compare, order_statistics, pin
+from zoo.tools.ways import THIN, Way, example, packed_way, ways_of
+
+PACKAGES = ("torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Examples of a call, and tokens of each."""
+
+    batch: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.batch} x {self.tokens} tokens"
+
+
+def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
+    """The ratio of each way that runs, by its label; the first is the reference."""
+    inputs = example(ways[0].model, shape.batch, shape.tokens)
+    calls: dict[str, Callable[[], object]] = {
+        way.label: partial(way.model, **inputs) for way in ways if way.model is not None
+    }
+    with torch.inference_mode():
+        return compare(calls, ways[0].label, rounds)
+
+
+def timing(ratio: Ratio, shape: Shape, threads: int) -> Timing:
+    """A ratio as it stands in a record."""
+    about = environment(torch.device("cpu"), threads)
+    return Timing(
+        batch=shape.batch,
+        tokens=shape.tokens,
+        threads=threads,
+        dense_seconds=ratio.reference,
+        seconds=ratio.seconds,
+        speedup=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        device=about.device,
+        packages={n: v for n, v in about.packages.items() if n in PACKAGES},
+    )
+
+
+def measure(
+    ways: Sequence[Way],
+    shapes: Sequence[Shape],
+    threads: int,
+    rounds: int,
+    metrics: Callable[[Way], Mapping[str, float | None]],
+) -> list[Form]:
+    """Every form of a model with its timings."""
+    by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
+    found = []
+    for way in ways:
+        timings = [
+            timing(ratios[way.label], shape, threads)
+            for shape, ratios in by_shape.items()
+            if way.label in ratios
+        ]
+        found.append(Form(way.name, way.bytes, way.least, metrics(way), tuple(timings)))
+    return found
+
+
+def table(forms: Sequence[Form]) -> str:
+    """Forms as a pipe table."""
+    whole = next(form.bytes for form in forms if form.name == STOCK)
+    header = ["Form", "MB", "% of stock", "First metric", "Batch x tokens", "Threads", "ms"]
+    body = []
+    for form in forms:
+        label = f"{form.name}, {form.least} a row" if form.least else form.name
+        first = next(iter(form.metrics.values()), None)
+        start = [label, f"{form.bytes / 1e6:.2f}", f"{100 * form.bytes / whole:.1f}"]
+        start.append("-" if first is None else f"{first:.2f}")
+        for one in form.timings:
+            at = [f"{one.batch} x {one.tokens}", one.threads, f"{1000 * one.seconds:.2f}"]
+            body.append([*start, *at, "-" if form.name == STOCK else said(one)])
+            start = [""] * 4
+        if not form.timings:
+            body.append([*start, "", "", "", ""])
+    align = ["left", *["right"] * 7]
+    header.append("Speed-up (99 %)")
+    return tabulate(body, header, "pipe", disable_numparse=True, colalign=align)
+
+
+def said(one: Timing) -> str:
+    """'1.37 (1.31 to 1.42)', or that no difference was measured."""
+    if not one.tells:
+        return "no difference"
+    return f"{one.speedup:.2f} ({one.low:.2f} to {one.high:.2f})"
+
+
+def of_saved(options: argparse.Namespace, kept: Kept, shapes: Sequence[Shape]) -> list[Form]:
+    """The forms of a saved model, measured; written into its result if that is beside."""
+    ways = list(ways_of(kept.model, options.least, onnx=options.onnx))
+    if options.packed:
+        ways.append(packed_way(kept, options.model))
+    other = any(way.other for way in ways)
+    judge = judge_of(kept, options.model, options.data_dir) if other and kept.result else None
+    metrics = partial(_metrics, kept, judge)
+    return measure(ways, shapes, options.threads, options.rounds, metrics)
+
+
+def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
+    """The trial's metrics of an exact form; those of another are measured."""
+    if kept.result is None or (way.other and judge is None):
+        return {}
+    if not way.other or judge is None:
+        return kept.result.metrics
+    return judge.metrics(way.model, kept.form)
+
+
+def record(kept: Kept, forms: Sequence[Form]) -> None:
+    """Write forms into the result of a saved model, in place of those measured before."""
+    if kept.result is not None:
+        path = result_path_of(kept.folder)
+        save(replace(kept.result, forms=tuple(forms)), path.parent)
+
+
+def one_for_each(folders: Sequence[Path]) -> list[Kept]:
+    """Of each method at each target the model of the first task and the lowest seed."""
+    chosen: dict[tuple[object, ...], Kept] = {}
+    for folder in folders:
+        kept = load_kept(folder)
+        trial = kept.trial
+        key = (trial.method, trial.density, trial.distill, trial.recipe, trial.model_sha)
+        known = chosen.get(key)
+        if known is None or (trial.task, trial.seed) < (known.trial.task, known.trial.seed):
+            chosen[key] = kept
+    return list(chosen.values())
+
+
+def random_models(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Classifiers with random weights and random masks, and what each is."""
+    for density in options.densities:
+        name = f"{options.random} geometry, random masks that keep {100 * density:g} %"
+        yield name, random_classifier(options.random, density)
+
+
+def same_twice(options: argparse.Namespace, shape: Shape) -> int:
+    """Compare a model with itself so many times; returns how often the interval held 1."""
+    model = random_classifier(options.random or "tiny", 1.0)
+    inputs = example(model, shape.batch, shape.tokens)
+    work = partial(model, **inputs)
+    held = 0
+    for number in range(options.same):
+        with torch.inference_mode():
+            found = compare({"one": work, "other": partial(model, **inputs)}, "one", options.rounds)
+        held += found["other"].low <= 1 <= found["other"].high
+        print(f"\r{held} of {number + 1} intervals hold 1", end="", flush=True)
+    print()
+    return held
+
+
+def numbers(text: str) -> list[int]:
+    """'1,8' as numbers."""
+    found = [int(part) for part in text.split(",")]
+    if min(found) < 1:
+        raise ValueError
+    return found
+
+
+def densities(text: str) -> list[float]:
+    """'0.1,0.03' as numbers in (0, 1]."""
+    found = [float(part) for part in text.split(",")]
+    if not all(0 < value <= 1 for value in found):
+        raise ValueError
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m zoo.tools.latency",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("models", nargs="*", help="saved models, results, or folders of suites")
+    made.add_argument("--one-each", action="store_true", help="of each method and target one model")
+    made.add_argument("--batches", type=numbers, default=[1, 8], help="examples of a call: 1,8")
+    made.add_argument("--tokens", type=numbers, default=[128], help="tokens of an example: 32,128")
+    made.add_argument("--threads", type=int, default=1, help="CPU threads, and cores")
+    made.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count")
+    least = f"drop rows with fewer weights in the form that is not exact (default {THIN}; 0: none)"
+    made.add_argument("--least", type=int, default=THIN, help=least)
+    made.add_argument("--onnx", action="store_true", help="onnxruntime too, an extra")
+    made.add_argument("--no-packed", dest="packed", action="store_false", help="do not pack it")
+    made.add_argument("--model", help="the base model, if it is not the scale's")
+    made.add_argument("--data-dir", help="the data of the trials, if they are not the scale's")
+    made.add_argument("--random", choices=SIZES, help="random weights and masks of this geometry")
+    made.add_argument("--densities", type=densities, default=[0.1, 0.03], help="of random masks")
+    made.add_argument("--same", type=int, default=0, help="compare one model with itself N times")
+    return made
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(argv)
+    check(options)
+    pin(options.threads)
+    shapes = [Shape(batch, tokens) for batch in options.batches for tokens in options.tokens]
+    if options.same:
+        return 0 if same_twice(options, shapes[0]) >= 0.95 * options.same else 1
+    for name, model in random_models(options) if options.random else ():
+        ways = list(ways_of(model, options.least, onnx=options.onnx))
+        found = measure(ways, shapes, options.threads, options.rounds, lambda way: {})
+        print(f"{name}\n{table(found)}\n", flush=True)
+    folders = folders_of(options.models)
+    chosen = one_for_each(folders) if options.one_each else map(load_kept, folders)
+    for number, kept in enumerate(chosen, 1):
+        forms = of_saved(options, kept, shapes)
+        record(kept, forms)
+        trial = kept.trial
+        title = f"{trial.method} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
+        kept_share = _share(kept.result, kept.model)
+        print(f"{number}: {title}, {kept_share:.2f} % of the weights\n{table(forms)}\n", flush=True)
+    return 0
+
+
+def _share(result: Result | None, model: Any) -> float:
+    """The remaining weights of a saved model in percent."""
+    if result is not None:
+        return 100 * result.remaining.density
+    weights = [linear.weight for linear in prunable(model.base_model).values()]
+    kept = sum(int(weight.count_nonzero()) for weight in weights)
+    return 100 * kept / sum(weight.numel() for weight in weights)
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that do not fit each other."""
+    if not (options.models or options.random or options.same):
+        raise ConfigError("give saved models, results or a suite's folder, or --random base")
+    if options.threads < 1 or options.least < 0:
+        raise ConfigError("--threads must be at least 1, --least at least 0")
+    if options.onnx and not has_onnx():
+        raise ConfigError("--onnx needs optional packages: pip install -e '.[onnx]'")
+    try:
+        order_statistics(options.rounds)
+    except ValueError as error:
+        raise ConfigError(f"--rounds: {error}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

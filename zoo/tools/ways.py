@@ -1,0 +1,156 @@
+"""The ways of running a saved model that are compared: their models, bytes and metrics."""
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from zoo.engine.compact import compact, without_thin_rows
+from zoo.engine.packed import matrices_of, pack
+from zoo.engine.sparse import sparse
+from zoo.errors import ConfigError
+from zoo.inputs.kinds import architecture_of
+from zoo.records.forms import COMPACT, INT8, ONNX, ONNX_COMPACT, PACKED, SPARSE, STOCK, ZEROS
+from zoo.tools.kept import Kept, base_of
+from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
+
+THIN = 10
+"""Rows with fewer weights than this are dropped by SMP's lossy compaction."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of running a model: its name in FORMS, N where rows with fewer than N weights are
+    dropped, the model, None for a form that is only stored, its bytes; whether its outputs are
+    another's, so that its metrics must be measured."""
+
+    name: str
+    model: Any
+    bytes: int
+    least: int = 0
+    other: bool = False
+
+    @property
+    def label(self) -> str:
+        """'compact', or 'compact, 10 a row'."""
+        return f"{self.name}, {self.least} a row" if self.least else self.name
+
+
+def ways_of(model: Any, least: int = THIN, *, onnx: bool = False) -> Iterator[Way]:
+    """The ways of running a stock model, first the reference: the same without a zero. Forms that
+    the architecture or the installation does not have are left out."""
+    dense = refilled(model)
+    pruned = dense is not model
+    yield Way(STOCK, dense, bytes_of(dense))
+    if pruned:
+        yield Way(ZEROS, model, bytes_of(model))
+        if architecture_of(model.base_model).compacts:
+            yield from _compact_ways(model, least)
+        fast, choice = sparse(model)
+        if choice.sparse:
+            yield Way(SPARSE, fast, bytes_of(fast))
+    if not pruned and (small := quantised(model)) is not None:
+        yield Way(INT8, small, quantised_bytes(small), other=True)
+    if onnx and has_onnx():
+        yield from _onnx_ways(model, pruned)
+
+
+def _compact_ways(model: Any, least: int) -> Iterator[Way]:
+    small = compact(model)
+    yield Way(COMPACT, small, bytes_of(small))
+    if least:
+        inner = model.base_model
+        state = without_thin_rows(inner.state_dict(), architecture_of(inner), least)
+        thin = compact(model, state)
+        yield Way(COMPACT, thin, bytes_of(thin), least, other=True)
+        fast, choice = sparse(thin)
+        if choice.sparse:
+            yield Way(SPARSE, fast, bytes_of(fast), least, other=True)
+
+
+def _onnx_ways(model: Any, pruned: bool) -> Iterator[Way]:
+    small = pruned and architecture_of(model.base_model).compacts
+    for name, made in ((ONNX, model), (ONNX_COMPACT, compact(model) if small else None)):
+        if made is not None:
+            with tempfile.TemporaryDirectory() as folder:
+                file = save_onnx(made, Path(folder))
+                yield Way(name, OnnxModel(file), file.stat().st_size)
+
+
+def packed_way(kept: Kept, model: str | None) -> Way:
+    """What a model needs beside its base model."""
+    with tempfile.TemporaryDirectory() as folder:
+        pack(kept.model, kept.form.loader, base_of(kept, model), Path(folder))
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    return Way(PACKED, None, size)
+
+
+@torch.no_grad()
+def refilled(model: Any) -> Any:
+    """The model without zeros in its prunable matrices, small random numbers in their place; the
+    model itself if it has none."""
+    names = matrices_of(model)
+    state = model.state_dict()
+    if all(bool(state[name].all()) for name in names):
+        return model
+    own = copy.deepcopy(model)
+    draws = torch.Generator().manual_seed(0)
+    for name in names:
+        tensor = own.get_parameter(name)
+        drawn = torch.empty_like(tensor).normal_(0, 0.02, generator=draws)
+        tensor.copy_(torch.where(tensor == 0, drawn, tensor))
+    return own
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Bytes of a model's tensors, each counted once."""
+    seen = {t.data_ptr(): t for t in model.state_dict().values() if t.numel()}
+    return sum(t.numel() * t.element_size() for t in seen.values())
+
+
+def quantised(model: Any) -> Any:
+    """The model with its linear layers as dynamic int8, by torch; None where torch has none."""
+    try:
+        from torch.ao.quantization import quantize_dynamic
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return quantize_dynamic(copy.deepcopy(model), {nn.Linear}, torch.qint8)
+    except (ImportError, RuntimeError):
+        return None
+
+
+def quantised_bytes(model: Any) -> int:
+    """Bytes of a quantised model: one for an entry of a matrix, four for any other number."""
+    total, seen = 0, set()
+    for module in model.modules():
+        if hasattr(module, "_packed_params"):
+            weight, bias = module._packed_params._weight_bias()
+            total += weight.numel() + 4 * (0 if bias is None else bias.numel())
+        elif not type(module).__module__.startswith("torch.ao"):
+            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+            for tensor in own:
+                if tensor.data_ptr() not in seen:
+                    total += tensor.numel() * tensor.element_size()
+                    seen.add(tensor.data_ptr())
+    return total
+
+
+def example(model: Any, batch: int, tokens: int) -> dict[str, Tensor]:
+    """Inputs of random tokens without padding, (batch, tokens). Raises ConfigError for more tokens
+    than the model has positions."""
+    config = model.config
+    most = getattr(config, "max_position_embeddings", tokens)
+    most -= 2 if architecture_of(model.base_model).offset_positions else 0
+    if tokens > most:
+        raise ConfigError(f"{tokens} tokens are more than the model's {most}")
+    draws = torch.Generator().manual_seed(0)
+    ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, tokens), generator=draws)
+    inputs = architecture_of(model.base_model).inputs(ids, torch.zeros_like(ids))
+    return {**inputs, "attention_mask": torch.ones_like(ids)}
