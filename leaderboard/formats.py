@@ -161,7 +161,10 @@ def comma_separated(grid: Grid) -> str:
     return stream.getvalue()
 
 
-TEXTS = ("Method", "Task", "Metric", "Device", "Distilled", "Dominated by", "Verdict", "Source")
+TEXTS = (
+    *("Method", "Task", "Metric", "Device", "Distilled", "Dominated by", "Verdict", "Source"),
+    *("Form", "Size of", "Where"),
+)
 """Columns of text; all others hold numbers."""
 
 
@@ -205,6 +208,7 @@ LATEX = {
     "▽": "$\\triangledown$",
     "‡": "$\\ddagger$",
     "≤": "$\\leq$",
+    "≥": "$\\geq$",
     "×": "$\\times$",
     "−": "$-$",
 } | {mark: f"\\{mark}" for mark in "&%$#_{}"}

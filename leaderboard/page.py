@@ -7,7 +7,7 @@ from leaderboard.collect import Board
 from leaderboard.costs import cost_grid, cost_summary
 from leaderboard.figures import Drawn
 from leaderboard.formats import compact, markdown, plain_text
-from leaderboard.view import HEADINGS, View
+from leaderboard.view import FORMS, HEADINGS, View
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 TIDY = "results.csv"
@@ -60,7 +60,7 @@ def _verdict(clauses: Sequence[str]) -> str:
 
 
 def _shown(view: View) -> list[str]:
-    """Verdicts, the main table, runs over their target; the names of the rest."""
+    """Verdicts, the main table, runs over their target, sizes and speed; the names of the rest."""
     open_ones = {name: view.grids[name] for name in OPEN if name in view.grids}
     parts = []
     if "verdicts" in open_ones:
@@ -68,6 +68,8 @@ def _shown(view: View) -> list[str]:
     parts += [compact(markdown(view.main.grid))] if view.main.grid.rows else []
     for name, grid in open_ones.items():
         parts += [f"**{HEADINGS[name]}**", compact(markdown(grid))]
+    if view.forms.rows:
+        parts += [f"**{FORMS}**", compact(markdown(view.forms))]
     rest = [HEADINGS[name] for name in view.grids if name not in OPEN]
     return parts + ([f"On the HTML page and as files: {'; '.join(rest)}."] if rest else [])
 

@@ -6,9 +6,11 @@ from functools import cached_property
 
 from leaderboard import prose
 from leaderboard.cells import cells
+from leaderboard.claims import claims_grid
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import Family, families, reference_of
-from leaderboard.formats import Grid
+from leaderboard.formats import Entry, Grid
+from leaderboard.forms import Measured, form_columns, form_grid, form_notes, form_summary, measured
 from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import Published, published_grid
 from leaderboard.series import Series
@@ -25,9 +27,13 @@ HEADINGS = {
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
     "candidates": "Candidates among which values were chosen",
+    "forms": "Size and speed of the trained models",
+    "forms-published": "Size and speed beside published claims",
     **{layout.name: layout.heading for layout in LAYOUTS},
 }
 """Headings of the tables by name."""
+FORMS = "Trained models: sizes over tasks, and the fastest exact form"
+"""The heading of their summary."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +67,8 @@ class View:
 
     @cached_property
     def notes(self) -> Sequence[str]:
-        """What ran."""
-        return prose.notes(self.table)
+        """What ran, and how the forms of trained models were measured."""
+        return [*prose.notes(self.table), *form_notes(self._measured)]
 
     @cached_property
     def reference(self) -> str:
@@ -111,6 +117,25 @@ class View:
         return Series(self.board, self.table)
 
     @cached_property
+    def form_columns(self) -> tuple[Sequence[str], Sequence[Mapping[str, Entry]]]:
+        """Columns on the forms of trained models: headers, and by line of `main` the entries."""
+        return form_columns(self._by_line)
+
+    @cached_property
+    def forms(self) -> Grid:
+        """The sizes of trained models and their fastest exact form, by row."""
+        return form_summary(self._measured)
+
+    @property
+    def _measured(self) -> list[Measured]:
+        """The forms of every row of `main`."""
+        return [one for found in self._by_line for one in found]
+
+    @cached_property
+    def _by_line(self) -> Sequence[Sequence[Measured]]:
+        return [list(measured(*source)) if source else [] for source in self.main.sources]
+
+    @cached_property
     def grids(self) -> Mapping[str, Grid]:
         """The tables beside the main one by name; those without rows are left out."""
         table, board = self.table, self.board
@@ -121,6 +146,8 @@ class View:
             "selection": selection_grid(table),
             "published": published_grid(table, self.wanted.printed),
             "candidates": candidate_grid(table),
+            "forms": form_grid(table, self.plain),
+            "forms-published": claims_grid(table, self.plain),
             **paper_grids(board, table),
         }
         return {name: grid for name, grid in found.items() if grid.rows}

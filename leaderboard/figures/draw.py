@@ -7,8 +7,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from leaderboard.figures import curves, masks, strips
+from leaderboard.figures import curves, fronts, masks, strips
 from leaderboard.figures.style import save, settings
+from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, looks_in
 from leaderboard.panels import panels_of
 from leaderboard.series import Series
 from zoo.errors import cause_of
@@ -18,7 +19,9 @@ Figure = tuple[str, str, Callable[[], Any]]
 made."""
 
 
-FIGURE = r"(seeds|quality|curves|cost|(matrices|heads)-.+|weights|scores|agreement)"
+FIGURE = (
+    r"(seeds|quality|curves|cost|latency(-\d+)?|bytes|(matrices|heads)-.+|weights|scores|agreement)"
+)
 """The names of figures behind the slug, as a regular expression."""
 Drawn = Mapping[str, Sequence[tuple[str, Path]]]
 """By a table's slug, captions and paths of its PNGs."""
@@ -66,6 +69,7 @@ def figures(series: Series) -> Iterator[Figure]:
         what = f"Cost against quality at {target}"
         caption = f"{what}: time, memory and trainable parameters, means over tasks and seeds"
         yield "cost", caption, partial(curves.costs, series.costs())
+    yield from _of_models(series)
     for task in series.table.tasks:
         uneven, where = series.matrices[task], f"{task}, {target}"
         if uneven:
@@ -76,6 +80,25 @@ def figures(series: Series) -> Iterator[Figure]:
             maps = series.attention_heads(task)
             yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "attention head")
     yield from _of_weights(series, target)
+
+
+def _of_models(series: Series) -> Iterator[Figure]:
+    """Quality against the latency, by shape of a call, and the bytes of trained models."""
+    marks = "steps: the Pareto front, its forms numbered; hollow: the form is not exact"
+    for number, shape in enumerate(latency_shapes(series), 1):
+        found = latency_fronts(series, shape)
+        name = "latency" if number == 1 else f"latency-{number}"
+        caption = (
+            f"Quality against latency of trained models ({shape.words}): the dense model's over the"
+            " speed-up, with its 99 % interval"
+        )
+        looks, below = looks_in(series, found), "ms per call"
+        yield name, f"{caption}; {marks}", partial(fronts.fronts, found, looks, below)
+    found, unit = byte_fronts(series)
+    if found:
+        caption = f"Quality against size of trained models on disk; {marks}"
+        looks = looks_in(series, found)
+        yield "bytes", caption, partial(fronts.fronts, found, looks, unit, log=True)
 
 
 def _of_weights(series: Series, target: str) -> Iterator[Figure]:

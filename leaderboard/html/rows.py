@@ -69,7 +69,7 @@ def columns_of(view: View) -> list[Column]:
     difference = [name for name in told if name.startswith(DELTA)]
     shown = [name for name in main if name in first] + [MEAN, *difference]
     known = (*main, *told)
-    rest = dict.fromkeys([name for name in known if name not in shown])
+    rest = dict.fromkeys([name for name in (*known, *view.form_columns[0]) if name not in shown])
     return [Column(name, name in rest) for name in (*shown, *rest)]
 
 
@@ -80,6 +80,7 @@ def rows_of(board: Board, view: View, columns: Sequence[Column]) -> list[Row]:
     for number, (key, source) in enumerate(zip(view.main.keys, view.main.sources, strict=True)):
         mean = over_tasks(*source) if source else None
         named = {MEAN: estimate(mean)} | dict(zip(grid.header, grid.rows[number], strict=True))
+        named |= view.form_columns[1][number]
         if key in told:
             named |= dict(zip(view.verdicts.header, told[key], strict=True))
         density, height = (source[1].density if source else 2.0), (mean.value if mean else -200.0)

@@ -1,0 +1,268 @@
+"""The forms of trained models as tables: bytes, speed beside the dense model, what they lose."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from leaderboard.collect import RowKey, Table
+from leaderboard.formats import NOTHING, Entry, Grid, Quantity, percent, quantity, ranged, target
+from leaderboard.tables import label
+from zoo.records.forms import FORMS, INT8, STOCK, ZEROS, Form, Timing
+from zoo.records.result import Result
+
+NO_DIFFERENCE, EXACT = "no difference", "exact"
+"""Shown instead of a ratio whose interval holds 1, and of a difference that cannot exist."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What timings must have in common to be compared: examples and tokens of a call, CPU threads,
+    and the kind of processor."""
+
+    batch: int
+    tokens: int
+    threads: int
+    device: str
+
+    @property
+    def words(self) -> str:
+        """'8 × 128 tokens, 2 threads, cpu x86_64'."""
+        threads = f"{self.threads} thread{'s' * (self.threads != 1)}"
+        called = f"{self.batch} × {self.tokens} tokens"
+        return ", ".join(filter(None, (called, threads, self.device)))
+
+
+def shape_of(timing: Timing) -> Shape:
+    """The shape of a timing."""
+    return Shape(timing.batch, timing.tokens, timing.threads, timing.device)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A form of the model of one trial, with its row, its task and the task's first metric."""
+
+    row: RowKey
+    task: str
+    metric: str
+    result: Result
+    form: Form
+
+    def timings(self, shape: Shape | None) -> list[Timing]:
+        """The timings of a shape."""
+        return [timing for timing in self.form.timings if shape_of(timing) == shape]
+
+    @property
+    def value(self) -> float | None:
+        """The first metric of the form."""
+        return self.form.metrics.get(self.metric)
+
+    @property
+    def change(self) -> float | None:
+        """The form's first metric minus the trial's, in points."""
+        own, before = self.value, self.result.metrics.get(self.metric)
+        return None if own is None or before is None else own - before
+
+    @property
+    def exact(self) -> bool:
+        """Whether the form computes what the trained model does, and its metric confirms it."""
+        same = self.change is not None and abs(self.change) < 1e-6
+        return same and not self.form.least and self.form.name != INT8
+
+
+def measured(table: Table, row: RowKey | None = None) -> Iterator[Measured]:
+    """All forms of a table or of one row, in the order of pages."""
+    for own, task, group in table.entries():
+        for result in group.ok if row in (None, own) else ():
+            for form in result.forms:
+                yield Measured(own, task, table.first_metric(task), result, form)
+
+
+def shapes(found: Iterable[Measured]) -> list[Shape]:
+    """The shapes of all timings, the one that most timings have first."""
+    counted = Counter(shape_of(timing) for one in found for timing in one.form.timings)
+    return [shape for shape, _ in counted.most_common()]
+
+
+def form_name(form: Form) -> str:
+    """'compact', or 'compact, ≥ 10 a row' without the rows that had fewer than 10 weights."""
+    name = form.name.replace("_", " ")
+    return f"{name}, ≥ {form.least} a row" if form.least else name
+
+
+def form_names(found: Iterable[Measured]) -> list[str]:
+    """The names of all forms, in the order of FORMS, exact ones first."""
+    order = list(FORMS)
+
+    def place(form: Form) -> tuple[int, str, int]:
+        known = form.name in order
+        return order.index(form.name) if known else len(order), form.name, form.least
+
+    forms = sorted((one.form for one in found), key=place)
+    return list(dict.fromkeys(map(form_name, forms)))
+
+
+def full_bytes(table: Table, plain: Table, task: str) -> int | None:
+    """The bytes of the stock model's file: the largest on a task, since a model with fewer layers
+    is a stock model too; None if it was not measured."""
+    found = [*measured(plain), *measured(table)]
+    stock = [m.form.bytes for m in found if m.task == task and m.form.name in (STOCK, ZEROS)]
+    return max(stock, default=None)
+
+
+def three_digits(number: float) -> str:
+    """A positive number with three digits that say something: '0.412', '52.3', '1340'."""
+    return f"{number:.0f}" if number >= 99.95 else f"{number:#.3g}".rstrip(".")
+
+
+def speed_entry(timings: Sequence[Timing]) -> Entry:
+    """'1.37 (1.31 to 1.42)'; of several timings the geometric mean, from the lowest to the highest
+    end of their intervals. Words instead if any interval holds 1: never a ratio."""
+    faster = sum(timing.low > 1 for timing in timings)
+    slower = sum(timing.high < 1 for timing in timings)
+    number = len(timings)
+    if not timings or not faster + slower:
+        return NO_DIFFERENCE if timings else NOTHING
+    if number not in (faster, slower):
+        told = [f"{word} {n}" for word, n in (("faster in", faster), ("slower in", slower)) if n]
+        return f"{', '.join(told)} of {number}"
+    value = prod(timing.speedup for timing in timings) ** (1 / number)
+    low, high = min(t.low for t in timings), max(t.high for t in timings)
+    digits = 3 if "1.00" in (f"{low:.2f}", f"{high:.2f}") else 2
+    text = f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    return Quantity(value, text, parts=(("low", low), ("high", high)))
+
+
+FORM_HEADER = (
+    *("Method", "Target %", "Kept %", "Task", "Seed", "Form", "MB", "% of stock", "Metric"),
+    *("Change", "Batch × tokens", "Threads", "ms", "Speed-up", "Device"),
+)
+
+
+def form_grid(table: Table, plain: Table) -> Grid:
+    """Every form of every trial that was measured, one line per shape of its timings; the stock
+    file may be that of a dense trial of `plain`."""
+    rows: list[list[Entry]] = []
+    full = {task: full_bytes(table, plain, task) for task in table.tasks}
+    for one in measured(table):
+        start = _about(one, full[one.task])
+        rows += [[*start, *_timed(timing)] for timing in one.form.timings or (None,)]
+    return Grid(FORM_HEADER, rows)
+
+
+def _about(one: Measured, full: int | None) -> list[Entry]:
+    """A form without its timings."""
+    trial, form, value = one.result.trial, one.form, one.value
+    return [
+        label(one.row, [one.result]),
+        target(one.row.density),
+        quantity(100 * one.result.remaining.density, ".2f"),
+        one.task,
+        Quantity(trial.seed, str(trial.seed)),
+        form_name(form),
+        Quantity(form.bytes / 1e6, three_digits(form.bytes / 1e6)),
+        Quantity(100 * form.bytes / full, f"{100 * form.bytes / full:.1f}") if full else NOTHING,
+        NOTHING if value is None else Quantity(value, f"{one.metric} {value:.1f}"),
+        EXACT if one.exact else quantity(one.change, "+.1f"),
+    ]
+
+
+def _timed(timing: Timing | None) -> list[Entry]:
+    if timing is None:
+        return [NOTHING] * 5
+    called = [("batch", timing.batch), ("tokens", timing.tokens)]
+    return [
+        Quantity(prod(n for _, n in called), f"{timing.batch} × {timing.tokens}", parts=called),
+        Quantity(timing.threads, str(timing.threads)),
+        Quantity(1000 * timing.seconds, three_digits(1000 * timing.seconds)),
+        speed_entry([timing]),
+        timing.device or NOTHING,
+    ]
+
+
+def form_columns(
+    by_row: Sequence[Sequence[Measured]],
+) -> tuple[list[str], list[dict[str, Entry]]]:
+    """Columns with megabytes and speed-up of each form, over tasks and seeds and for the first
+    shape: their headers, and by row the entries by header."""
+    every = [one for found in by_row for one in found]
+    names, shape = form_names(every), next(iter(shapes(every)), None)
+    entries = [_columns_of(found, shape) for found in by_row]
+    known = {header for one in entries for header in one}
+    headers = [f"{name} {what}" for name in names for what in ("MB", "speed-up")]
+    return [header for header in headers if header in known], entries
+
+
+def _columns_of(own: Sequence[Measured], shape: Shape | None) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for name in form_names(own):
+        found = [one for one in own if form_name(one.form) == name]
+        entries[f"{name} MB"] = _megabytes(found)
+        timings = [timing for one in found for timing in one.timings(shape)]
+        if timings:
+            speed = speed_entry(timings)
+            text = f"{speed}; {ranged([1000 * t.seconds for t in timings], three_digits)} ms"
+            number = speed.value if isinstance(speed, Quantity) else None
+            entries[f"{name} speed-up"] = text if number is None else Quantity(number, text)
+    return entries
+
+
+def _megabytes(found: Iterable[Measured]) -> Entry:
+    return ranged([one.form.bytes / 1e6 for one in found], three_digits)
+
+
+def form_summary(every: Sequence[Measured]) -> Grid:
+    """Per row: kept weights, the exact form that gains most at the first shape, and the megabytes
+    of each form over tasks. No rows where no model was measured."""
+    names, first = form_names(every), next(iter(shapes(every)), None)
+    rows: list[list[Entry]] = []
+    for row in dict.fromkeys(one.row for one in every):
+        own = [one for one in every if one.row == row]
+        kept = ranged([100 * one.result.remaining.density for one in own], percent)
+        sizes = [_megabytes(m for m in own if form_name(m.form) == name) for name in names]
+        start: list[Entry] = [label(row, [own[0].result]), target(row.density), kept]
+        rows.append([*start, _fastest(own, first), *sizes])
+    header = ["Method", "Target %", "Kept %", "Fastest exact form"]
+    return Grid([*header, *(f"{name} MB" for name in names)], rows)
+
+
+def _fastest(own: Sequence[Measured], shape: Shape | None) -> Entry:
+    """'sparse 1.37 (1.31 to 1.42)': the exact form with the highest speed-up; '-' if none was
+    timed, and words if none is faster in every trial."""
+    exact = [one for one in own if one.exact]
+    entries: dict[str, Entry] = {}
+    for name in form_names(exact):
+        found = [t for one in exact if form_name(one.form) == name for t in one.timings(shape)]
+        if found:
+            entries[name] = speed_entry(found)
+    faster = [(e, n) for n, e in entries.items() if isinstance(e, Quantity) and e.value > 1]
+    if not faster:
+        return "none is faster" if entries else NOTHING
+    best, name = max(faster, key=lambda pair: pair[0].value)
+    return Quantity(best.value, f"{name} {best}", parts=best.parts)
+
+
+def form_notes(found: Sequence[Measured]) -> list[str]:
+    """How the forms were measured, and what their names mean; nothing where none was measured."""
+    if not found:
+        return []
+    kinds = dict.fromkeys(one.form.name for one in found)
+    meant = "; ".join(f"{n.replace('_', ' ')}: {FORMS[n]}" for n in FORMS if n in kinds)
+    lines = [f"Forms of trained models. {meant}. MB are 1e6 bytes on disk, without the tokeniser."]
+    if any(one.form.least for one in found):
+        lines[-1] += " ≥ N a row: rows with fewer than N weights are dropped too, which is inexact."
+    if timed := shapes(found):
+        lines.append(
+            "Speed-ups are over the dense model, which ran in turn with each form, with 99 %"
+            f' intervals; over several trials, from the lowest to the highest. "{NO_DIFFERENCE}":'
+            f" the interval holds 1. Columns of speed-ups are for {timed[0].words}"
+            f"{_packages(found, timed[0])}."
+        )
+    return lines
+
+
+def _packages(found: Iterable[Measured], shape: Shape) -> str:
+    """' (torch 2.13.0)': the versions that the timings of a shape depend on."""
+    timings = [timing for one in found for timing in one.timings(shape)]
+    used = sorted({f"{name} {version}" for t in timings for name, version in t.packages.items()})
+    return f" ({', '.join(used)})" if used else ""

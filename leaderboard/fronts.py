@@ -1,0 +1,164 @@
+"""What the figures of trained models show: quality against bytes or latency, and which forms
+nothing else beats in both."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from statistics import fmean, median
+
+from leaderboard.forms import Measured, Shape, form_name, measured, shapes
+from leaderboard.looks import Look
+from leaderboard.series import Series
+from leaderboard.tables import label
+from zoo.records.forms import Timing
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A form of a row on a task, the mean over the seeds that were measured: its cost `x`, from
+    `low` to `high`, its first metric `y`, and what the trained model keeps in percent. `name` and
+    `label` are the method's, `kind` and `words` the form's; `exact` if it loses nothing."""
+
+    name: str
+    label: str
+    target: float
+    kept: float
+    kind: str
+    words: str
+    exact: bool
+    x: float
+    low: float
+    high: float
+    y: float
+
+    @property
+    def rest(self) -> str:
+        """' 2.99 %', or nothing where nothing is pruned."""
+        return "" if self.target == 1 else f" {self.kept:.3g} %"
+
+
+@dataclass(frozen=True)
+class Front:
+    """A task's spots; `steps` are the places of those on the Pareto front, by their cost, equal
+    ones together. `dense` is the latency of the dense model, None for bytes."""
+
+    title: str
+    spots: Sequence[Spot]
+    steps: Sequence[Sequence[int]]
+    dense: float | None = None
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the points (cost, quality) on the Pareto front, by cost: no other point has a
+    cost as low and a quality as high, and is better in one of them."""
+
+    def beaten(x: float, y: float) -> bool:
+        return any(a <= x and b >= y and (a, b) != (x, y) for a, b in points)
+
+    best = [place for place, (x, y) in enumerate(points) if not beaten(x, y)]
+    return sorted(best, key=lambda place: points[place])
+
+
+def found_forms(series: Series) -> list[Measured]:
+    """The forms of a table, and on its tasks those of rows that prune nothing in its table without
+    distillation."""
+    own, plain = list(measured(series.table)), series.board.without_distillation(series.table)
+    tasks = {one.task for one in own}
+    others = measured(plain) if plain else ()
+    return [*(m for m in others if m.row.density == 1 and m.task in tasks), *own]
+
+
+def latency_shapes(series: Series) -> list[Shape]:
+    """The shapes for which a figure of latency can be drawn, most timings first."""
+    return shapes(one for one in found_forms(series) if one.value is not None)
+
+
+def latency_fronts(series: Series, shape: Shape) -> list[Front]:
+    """By task, quality against milliseconds of a call: the median of all timings of the dense
+    model, over the speed-up of each form, so that a machine's slow hours cancel."""
+    fronts = []
+    for task, found in _by_task(found_forms(series)).items():
+        timings = [timing for one in found for timing in one.timings(shape)]
+        if not timings:
+            continue
+        dense = 1000 * median(timing.dense_seconds for timing in timings)
+
+        def cost(one: Measured, dense: float = dense) -> tuple[float, float, float] | None:
+            own = one.timings(shape)
+            return _milliseconds(own, dense) if own else None
+
+        fronts.append(_front(f"{task}: {found[0].metric}", found, cost, dense))
+    return [front for front in fronts if front.spots]
+
+
+def _milliseconds(timings: Sequence[Timing], dense: float) -> tuple[float, float, float]:
+    speed = prod(timing.speedup for timing in timings) ** (1 / len(timings))
+    low, high = max(t.high for t in timings), min(t.low for t in timings)
+    return dense / speed, dense / low, dense / high
+
+
+def byte_fronts(series: Series) -> tuple[list[Front], str]:
+    """By task, quality against size on disk, and the size's unit: MB, or kB for small models."""
+    forms = [one for one in found_forms(series) if one.form.bytes]
+    small = max((one.form.bytes for one in forms), default=0) < 1e6
+
+    def cost(one: Measured) -> tuple[float, float, float]:
+        size = one.form.bytes / (1e3 if small else 1e6)
+        return size, size, size
+
+    by_task = _by_task(forms)
+    fronts = [_front(f"{t}: {found[0].metric}", found, cost) for t, found in by_task.items()]
+    return fronts, "kB" if small else "MB"
+
+
+def _by_task(found: Iterable[Measured]) -> dict[str, list[Measured]]:
+    by_task: dict[str, list[Measured]] = {}
+    for one in found:
+        if one.value is not None:
+            by_task.setdefault(one.task, []).append(one)
+    return dict(sorted(by_task.items()))
+
+
+Cost = Callable[[Measured], tuple[float, float, float] | None]
+"""Gives the cost of a form and its interval; None if it was not measured."""
+
+
+def _front(title: str, found: Sequence[Measured], cost: Cost, dense: float | None = None) -> Front:
+    """Spots of rows and forms, and which are on the front."""
+    groups: dict[tuple[object, str], list[tuple[Measured, tuple[float, float, float]]]] = {}
+    for one in found:
+        costs = cost(one)
+        if costs is not None:
+            groups.setdefault((one.row, form_name(one.form)), []).append((one, costs))
+    spots = [_spot(own) for own in groups.values()]
+    points = [(spot.x, spot.y) for spot in spots]
+    steps: dict[tuple[float, float], list[int]] = {}
+    for place in pareto(points):
+        steps.setdefault(points[place], []).append(place)
+    return Front(title, spots, list(steps.values()), dense)
+
+
+def _spot(own: Sequence[tuple[Measured, tuple[float, float, float]]]) -> Spot:
+    first, _ = own[0]
+    xs, lows, highs = zip(*(costs for _, costs in own), strict=True)
+    return Spot(
+        name=first.row.name,
+        label=label(first.row, [first.result]),
+        target=first.row.density,
+        kept=100 * fmean(one.result.remaining.density for one, _ in own),
+        kind=first.form.name,
+        words=form_name(first.form),
+        exact=all(one.exact for one, _ in own),
+        x=prod(xs) ** (1 / len(xs)),
+        low=min(lows),
+        high=max(highs),
+        y=fmean(one.value for one, _ in own if one.value is not None),
+    )
+
+
+def looks_in(series: Series, fronts: Sequence[Front]) -> dict[str, Look | None]:
+    """By label the look of each method in some fronts, None for rows that prune nothing."""
+    spots = [spot for front in fronts for spot in front.spots]
+    order = {name: place for place, name in enumerate(series.looks)}
+    spots = sorted(spots, key=lambda spot: order.get(spot.name, -1))
+    return {spot.label: series.looks.get(spot.name) for spot in spots}

@@ -1,0 +1,375 @@
+"""Forms of trained models on the leaderboard: tables, columns and figures, and nothing without."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from leaderboard import write
+from leaderboard.claims import ELSEWHERE
+from leaderboard.collect import collect
+from leaderboard.figures.draw import FIGURE, figures
+from leaderboard.figures.fronts import FORM_MARKS, round_ticks
+from leaderboard.formats import Quantity, comma_separated, latex, markdown
+from leaderboard.forms import form_name, speed_entry, three_digits
+from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, pareto
+from leaderboard.html.rows import columns_of, rows_of
+from leaderboard.view import View
+from tests.helpers import a_remaining, a_result, a_trial
+from zoo.records.facts import MethodFacts
+from zoo.records.forms import COMPACT, FORMS, INT8, PACKED, SPARSE, STOCK, ZEROS, Form, Timing
+from zoo.records.storage import save
+
+
+def a_timing(speedup: float, **changes) -> Timing:
+    """A call of 8 x 128 tokens that takes the dense model 20 ms; the interval is 4 % wide."""
+    about = {"batch": 8, "tokens": 128, "threads": 1, "dense_seconds": 0.02, "device": "cpu x86_64"}
+    about |= {"seconds": 0.02 / speedup, "low": speedup - 0.02, "high": speedup + 0.02}
+    return Timing(speedup=speedup, packages={"torch": "2.13.0"}, **about | changes)
+
+
+def fill(folder: Path, label: str = "") -> Path:
+    """Dense and movement at 10 % on two tasks with two seeds; the first seed's models measured."""
+    for task in ("a", "b"):
+        for seed in range(2):
+            at = {"task": task, "seed": seed}
+            dense = a_trial(method="dense", density=1.0, hyper={}, **at)
+            stock = (Form(STOCK, 400_000, metrics={"acc": 90.0}),) if not seed else ()
+            got = a_result(dense, metrics={"acc": 90.0 + seed}, forms=stock)
+            save(replace(got, remaining=a_remaining(1.0)), folder)
+            facts = {"facts": MethodFacts(label=label)} if label else {}
+            forms = _pruned(1.37 if task == "a" else 1.5) if not seed else ()
+            metrics = {"acc": 80.0 + seed}
+            save(a_result(a_trial(**at), metrics=metrics, forms=forms, **facts), folder)
+    return folder
+
+
+def _pruned(speed: float) -> tuple[Form, ...]:
+    own = {"metrics": {"acc": 80.0}}
+    other = a_timing(3.0, batch=1)
+    return (
+        Form(SPARSE, 100_000, timings=(a_timing(speed + 0.5), other), **own),
+        Form(ZEROS, 400_000, timings=(a_timing(1.01),), **own),
+        Form(COMPACT, 200_000, timings=(a_timing(speed),), **own),
+        Form(COMPACT, 150_000, 10, {"acc": 79.1}, (a_timing(1.76),)),
+        Form(PACKED, 4_120, **own),
+    )
+
+
+def view_of(folder: Path) -> View:
+    board = collect(folder)
+    return View(board, board.tables[0])
+
+
+def texts(grid) -> list[list[str]]:
+    return [[str(entry) for entry in row] for row in grid.rows]
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory) -> View:
+    return view_of(fill(tmp_path_factory.mktemp("forms") / "suite"))
+
+
+def test_a_board_without_forms_shows_nothing_new(tmp_path):
+    folder = tmp_path / "s"
+    for seed in range(2):
+        save(a_result(a_trial(seed=seed)), folder)
+    view = view_of(folder)
+    assert not {"forms", "forms-published"} & set(view.grids)
+    assert view.form_columns[0] == [] and view.forms.rows == []
+    assert not {"latency", "bytes"} & {name for name, *_ in figures(view.series)}
+    page = write(folder, figures=False).read_text() + (folder / "leaderboard.html").read_text()
+    for words in ("Trained models", "Speed-up", "speed-up", "no difference:", "Forms of"):
+        assert words not in page
+
+
+@pytest.mark.parametrize(
+    ("timings", "told"),
+    [
+        ([(1.37, 1.31, 1.42)], "1.37 (1.31 to 1.42)"),
+        ([(1.01, 0.99, 1.03)], "no difference"),
+        ([(0.5, 0.4, 0.6)], "0.50 (0.40 to 0.60)"),
+        ([(1.002, 1.001, 1.003)], "1.002 (1.001 to 1.003)"),
+        ([(2.0, 1.9, 2.1), (8.0, 7.0, 9.0)], "4.00 (1.90 to 9.00)"),
+        ([(2.0, 1.9, 2.1), (1.0, 0.9, 1.1), (2.0, 1.9, 2.1)], "faster in 2 of 3"),
+        ([(2.0, 1.9, 2.1), (0.5, 0.4, 0.6)], "faster in 1, slower in 1 of 2"),
+        ([(1.0, 0.9, 1.1), (1.0, 0.8, 1.1)], "no difference"),
+        ([(1.0, 1.0, 1.1)], "no difference"),
+        ([], "-"),
+    ],
+)
+def test_a_ratio_is_shown_where_its_interval_leaves_out_1(timings, told):
+    found = [a_timing(speed, low=low, high=high) for speed, low, high in timings]
+    entry = speed_entry(found)
+    assert str(entry) == told
+    assert isinstance(entry, Quantity) == ("(" in told)
+
+
+def test_names_and_digits():
+    assert form_name(Form("onnx_compact", 1)) == "onnx compact"
+    assert form_name(Form(COMPACT, 1, 10)) == "compact, ≥ 10 a row"
+    shown = [three_digits(n) for n in (0.00412, 0.4, 5.234, 52.34, 100.0, 440.2, 1340.0)]
+    assert shown == ["0.00412", "0.400", "5.23", "52.3", "100", "440", "1340"]
+
+
+def test_every_form_has_a_line_per_timing(view):
+    grid = view.grids["forms"]
+    shown = [row for row in texts(grid) if row[0] == "movement" and row[3] == "a"]
+    start, shape = ["movement", "10", "10.00", "a", "0"], ["8 × 128", "1"]
+    assert shown == [
+        [
+            *start,
+            "sparse",
+            "0.100",
+            "25.0",
+            "acc 80.0",
+            "exact",
+            *shape,
+            "10.7",
+            "1.87 (1.85 to 1.89)",
+            "cpu x86_64",
+        ],
+        [
+            *start,
+            "sparse",
+            "0.100",
+            "25.0",
+            "acc 80.0",
+            "exact",
+            "1 × 128",
+            "1",
+            "6.67",
+            "3.00 (2.98 to 3.02)",
+            "cpu x86_64",
+        ],
+        [
+            *start,
+            "zeros",
+            "0.400",
+            "100.0",
+            "acc 80.0",
+            "exact",
+            *shape,
+            "19.8",
+            "no difference",
+            "cpu x86_64",
+        ],
+        [
+            *start,
+            "compact",
+            "0.200",
+            "50.0",
+            "acc 80.0",
+            "exact",
+            *shape,
+            "14.6",
+            "1.37 (1.35 to 1.39)",
+            "cpu x86_64",
+        ],
+        [
+            *start,
+            "compact, ≥ 10 a row",
+            "0.150",
+            "37.5",
+            "acc 79.1",
+            "-0.9",
+            *shape,
+            "11.4",
+            "1.76 (1.74 to 1.78)",
+            "cpu x86_64",
+        ],
+        [*start, "packed", "0.00412", "1.0", "acc 80.0", "exact", "-", "-", "-", "-", "-"],
+    ]
+    assert texts(grid)[0][:10] == [
+        "dense",
+        "100",
+        "100.00",
+        "a",
+        "0",
+        "stock",
+        "0.400",
+        "100.0",
+        "acc 90.0",
+        "exact",
+    ]
+
+
+def test_a_form_is_exact_only_if_its_metric_confirms_it(tmp_path):
+    forms = (
+        Form(INT8, 1, metrics={"acc": 80.0}),
+        Form(SPARSE, 1, metrics={"acc": 79.9}),
+        Form(COMPACT, 1, 10, {"acc": 80.0}),
+        Form(PACKED, 1),
+    )
+    save(a_result(forms=forms), tmp_path / "s")
+    grid = view_of(tmp_path / "s").grids["forms"]
+    assert [row[grid.header.index("Change")] for row in texts(grid)] == [
+        "+0.0",
+        "-0.1",
+        "+0.0",
+        "-",
+    ]
+    assert {row[grid.header.index("% of stock")] for row in texts(grid)} == {"-"}
+
+
+def test_ours_stand_beside_published_claims(view):
+    rows = texts(view.grids["forms-published"])
+    ours = [row for row in rows if row[0] == "movement"]
+    assert [row[1:7] for row in ours] == [
+        ["10", "compact", "50.0", "file", "1.43 (1.35 to 1.52)", "exact"],
+        ["10", "compact, ≥ 10 a row", "37.5", "file", "1.76 (1.74 to 1.78)", "-0.9"],
+        ["10", "sparse", "25.0", "file", "1.93 (1.85 to 2.02)", "exact"],
+    ]
+    assert ours[0][7] == "here, scale tiny: a, b; 8 × 128 tokens, 1 thread, cpu x86_64"
+    theirs = [row for row in rows if row[0] != "movement"]
+    assert all(row[7].endswith(ELSEWHERE) for row in theirs)
+    smp = [row for row in theirs if "SMP" in row[0]]
+    assert [row[1:7] for row in smp] == [
+        ["3", "without fully pruned rows", "47.43", "not stated", "1.37", "0"],
+        ["3", "without rows of fewer than 10 weights", "25.19", "not stated", "1.76", "-0.9"],
+    ]
+    coreset = [(row[1], row[5]) for row in theirs if row[0] == "Coreset"]
+    speeds = ("1", "1.026", "1.184", "1.485", "1.809", "2.367")
+    assert coreset == list(zip(("100", "90", "70", "50", "30", "10"), speeds, strict=True))
+
+
+def test_the_summary_names_the_fastest_exact_form(view):
+    dense, movement = texts(view.forms)
+    assert list(view.forms.header)[3:] == [
+        "Fastest exact form",
+        *("stock MB", "zeros MB", "compact MB", "compact, ≥ 10 a row MB", "sparse MB", "packed MB"),
+    ]
+    assert dense[3:5] == ["-", "0.400"]
+    assert movement[3:] == [
+        "sparse 1.93 (1.85 to 2.02)",
+        "-",
+        "0.400",
+        "0.200",
+        "0.150",
+        "0.100",
+        "0.00412",
+    ]
+
+
+def test_columns_are_behind_the_switch(view):
+    columns = columns_of(view)
+    own = {
+        column.header: number
+        for number, column in enumerate(columns)
+        if column.header in view.form_columns[0]
+    }
+    assert set(own) == {
+        *("stock MB", "zeros MB", "zeros speed-up", "compact MB", "compact speed-up"),
+        *("compact, ≥ 10 a row MB", "compact, ≥ 10 a row speed-up", "sparse MB", "sparse speed-up"),
+        "packed MB",
+    }
+    assert all(columns[number].more for number in own.values())
+    row = next(row for row in rows_of(view.board, view, columns) if row.method == "movement")
+    assert str(row.entries[own["compact speed-up"]]) == "1.43 (1.35 to 1.52); 13.3 to 14.6 ms"
+    assert row.entries[own["zeros speed-up"]] == "no difference; 19.8 ms"
+    assert str(row.entries[own["packed MB"]]) == "0.00412" and row.entries[own["stock MB"]] == "-"
+    assert any("8 × 128 tokens, 1 thread, cpu x86_64 (torch 2.13.0)" in note for note in view.notes)
+
+
+@pytest.mark.parametrize(
+    ("points", "best"),
+    [
+        ([], []),
+        ([(1.0, 80.0)], [0]),
+        ([(3.0, 90.0), (1.0, 80.0), (2.0, 85.0)], [1, 2, 0]),
+        ([(1.0, 80.0), (2.0, 80.0), (2.0, 79.0)], [0]),  # as good and dearer is beaten
+        ([(1.0, 80.0), (1.0, 81.0)], [1]),  # as cheap and worse is beaten
+        ([(1.0, 80.0), (1.0, 80.0), (0.5, 70.0)], [2, 0, 1]),  # equal ones do not beat each other
+        ([(2.0, 80.0), (1.0, 90.0)], [1]),
+    ],
+)
+def test_the_pareto_front(points, best):
+    assert pareto(points) == best
+
+
+def test_fronts_are_of_one_shape_and_of_costs_beside_the_dense_model(view):
+    first, second = latency_shapes(view.series)
+    assert (first.batch, second.batch) == (8, 1)
+    a, b = latency_fronts(view.series, first)
+    assert (a.title, b.title) == ("a: acc", "b: acc") and a.dense == pytest.approx(20.0)
+    found = {spot.words: (round(spot.x, 3), spot.y, spot.exact) for spot in a.spots}
+    assert found == {
+        "sparse": (10.695, 80.0, True),
+        "zeros": (19.802, 80.0, True),
+        "compact": (14.599, 80.0, True),
+        "compact, ≥ 10 a row": (11.364, 79.1, False),
+    }
+    assert [[a.spots[place].words for place in step] for step in a.steps] == [["sparse"]]
+    compact = next(spot for spot in a.spots if spot.words == "compact")
+    assert (compact.low, compact.high) == pytest.approx((20 / 1.39, 20 / 1.35))
+    (alone, _) = latency_fronts(view.series, second)
+    assert [spot.words for spot in alone.spots] == ["sparse"]
+    (sizes, _), unit = byte_fronts(view.series)
+    assert unit == "kB"
+    best = [(sizes.spots[p].words, sizes.spots[p].x) for step in sizes.steps for p in step]
+    assert best == [("packed", 4.12), ("stock", 400.0)]
+
+
+def test_a_distilled_table_shows_the_dense_model_of_its_twin(tmp_path):
+    folder = fill(tmp_path / "s")
+    forms = (Form(COMPACT, 200_000, metrics={"acc": 82.0}, timings=(a_timing(1.5),)),)
+    save(a_result(a_trial(task="a", distill=True), metrics={"acc": 82.0}, forms=forms), folder)
+    board = collect(folder)
+    view = next(View(board, table) for table in board.tables if table.key.distill)
+    (sizes,), _ = byte_fronts(view.series)
+    assert [spot.words for spot in sizes.spots] == ["stock", "compact"]
+    assert texts(view.grids["forms"])[0][7] == "50.0"
+    assert view.form_columns[0] == ["stock MB", "compact MB", "compact speed-up"]
+
+
+def test_ticks_are_round():
+    assert round_ticks(2.0, 450.0) == [3.0, 10.0, 30.0, 100.0, 300.0]
+    assert round_ticks(15.0, 60.0) == [15.0, 20.0, 30.0, 40.0, 50.0]
+
+
+def test_all_is_written(tmp_path):
+    folder = fill(tmp_path / "s")
+    page = write(folder).read_text()
+    assert "could not be drawn" not in page and "Trained models: sizes" in page
+    drawn = [f"tiny-mmmmmm-released-plain-{name}" for name in ("latency", "latency-2", "bytes")]
+    for name in drawn:
+        assert f"figures/{name}.png" in page and (folder / "figures" / f"{name}.svg").exists()
+        assert re.fullmatch(FIGURE, name.split("plain-")[1])
+    with (folder / "tables" / "tiny-mmmmmm-released-plain-forms.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    zeros = next(row for row in rows if row["Form"] == "zeros")
+    assert zeros["Speed-up"] == "" and zeros["Speed-up note"] == "no difference"
+    assert zeros["Batch × tokens batch"] == "8" and zeros["MB"] == "0.4"
+    for path in (folder / "tables").glob("*-forms*.tex"):
+        assert path.read_text().isascii()
+    before = {path: path.read_bytes() for path in (folder / "figures").glob("*.svg")}
+    write(folder)
+    assert {path: path.read_bytes() for path in (folder / "figures").glob("*.svg")} == before
+
+
+@pytest.mark.parametrize("label", ["<img src=x>", "a|b", "$\\frac$", "_x", "=1+1", "x" * 200])
+def test_odd_names_are_safe(tmp_path, label):
+    folder = fill(tmp_path / "s", label=label)
+    odd = Form("new|<form>", 10_000, metrics={"acc": 80.0}, timings=(a_timing(1.2),))
+    save(a_result(a_trial(task="a", seed=2), facts=MethodFacts(label=label), forms=(odd,)), folder)
+    view = view_of(folder)
+    for grid in (view.forms, view.grids["forms"], view.grids["forms-published"]):
+        lines = markdown(grid).splitlines()
+        assert {line.count("|") for line in lines} == {len(grid.header) + 1}
+        assert "<" not in "".join(lines) and len(lines) == len(grid.rows) + 2
+        assert latex(grid, "x", "y") and comma_separated(grid)
+    write(folder, figures=False)
+    text = (folder / "leaderboard.html").read_text()
+    assert "<img src=x>" not in text and "<form>" not in text
+    for name, _, make in figures(view.series):
+        if name.startswith("latency") or name == "bytes":
+            figure = make()
+            figure.savefig(tmp_path / f"{name}.svg")
+            assert len(figure.axes) == 2
+            figure.clear()
+
+
+def test_every_form_has_a_mark():
+    assert set(FORM_MARKS) == set(FORMS) and len(set(FORM_MARKS.values())) == len(FORMS)
