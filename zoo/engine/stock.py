@@ -118,6 +118,14 @@ def read_logits(form: Stock, model: Any, inputs: Mapping[str, Tensor], per_token
     return out.logits[:, 0] if form.loader == TOKENS else out.logits
 
 
+def outputs_of(model: Any) -> list[str]:
+    """The names of what a stock model, or a compact one made of it, returns."""
+    kind = type(model).__name__
+    if kind.endswith("ForQuestionAnswering"):
+        return ["start_logits", "end_logits"]
+    return ["logits"] if "For" in kind else ["last_hidden_state"]
+
+
 class StockNetwork(nn.Module):
     """A stock model, or a compact one made of it, that takes batches as a trial's network does."""
 

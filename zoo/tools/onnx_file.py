@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zoo.engine.stock import outputs_of
 from zoo.errors import ConfigError, TrialError, cause_of
 from zoo.inputs.kinds import architecture_of
 
@@ -38,14 +39,6 @@ class _Outputs(nn.Module):
         """Logits; start and end logits; or hidden states."""
         out = self.model(**dict(zip(self.inputs, given, strict=True)))
         return tuple(out[name] for name in outputs_of(self.model))
-
-
-def outputs_of(model: Any) -> list[str]:
-    """The names of a model's outputs that are kept."""
-    kind = type(model).__name__
-    if kind.endswith("ForQuestionAnswering"):
-        return ["start_logits", "end_logits"]
-    return ["logits"] if "For" in kind else ["last_hidden_state"]
 
 
 def save_onnx(model: Any, folder: Path) -> Path:

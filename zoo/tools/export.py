@@ -1,0 +1,201 @@
+"""Write saved models in other forms.
+
+    python -m zoo.tools.export results/high_sparsity/TRIAL.json
+    python -m zoo.tools.export results/high_sparsity/models/TRIAL --to compact,packed --least 10
+    python -m zoo.tools.export --unpack FOLDER --model bert-base-uncased --out stock
+
+Each form becomes a folder beside the files of the model, or under --out, written whole or not at
+all, and is loaded again and compared with the model before. For a model that was not kept, the
+command is printed that makes it.
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from zoo.engine.compact import compact, narrowed, without_thin_rows
+from zoo.engine.compact_files import load_compact, save_compact
+from zoo.engine.packed import pack, unpack
+from zoo.engine.stock import outputs_of
+from zoo.errors import ConfigError, TrialError, command, unknown
+from zoo.inputs.checkpoint import find_checkpoint
+from zoo.inputs.kinds import architecture_of
+from zoo.inputs.tokeniser import load_tokenizer
+from zoo.records.storage import whole_folder
+from zoo.tools.kept import Kept, base_of, folders_of, load_kept
+from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
+from zoo.tools.ways import example
+
+CLOSE = 1e-5
+"""Largest difference of outputs, over their largest, that is rounding."""
+ROUGH = 1e-2
+"""The same of values in float16."""
+TOKENISER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A form in a folder, loaded again: the model; the largest difference that is rounding, None if
+    the form is another model."""
+
+    model: Any
+    close: float | None
+
+
+def write_compact(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
+    """The smaller model, with `--least` without thin rows."""
+    inner, state = kept.model.base_model, None
+    if options.least:
+        architecture = architecture_of(inner)
+        state = without_thin_rows(inner.state_dict(), architecture, options.least)
+    small = compact(kept.model, state)
+    save_compact(small, kept.form.loader, folder, least=options.least, trial=kept.trial.id)
+    return Written(load_compact(folder), None if options.least else CLOSE)
+
+
+def write_narrow(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
+    """A stock model with a smaller intermediate size."""
+    small = narrowed(kept.model)
+    small.save_pretrained(folder)
+    return Written(type(small).from_pretrained(folder).eval(), CLOSE)
+
+
+def write_packed(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
+    """The mask, and the values that training changed."""
+    checkpoint = base_of(kept, options.model)
+    pack(kept.model, kept.form.loader, checkpoint, folder, half=options.half)
+    return Written(unpack(folder, checkpoint), ROUGH if options.half else 0.0)
+
+
+def write_onnx(
+    kept: Kept, options: argparse.Namespace, folder: Path, *, small: bool = False
+) -> Written:
+    """The stock or the compact model for onnxruntime."""
+    model = compact(kept.model) if small else kept.model
+    return Written(OnnxModel(save_onnx(model, folder)), 10 * CLOSE)
+
+
+WRITERS: Mapping[str, Callable[[Kept, argparse.Namespace, Path], Written]] = {
+    "compact": write_compact,
+    "narrow": write_narrow,
+    "packed": write_packed,
+    "onnx": write_onnx,
+    "onnx_compact": partial(write_onnx, small=True),
+}
+"""What writes each form."""
+
+
+def export(kept: Kept, options: argparse.Namespace, name: str) -> list[str]:
+    """Write a form of a saved model; returns a line of the table."""
+    own = name
+    own += f"_{options.least}" if name == "compact" and options.least else ""
+    own += "_half" if name == "packed" and options.half else ""
+    target = (options.out / kept.folder.name if options.out else kept.folder) / own
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(target) as folder:
+        written = WRITERS[name](kept, options, folder)
+        worst = difference(kept.model, written.model)
+        if written.close is not None and not worst <= written.close:
+            raise TrialError(f"{own} of {kept.folder.name} differs by {worst:.2g}: not written")
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        for file in (file for text in TOKENISER for file in kept.folder.glob(text)):
+            shutil.copy(file, folder)
+    whole = (kept.folder / "model.safetensors").stat().st_size
+    exact = "another model" if written.close is None else f"{worst:.1e}"
+    return [str(target), f"{size / 1e6:.2f}", f"{100 * size / whole:.1f}", exact]
+
+
+@torch.no_grad()
+def difference(model: Any, other: Any) -> float:
+    """The largest difference of outputs on random tokens, over their largest."""
+    inputs = example(model, 4, 12)
+    inputs["attention_mask"][0, 7:] = 0
+    seen = inputs["attention_mask"].bool()
+    ours, theirs = model(**inputs), other(**inputs)
+    worst = 0.0
+    for name in outputs_of(model):
+        before, after = _at(ours[name], seen), _at(getattr(theirs, name), seen)
+        worst = max(worst, float((before - after).abs().max() / before.abs().max()))
+    return worst
+
+
+def _at(output: Tensor, seen: Tensor) -> Tensor:
+    """What is not at padding."""
+    return output[seen] if output.shape[:2] == seen.shape else output
+
+
+def restore(options: argparse.Namespace) -> None:
+    """Write the stock model of a packed one."""
+    if not (options.model and options.out):
+        raise ConfigError("--unpack needs --model, the base model, and --out, a new folder")
+    if options.out.exists():
+        raise ConfigError(f"{options.out} exists already; give a new folder")
+    checkpoint = find_checkpoint(options.model)
+    model = unpack(options.unpack, checkpoint)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(options.out) as folder:
+        model.save_pretrained(folder)
+        load_tokenizer(checkpoint).save_pretrained(folder)
+    print(options.out)
+
+
+def names(text: str) -> list[str]:
+    """Names of forms."""
+    found = [name.strip() for name in text.split(",")]
+    for name in found:
+        if name not in WRITERS:
+            raise argparse.ArgumentTypeError(unknown("form", name, WRITERS))
+    return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m zoo.tools.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("models", nargs="*", help="results, saved models, or folders of suites")
+    made.add_argument("--to", type=names, default=["compact", "packed"], help=", ".join(WRITERS))
+    least = "compact without rows that have fewer weights than this, which is not exact"
+    made.add_argument("--least", type=int, default=0, help=least)
+    made.add_argument("--half", action="store_true", help="packed values in float16, not exact")
+    made.add_argument("--model", help="the base model, if it is not the scale's")
+    made.add_argument("--out", type=Path, help="where forms are written, not beside the model")
+    made.add_argument("--unpack", type=Path, help="a packed model, to make a stock one of it")
+    return made
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    options = parser().parse_args(argv)
+    if options.unpack:
+        restore(options)
+        return 0
+    if not options.models:
+        raise ConfigError("give results, saved models, or the folder of a suite")
+    if options.least < 0:
+        raise ConfigError(f"--least must be at least 0, got {options.least}")
+    if any(name.startswith("onnx") for name in options.to) and not has_onnx():
+        raise ConfigError("ONNX needs optional packages: pip install -e '.[onnx]'")
+    rows = []
+    for folder in folders_of(options.models):
+        kept = load_kept(folder)
+        rows += [export(kept, options, name) for name in options.to]
+    header = ["Written", "MB", "% of stock", "Largest difference"]
+    print(tabulate(rows, header, "pipe", disable_numparse=True, colalign=["left", *["right"] * 3]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
