@@ -18,6 +18,7 @@ from zoo import (
     Request,
     Value,
     Values,
+    first_half_of_layers,
     from_random_weights,
     noise,
     nothing,
@@ -94,6 +95,14 @@ def scratch(density: float) -> Method:
 def head_only(density: float) -> Method:
     """A trained head on the frozen encoder: how far the task gets without training the encoder."""
     return Method(trains=nothing)
+
+
+@register_method(
+    "first_half", recipe=control_recipe, family="controls", order=14, prunes=False, control=True
+)
+def first_half(density: float) -> Method:
+    """Plain fine-tuning of the first half of the checkpoint's layers: the smaller dense model."""
+    return Method(start=first_half_of_layers)
 
 
 @register_method("random", recipe=random_recipe, family="controls", order=13, control=True)

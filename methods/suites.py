@@ -99,6 +99,15 @@ def shuffled(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     return grid(scale, given, **axes_of("shuffled", scale, methods=names, **ABLATION))
 
 
+@register_suite("size_and_speed")
+def size_and_speed(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """What can be taken home, with --save best --latency: 50, 10 and 3 % beside the dense model and
+    one of half its layers."""
+    names = ("dense", "first_half", "magnitude", "movement", "soft_movement", "smp_s")
+    axes = {"methods": names, "densities": (0.5, 0.1, 0.03)}
+    return grid(scale, given, **axes_of("size_and_speed", scale, **axes))
+
+
 @register_suite("sweep")
 def sweep(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     """SMP, Figure 1: quality from 80 down to 3 % remaining weights."""

@@ -30,7 +30,7 @@ def tiny() -> Scale:
         axes={
             "high_sparsity": {
                 "plain": (
-                    *("dense", "scratch", "head_only", "random"),
+                    *("dense", "first_half", "head_only", "random"),
                     *("magnitude", "movement", "soft_movement", "l0"),
                     *("smp_l", "smp_s"),
                 ),

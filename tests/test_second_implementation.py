@@ -131,6 +131,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
             checkpoint, num_labels=run.task.logits, dtype=torch.float32
         )
         pick = lambda out: out.logits  # noqa: E731
+    layers = model.base_model.encoder.layer
+    del layers[second_implementation.DEPTH.get(trial.method, len)(layers) :]
     model.double().to(run.device).train()
     if trial.train.accumulation > 1:  # passes draw their dropout in other shapes
         without_dropout(model), without_dropout(run.network)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from zoo.parts.method import all_but_embeddings as all_but_embeddings
     from zoo.parts.method import at_density as at_density
     from zoo.parts.method import everything as everything
+    from zoo.parts.method import first_half_of_layers as first_half_of_layers
     from zoo.parts.method import from_random_weights as from_random_weights
     from zoo.parts.method import nothing as nothing
     from zoo.parts.method import pretrained as pretrained
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
 
     # Masking a model in a training loop
     from zoo.engine.compact import compact as compact
+    from zoo.engine.compact_files import load_compact as load_compact
     from zoo.engine.export import export as export
     from zoo.engine.masked import MaskedModel as MaskedModel
     from zoo.engine.sparse import sparse as sparse

@@ -13,6 +13,7 @@ from torch import nn
 
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
+from zoo.inputs.kinds import architecture_of
 from zoo.parts.gates import Gate, hard
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
@@ -89,6 +90,24 @@ def from_random_weights(encoder: Any) -> None:
     """
     new = type(encoder)(encoder.config).state_dict()
     encoder.load_state_dict({name: new[name] for name in encoder.state_dict()})
+
+
+def first_half_of_layers(encoder: Any) -> None:
+    """Remove the last layers; the first half stays, rounded up (Sajjad et al. 2023, top-layer
+    dropping).
+
+    >>> from transformers import BertConfig, BertModel
+    >>> from zoo import first_half_of_layers
+    >>> encoder = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3,
+    ...     num_attention_heads=2, intermediate_size=8))
+    >>> first_half_of_layers(encoder)
+    >>> encoder.config.num_hidden_layers
+    2
+    """
+    architecture = architecture_of(encoder)
+    layers = architecture.layers_of(encoder)
+    del layers[(len(layers) + 1) // 2 :]
+    setattr(encoder.config, architecture.sizes.layers, len(layers))
 
 
 @dataclass(frozen=True)

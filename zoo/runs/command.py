@@ -123,6 +123,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_conditions(p, condition_fields())
     saves = "trained models that are kept: none (default), best (of the seeds) or all"
     p.add_argument("--save", choices=SAVE, default=SAVE[0], help=saves)
+    times = "time a kept model of each row in all its forms, on the CPU; needs --save best or all"
+    p.add_argument("--latency", action="store_true", help=times)
     p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
     p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
     return p
@@ -163,6 +165,7 @@ class Settings:
     gpus: float | None
     conditions: Conditions
     save: str
+    latency: bool
     dry_run: bool
 
     @property
@@ -247,6 +250,8 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
     if options.executor == "ray" and options.jobs is not None:
         raise ConfigError("--jobs belongs to --executor inline; ray fills the machine by itself")
+    if options.latency and options.save == SAVE[0]:
+        raise ConfigError("--latency times models that were kept: add --save best")
     return Settings(
         suite=options.suite,
         scale=scale,
@@ -262,6 +267,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),
         save=options.save,
+        latency=options.latency,
         dry_run=options.dry_run,
     )
 

@@ -1,5 +1,7 @@
 """Saved models for the tools: found by their folder, by their result, or all of a suite's."""
 
+import json
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zoo.engine.frozen import predict
-from zoo.engine.stock import BARE, Stock, StockNetwork, load_stock
+from zoo.engine.stock import ABOUT, BARE, Stock, StockNetwork, load_stock
 from zoo.errors import ConfigError, one_line
 from zoo.inputs.batches import Encoded
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
@@ -73,26 +75,31 @@ def _beside(path: Path) -> Path:
 def command_of(result: Result, path: Path) -> str:
     """The command that runs a trial again and keeps its model."""
     trial = result.trial
-    words = ["python run_benchmark.py --suite", path.resolve().parent.name]
-    words += ["--methods", trial.method, "--tasks", trial.task, "--densities", f"{trial.density:g}"]
-    words += ["--seeds", str(trial.seed), *result.environment.options, "--save all"]
-    return " ".join(words)
+    words = ["python", "run_benchmark.py", "--suite", path.resolve().parent.name]
+    words += ["--scale", trial.scale, *result.environment.options, "--recipe", trial.recipe]
+    words += ["--distill", "on" if trial.distill else "off", "--methods", trial.method]
+    words += ["--densities", f"{trial.density:g}", "--tasks", trial.task]
+    words += ["--seeds", str(trial.seed), *trial.train.conditions.options, "--save", "all"]
+    return shlex.join(words)
+
+
+def trial_of(folder: Path) -> Trial:
+    """The trial of a saved model. Raises ConfigError."""
+    try:
+        return from_json(Trial, json.loads((folder / ABOUT).read_text("utf-8"))["trial"])
+    except UNREADABLE as error:
+        reason = one_line(error, 200)
+        raise ConfigError(f"{folder}: {ABOUT} names no trial: {reason}") from None
 
 
 def load_kept(folder: Path) -> Kept:
     """The saved model of a folder. Raises ConfigError."""
-    model, form, about = load_stock(folder)
-    try:
-        trial = from_json(Trial, about["trial"])
-    except (ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{folder}: pruning.json names no trial: {one_line(error, 200)}"
-        ) from None
+    model, form, _ = load_stock(folder)
     try:
         result = load_result(result_path_of(folder))
     except UNREADABLE:
         result = None
-    return Kept(folder, model, form, trial, result)
+    return Kept(folder, model, form, trial_of(folder), result)
 
 
 def result_path_of(folder: Path) -> Path:

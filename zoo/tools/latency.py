@@ -12,86 +12,24 @@ trial's result, whose id they do not change.
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from tabulate import tabulate
 
-from zoo.engine.measure import environment
 from zoo.errors import ConfigError, command
 from zoo.inputs.kinds import prunable
 from zoo.records.forms import STOCK, Form, Timing
 from zoo.records.result import Result
-from zoo.records.storage import save
-from zoo.tools.kept import Judge, Kept, folders_of, judge_of, load_kept, result_path_of
+from zoo.tools.kept import folders_of, load_kept
+from zoo.tools.measured import BATCHES, TOKENS, Plan, Shape, measure, one_for_each, title
 from zoo.tools.onnx_file import has_onnx
 from zoo.tools.synthetic import SIZES, random_classifier
-from zoo.tools.timing import ROUNDS, Ratio, compare, order_statistics, pin
-from zoo.tools.ways import THIN, Way, example, packed_way, ways_of
-
-PACKAGES = ("torch", "transformers")
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Examples of a call, and tokens of each."""
-
-    batch: int
-    tokens: int
-
-    def __str__(self) -> str:
-        return f"{self.batch} x {self.tokens} tokens"
-
-
-def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
-    """The ratio of each way that runs, by its label; the first is the reference."""
-    inputs = example(ways[0].model, shape.batch, shape.tokens)
-    calls: dict[str, Callable[[], object]] = {
-        way.label: partial(way.model, **inputs) for way in ways if way.model is not None
-    }
-    with torch.inference_mode():
-        return compare(calls, ways[0].label, rounds)
-
-
-def timing(ratio: Ratio, shape: Shape, threads: int) -> Timing:
-    """A ratio as it stands in a record."""
-    about = environment(torch.device("cpu"), threads)
-    return Timing(
-        batch=shape.batch,
-        tokens=shape.tokens,
-        threads=threads,
-        dense_seconds=ratio.reference,
-        seconds=ratio.seconds,
-        speedup=ratio.value,
-        low=ratio.low,
-        high=ratio.high,
-        device=about.device,
-        packages={n: v for n, v in about.packages.items() if n in PACKAGES},
-    )
-
-
-def measure(
-    ways: Sequence[Way],
-    shapes: Sequence[Shape],
-    threads: int,
-    rounds: int,
-    metrics: Callable[[Way], Mapping[str, float | None]],
-) -> list[Form]:
-    """Every form of a model with its timings."""
-    by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
-    found = []
-    for way in ways:
-        timings = [
-            timing(ratios[way.label], shape, threads)
-            for shape, ratios in by_shape.items()
-            if way.label in ratios
-        ]
-        found.append(Form(way.name, way.bytes, way.least, metrics(way), tuple(timings)))
-    return found
+from zoo.tools.timing import ROUNDS, compare, order_statistics, pin
+from zoo.tools.ways import THIN, example, ways_of
 
 
 def table(forms: Sequence[Form]) -> str:
@@ -120,46 +58,6 @@ def said(one: Timing) -> str:
     if not one.tells:
         return "no difference"
     return f"{one.speedup:.2f} ({one.low:.2f} to {one.high:.2f})"
-
-
-def of_saved(options: argparse.Namespace, kept: Kept, shapes: Sequence[Shape]) -> list[Form]:
-    """The forms of a saved model, measured; written into its result if that is beside."""
-    ways = list(ways_of(kept.model, options.least, onnx=options.onnx))
-    if options.packed:
-        ways.append(packed_way(kept, options.model))
-    other = any(way.other for way in ways)
-    judge = judge_of(kept, options.model, options.data_dir) if other and kept.result else None
-    metrics = partial(_metrics, kept, judge)
-    return measure(ways, shapes, options.threads, options.rounds, metrics)
-
-
-def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
-    """The trial's metrics of an exact form; those of another are measured."""
-    if kept.result is None or (way.other and judge is None):
-        return {}
-    if not way.other or judge is None:
-        return kept.result.metrics
-    return judge.metrics(way.model, kept.form)
-
-
-def record(kept: Kept, forms: Sequence[Form]) -> None:
-    """Write forms into the result of a saved model, in place of those measured before."""
-    if kept.result is not None:
-        path = result_path_of(kept.folder)
-        save(replace(kept.result, forms=tuple(forms)), path.parent)
-
-
-def one_for_each(folders: Sequence[Path]) -> list[Kept]:
-    """Of each method at each target the model of the first task and the lowest seed."""
-    chosen: dict[tuple[object, ...], Kept] = {}
-    for folder in folders:
-        kept = load_kept(folder)
-        trial = kept.trial
-        key = (trial.method, trial.density, trial.distill, trial.recipe, trial.model_sha)
-        known = chosen.get(key)
-        if known is None or (trial.task, trial.seed) < (known.trial.task, known.trial.seed):
-            chosen[key] = kept
-    return list(chosen.values())
 
 
 def random_models(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -209,14 +107,14 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("models", nargs="*", help="saved models, results, or folders of suites")
     made.add_argument("--one-each", action="store_true", help="of each method and target one model")
-    made.add_argument("--batches", type=numbers, default=[1, 8], help="examples of a call: 1,8")
-    made.add_argument("--tokens", type=numbers, default=[128], help="tokens of an example: 32,128")
+    made.add_argument("--batches", type=numbers, default=BATCHES, help="examples of a call: 1,8")
+    tokens = f"tokens of an example: 32,128 (default: the trial's longest, at most {TOKENS})"
+    made.add_argument("--tokens", type=numbers, help=tokens)
     made.add_argument("--threads", type=int, default=1, help="CPU threads, and cores")
     made.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count")
     least = f"drop rows with fewer weights in the form that is not exact (default {THIN}; 0: none)"
     made.add_argument("--least", type=int, default=THIN, help=least)
     made.add_argument("--onnx", action="store_true", help="onnxruntime too, an extra")
-    made.add_argument("--no-packed", dest="packed", action="store_false", help="do not pack it")
     made.add_argument("--model", help="the base model, if it is not the scale's")
     made.add_argument("--data-dir", help="the data of the trials, if they are not the scale's")
     made.add_argument("--random", choices=SIZES, help="random weights and masks of this geometry")
@@ -231,22 +129,22 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     check(options)
     pin(options.threads)
-    shapes = [Shape(batch, tokens) for batch in options.batches for tokens in options.tokens]
+    given = {field.name: getattr(options, field.name) for field in fields(Plan)}
+    plan = Plan(**given)
+    shapes = plan.shapes(TOKENS)
     if options.same:
         return 0 if same_twice(options, shapes[0]) >= 0.95 * options.same else 1
     for name, model in random_models(options) if options.random else ():
-        ways = list(ways_of(model, options.least, onnx=options.onnx))
-        found = measure(ways, shapes, options.threads, options.rounds, lambda way: {})
+        ways = list(ways_of(model, plan.least, onnx=plan.onnx))
+        found = measure(ways, shapes, plan.threads, plan.rounds, lambda way: {})
         print(f"{name}\n{table(found)}\n", flush=True)
     folders = folders_of(options.models)
-    chosen = one_for_each(folders) if options.one_each else map(load_kept, folders)
-    for number, kept in enumerate(chosen, 1):
-        forms = of_saved(options, kept, shapes)
-        record(kept, forms)
-        trial = kept.trial
-        title = f"{trial.method} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
-        kept_share = _share(kept.result, kept.model)
-        print(f"{number}: {title}, {kept_share:.2f} % of the weights\n{table(forms)}\n", flush=True)
+    for kept in map(load_kept, one_for_each(folders) if options.one_each else folders):
+        share = _share(kept.result, kept.model)
+        print(
+            f"{title(kept)}, {share:.2f} % of the weights\n{table(plan.measure(kept))}\n",
+            flush=True,
+        )
     return 0
 
 

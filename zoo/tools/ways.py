@@ -128,17 +128,12 @@ def quantised(model: Any) -> Any:
 
 def quantised_bytes(model: Any) -> int:
     """Bytes of a quantised model: one for an entry of a matrix, four for any other number."""
-    total, seen = 0, set()
-    for module in model.modules():
-        if hasattr(module, "_packed_params"):
-            weight, bias = module._packed_params._weight_bias()
-            total += weight.numel() + 4 * (0 if bias is None else bias.numel())
-        elif not type(module).__module__.startswith("torch.ao"):
-            own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-            for tensor in own:
-                if tensor.data_ptr() not in seen:
-                    total += tensor.numel() * tensor.element_size()
-                    seen.add(tensor.data_ptr())
+    small = [module for module in model.modules() if hasattr(module, "set_weight_bias")]
+    whole = {t.data_ptr(): t for t in model.parameters() if t.numel()}
+    total = sum(t.numel() * t.element_size() for t in whole.values())
+    for linear in filter(lambda module: callable(getattr(module, "weight", None)), small):
+        bias = linear.bias()
+        total += linear.weight().numel() + (0 if bias is None else 4 * bias.numel())
     return total
 
 

@@ -1,0 +1,158 @@
+"""Measure the forms of saved models and write them into the results of their trials."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from zoo.engine.measure import environment
+from zoo.records.forms import STOCK, Form, Timing
+from zoo.records.storage import save
+from zoo.records.trial import Trial
+from zoo.tools.kept import Judge, Kept, folders_of, judge_of, load_kept, result_path_of, trial_of
+from zoo.tools.timing import ROUNDS, Ratio, compare, pin
+from zoo.tools.ways import THIN, Way, example, packed_way, ways_of
+
+PACKAGES = ("torch", "transformers")
+"""Packages that a time depends on."""
+BATCHES, TOKENS = [1, 8], 128
+"""Examples of a call, and the most tokens of an example, if nothing else is asked for."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Examples of a call, and tokens of each."""
+
+    batch: int
+    tokens: int
+
+    def __str__(self) -> str:
+        return f"{self.batch} x {self.tokens} tokens"
+
+
+def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
+    """The ratio of each way that runs, by its label; the first is the reference."""
+    inputs = example(ways[0].model, shape.batch, shape.tokens)
+    calls: dict[str, Callable[[], object]] = {
+        way.label: partial(way.model, **inputs) for way in ways if way.model is not None
+    }
+    with torch.inference_mode():
+        return compare(calls, ways[0].label, rounds)
+
+
+def timing(ratio: Ratio, shape: Shape, threads: int) -> Timing:
+    """A ratio as it stands in a record."""
+    about = environment(torch.device("cpu"), threads)
+    return Timing(
+        batch=shape.batch,
+        tokens=shape.tokens,
+        threads=threads,
+        dense_seconds=ratio.reference,
+        seconds=ratio.seconds,
+        speedup=ratio.value,
+        low=ratio.low,
+        high=ratio.high,
+        device=about.device,
+        packages={n: v for n, v in about.packages.items() if n in PACKAGES},
+    )
+
+
+def measure(
+    ways: Sequence[Way],
+    shapes: Sequence[Shape],
+    threads: int,
+    rounds: int,
+    metrics: Callable[[Way], Mapping[str, float | None]],
+) -> list[Form]:
+    """Every form of a model with its timings."""
+    by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
+    found = []
+    for way in ways:
+        timings = [
+            timing(ratios[way.label], shape, threads)
+            for shape, ratios in by_shape.items()
+            if way.label in ratios
+        ]
+        found.append(Form(way.name, way.bytes, way.least, metrics(way), tuple(timings)))
+    return found
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How saved models are measured: batches, tokens of an example (none: the trial's longest),
+    CPU threads, rounds, N of the compact form that is not exact, whether in onnxruntime too; where
+    the base model and the data are, None for the scale's."""
+
+    batches: Sequence[int] = (*BATCHES,)
+    tokens: Sequence[int] | None = None
+    threads: int = 1
+    rounds: int = ROUNDS
+    least: int = THIN
+    onnx: bool = False
+    model: str | None = None
+    data_dir: str | None = None
+
+    def shapes(self, longest: int) -> list[Shape]:
+        """The shapes that are timed, of models whose trials had at most so many tokens."""
+        tokens = self.tokens or [min(TOKENS, longest)]
+        return [Shape(batch, many) for batch in self.batches for many in tokens]
+
+    def measure(self, kept: Kept) -> list[Form]:
+        """The forms of a saved model, which are written into its result, if that is beside, in
+        place of those measured before."""
+        ways = [*ways_of(kept.model, self.least, onnx=self.onnx), packed_way(kept, self.model)]
+        other = kept.result is not None and any(way.other for way in ways)
+        judge = judge_of(kept, self.model, self.data_dir) if other else None
+        shapes = self.shapes(kept.trial.train.max_length)
+        metrics = partial(_metrics, kept, judge)
+        found = measure(ways, shapes, self.threads, self.rounds, metrics)
+        if kept.result is not None:
+            save(replace(kept.result, forms=tuple(found)), result_path_of(kept.folder).parent)
+        return found
+
+
+def measure_suite(folder: Path, plan: Plan, say: Callable[[str], None]) -> None:
+    """Measure a kept model of each method and target in a suite's folder, unless its result has
+    forms already, and say how much faster each became."""
+    pin(plan.threads)
+    for kept in map(load_kept, one_for_each(folders_of([str(folder)]))):
+        if kept.result is None or not kept.result.forms:
+            say(f"{title(kept)}: {'; '.join(spoken(plan.measure(kept)))}")
+
+
+def title(kept: Kept) -> str:
+    """What a saved model is, in a few words."""
+    trial = kept.trial
+    return f"{trial.method} {100 * trial.density:g} % {trial.task} seed {trial.seed}"
+
+
+def spoken(forms: Sequence[Form]) -> Iterator[str]:
+    """'compact 0.31 MB, 1.12 times as fast' of each form, at the last of its shapes."""
+    for form in forms:
+        last = form.timings[-1] if form.timings and form.name != STOCK else None
+        speed = f", {last.speedup:.2f} times as fast" if last and last.tells else ""
+        lossy = f", {form.least} a row" if form.least else ""
+        yield f"{form.name}{lossy} {form.bytes / 1e6:.2f} MB{speed}"
+
+
+def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
+    """The trial's metrics of an exact form; those of another are measured."""
+    if kept.result is None or (way.other and judge is None):
+        return {}
+    if not way.other or judge is None:
+        return kept.result.metrics
+    return judge.metrics(way.model, kept.form)
+
+
+def one_for_each(folders: Sequence[Path]) -> list[Path]:
+    """Of each method at each target the model of the first task and the lowest seed."""
+    chosen: dict[tuple[object, ...], tuple[Trial, Path]] = {}
+    for folder in folders:
+        trial = trial_of(folder)
+        key = (trial.method, trial.density, trial.distill, trial.recipe, trial.model_sha)
+        known = chosen.get(key)
+        if known is None or (trial.task, trial.seed) < (known[0].task, known[0].seed):
+            chosen[key] = trial, folder
+    return [folder for _, folder in chosen.values()]
