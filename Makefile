@@ -6,7 +6,7 @@ RUN = $(VENV)/bin
 .PHONY: bench test lint setup constraints pictures clean
 
 bench: $(VENV)/ready
-	$(RUN)/python run_benchmark.py --suite high_sparsity
+	$(RUN)/python run_benchmark.py --suite high_sparsity --save best --latency
 
 test: $(VENV)/ready lint
 	$(RUN)/python -m pytest -q -n 2 --dist loadfile

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -30,9 +31,10 @@ ABOUT, VALUES = "packed.json", "values.safetensors"
 
 def pack(
     model: Any, loader: str, checkpoint: Checkpoint, folder: Path, *, half: bool = False
-) -> None:
+) -> dict[str, np.ndarray]:
     """Write into a folder what makes a stock model from its base checkpoint; with `half` the values
-    in float16, which is not exact. Entries that are 0 count as pruned."""
+    in float16, which is not exact. Entries that are 0 count as pruned. Returns the masks by name,
+    {} where nothing is pruned."""
     base, matrices = base_state(checkpoint, loader, model), matrices_of(model)
     state = model.state_dict()
     masks = {name: state[name] != 0 for name in matrices if name in state}
@@ -47,8 +49,8 @@ def pack(
         if before is None or not torch.equal(tensor, before):
             values[name] = tensor.half() if half else tensor.clone()
     values = _once(values, state)
+    grids = {name: mask.numpy() for name, mask in masks.items()}
     if masks:
-        grids = {name: mask.numpy() for name, mask in masks.items()}
         (folder / MASK_FILE).write_bytes(encode(grids, checkpoint.sha))
     if values:
         save_file(values, folder / VALUES)
@@ -63,6 +65,7 @@ def pack(
         "values_sha256": _sha(folder / VALUES) if values else "",
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    return grids
 
 
 def _once(values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:

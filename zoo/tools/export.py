@@ -25,11 +25,13 @@ from torch import Tensor
 from zoo.engine.compact import compact, narrowed, without_thin_rows
 from zoo.engine.compact_files import load_compact, save_compact
 from zoo.engine.packed import pack, unpack
+from zoo.engine.save import MASK_FILE
 from zoo.engine.stock import outputs_of
 from zoo.errors import ConfigError, TrialError, command, unknown
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.tokeniser import load_tokenizer
+from zoo.records.mask_file import bounds
 from zoo.records.storage import whole_folder
 from zoo.tools.kept import Kept, base_of, folders_of, load_kept
 from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
@@ -45,10 +47,11 @@ TOKENISER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "voca
 @dataclass(frozen=True)
 class Written:
     """A form in a folder, loaded again: the model; the largest difference that is rounding, None if
-    the form is another model."""
+    the form is another model; what else there is to say."""
 
     model: Any
     close: float | None
+    note: str = ""
 
 
 def write_compact(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
@@ -72,8 +75,15 @@ def write_narrow(kept: Kept, options: argparse.Namespace, folder: Path) -> Writt
 def write_packed(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
     """The mask, and the values that training changed."""
     checkpoint = base_of(kept, options.model)
-    pack(kept.model, kept.form.loader, checkpoint, folder, half=options.half)
-    return Written(unpack(folder, checkpoint), ROUGH if options.half else 0.0)
+    masks = pack(kept.model, kept.form.loader, checkpoint, folder, half=options.half)
+    note = ""
+    if masks:
+        size, (by_matrix, by_row) = (folder / MASK_FILE).stat().st_size, bounds(masks)
+        note = (
+            f"mask {size:,} bytes; its entropy is {by_matrix:,.0f} with a density per matrix,"
+            f" {by_row:,.0f} with one per row"
+        )
+    return Written(unpack(folder, checkpoint), ROUGH if options.half else 0.0, note)
 
 
 def write_onnx(
@@ -111,7 +121,8 @@ def export(kept: Kept, options: argparse.Namespace, name: str) -> list[str]:
             shutil.copy(file, folder)
     whole = (kept.folder / "model.safetensors").stat().st_size
     exact = "another model" if written.close is None else f"{worst:.1e}"
-    return [str(target), f"{size / 1e6:.2f}", f"{100 * size / whole:.1f}", exact]
+    shares = [f"{size / 1e6:.3f}", f"{100 * size / whole:.1f}"]
+    return [str(target), *shares, exact, written.note]
 
 
 @torch.no_grad()
@@ -192,8 +203,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     for folder in folders_of(options.models):
         kept = load_kept(folder)
         rows += [export(kept, options, name) for name in options.to]
-    header = ["Written", "MB", "% of stock", "Largest difference"]
-    print(tabulate(rows, header, "pipe", disable_numparse=True, colalign=["left", *["right"] * 3]))
+    header = ["Written", "MB", "% of stock", "Largest difference", "Note"]
+    align = ["left", *["right"] * 3, "left"]
+    print(tabulate(rows, header, "pipe", disable_numparse=True, colalign=align))
     return 0
 
 
