@@ -98,7 +98,13 @@ def head_only(density: float) -> Method:
 
 
 @register_method(
-    "first_half", recipe=control_recipe, family="controls", order=14, prunes=False, control=True
+    "first_half",
+    recipe=control_recipe,
+    label="dense, half of the layers",
+    family="controls",
+    order=14,
+    prunes=False,
+    control=True,
 )
 def first_half(density: float) -> Method:
     """Plain fine-tuning of the first half of the checkpoint's layers: the smaller dense model."""

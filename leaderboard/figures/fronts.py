@@ -16,6 +16,7 @@ from zoo.records.forms import (
     ONNX,
     ONNX_COMPACT,
     PACKED,
+    SHALLOW,
     SPARSE,
     STOCK,
     ZEROS,
@@ -23,6 +24,7 @@ from zoo.records.forms import (
 
 FORM_MARKS = {
     STOCK: "*",
+    SHALLOW: "p",
     ZEROS: "o",
     COMPACT: "s",
     SPARSE: "D",

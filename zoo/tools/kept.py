@@ -125,6 +125,12 @@ def base_of(kept: Kept, given: str | None) -> Checkpoint:
     return checkpoint
 
 
+def layers_of(checkpoint: Checkpoint) -> int:
+    """How many layers a checkpoint has."""
+    config = json.loads((Path(checkpoint.folder) / "config.json").read_text("utf-8"))
+    return checkpoint.architecture.read_sizes(config).layers
+
+
 def load_built_in() -> None:
     """Load the methods, tasks and scales that ship with the project."""
     for name in BUILT_IN:

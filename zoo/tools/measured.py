@@ -11,7 +11,17 @@ from zoo.engine.measure import environment
 from zoo.records.forms import STOCK, Form, Timing
 from zoo.records.storage import save
 from zoo.records.trial import Trial
-from zoo.tools.kept import Judge, Kept, folders_of, judge_of, load_kept, result_path_of, trial_of
+from zoo.tools.kept import (
+    Judge,
+    Kept,
+    base_of,
+    folders_of,
+    judge_of,
+    layers_of,
+    load_kept,
+    result_path_of,
+    trial_of,
+)
 from zoo.tools.timing import ROUNDS, Ratio, compare, pin
 from zoo.tools.ways import THIN, Way, example, packed_way, ways_of
 
@@ -102,7 +112,9 @@ class Plan:
     def measure(self, kept: Kept) -> list[Form]:
         """The forms of a saved model, which are written into its result, if that is beside, in
         place of those measured before."""
-        ways = [*ways_of(kept.model, self.least, onnx=self.onnx), packed_way(kept, self.model)]
+        base = base_of(kept, self.model)
+        ways = list(ways_of(kept.model, self.least, onnx=self.onnx, layers=layers_of(base)))
+        ways.append(packed_way(kept, base))
         other = kept.result is not None and any(way.other for way in ways)
         judge = judge_of(kept, self.model, self.data_dir) if other else None
         shapes = self.shapes(kept.trial.train.max_length)
@@ -138,8 +150,10 @@ def spoken(forms: Sequence[Form]) -> Iterator[str]:
 
 
 def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
-    """The trial's metrics of an exact form; those of another are measured."""
-    if kept.result is None or (way.other and judge is None):
+    """The trial's metrics of an exact form; those of another are measured; none of a reference that
+    is not the trained model."""
+    reference = way.name == STOCK and way.model is not kept.model
+    if kept.result is None or reference or (way.other and judge is None):
         return {}
     if not way.other or judge is None:
         return kept.result.metrics

@@ -15,9 +15,20 @@ from zoo.engine.compact import compact, without_thin_rows
 from zoo.engine.packed import matrices_of, pack
 from zoo.engine.sparse import sparse
 from zoo.errors import ConfigError
+from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.kinds import architecture_of
-from zoo.records.forms import COMPACT, INT8, ONNX, ONNX_COMPACT, PACKED, SPARSE, STOCK, ZEROS
-from zoo.tools.kept import Kept, base_of
+from zoo.records.forms import (
+    COMPACT,
+    INT8,
+    ONNX,
+    ONNX_COMPACT,
+    PACKED,
+    SHALLOW,
+    SPARSE,
+    STOCK,
+    ZEROS,
+)
+from zoo.tools.kept import Kept
 from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
 
 THIN = 10
@@ -42,12 +53,16 @@ class Way:
         return f"{self.name}, {self.least} a row" if self.least else self.name
 
 
-def ways_of(model: Any, least: int = THIN, *, onnx: bool = False) -> Iterator[Way]:
-    """The ways of running a stock model, first the reference: the same without a zero. Forms that
-    the architecture or the installation does not have are left out."""
+def ways_of(model: Any, least: int = THIN, *, onnx: bool = False, layers: int = 0) -> Iterator[Way]:
+    """The ways of running a stock model, first the reference: the same without a zero, and with as
+    many layers as its base has, if it has fewer. Forms that the architecture or the installation
+    does not have are left out."""
     dense = refilled(model)
     pruned = dense is not model
-    yield Way(STOCK, dense, bytes_of(dense))
+    deep = deepened(dense, layers)
+    yield Way(STOCK, deep, bytes_of(deep))
+    if deep is not dense:
+        yield Way(SHALLOW, dense, bytes_of(dense))
     if pruned:
         yield Way(ZEROS, model, bytes_of(model))
         if architecture_of(model.base_model).compacts:
@@ -59,6 +74,17 @@ def ways_of(model: Any, least: int = THIN, *, onnx: bool = False) -> Iterator[Wa
         yield Way(INT8, small, quantised_bytes(small), other=True)
     if onnx and has_onnx():
         yield from _onnx_ways(model, pruned)
+
+
+def deepened(model: Any, layers: int) -> Any:
+    """A stock model like this with so many layers, of random weights, if it has fewer; else the
+    model itself."""
+    architecture = architecture_of(model.base_model)
+    if len(architecture.layers_of(model.base_model)) >= layers:
+        return model
+    config = copy.deepcopy(model.config)
+    setattr(config, architecture.sizes.layers, layers)
+    return type(model)(config).to(model.dtype).eval()
 
 
 def _compact_ways(model: Any, least: int) -> Iterator[Way]:
@@ -83,10 +109,10 @@ def _onnx_ways(model: Any, pruned: bool) -> Iterator[Way]:
                 yield Way(name, OnnxModel(file), file.stat().st_size)
 
 
-def packed_way(kept: Kept, model: str | None) -> Way:
-    """What a model needs beside its base model."""
+def packed_way(kept: Kept, checkpoint: Checkpoint) -> Way:
+    """What a model needs beside its base checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
-        pack(kept.model, kept.form.loader, base_of(kept, model), Path(folder))
+        pack(kept.model, kept.form.loader, checkpoint, Path(folder))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return Way(PACKED, None, size)
 
