@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -105,23 +105,23 @@ def run_suite(settings: Settings) -> int:
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
         execute(planner, state, settings, folder, both(progress, keeper), folder / MODELS)
     if settings.latency:
-        time_forms(settings, folder)
+        time_forms(settings, folder, {job.trial.id for job in jobs})
     return finish(folder, progress)
 
 
-def time_forms(settings: Settings, folder: Path) -> None:
-    """Time what was kept in all its forms, now that no trial runs beside."""
+def time_forms(settings: Settings, folder: Path, trials: Collection[str]) -> None:
+    """Time the kept models of these trials in all their forms, after all trials have ended."""
     from zoo.tools.measured import Plan as Latency
     from zoo.tools.measured import measure_suite
 
     if not any((folder / MODELS).glob("*")):
-        print("no model was kept, so that none is timed", flush=True)
+        print("no model was kept, so none is timed", flush=True)
         return
     local = Path(settings.model).expanduser()
     model = str(local.resolve()) if local.is_dir() else settings.model
     print("timing the kept models in all their forms:", flush=True)
     plan = Latency(model=model, data_dir=settings.data_dir, threads=settings.cpus)
-    measure_suite(folder, plan, partial(print, flush=True))
+    measure_suite(folder, trials, plan, partial(print, flush=True))
 
 
 def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:

@@ -1,13 +1,15 @@
 """Forms of a trained model: compact and sparse ones compute the same, files give them back."""
 
 import copy
+import hashlib
 import json
+import resource
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.helpers import CLASSES, save_checkpoint
 from tests.test_compact import pruned, states
@@ -74,9 +76,9 @@ def test_a_sparse_model_computes_the_same(all_sparse, kind, seed):
     """The masked states of models with dead attention heads, rows and columns of every kind."""
     model, state = pruned(kind, seed, torch.float32)
     model.load_state_dict(state)
-    fast, choice = sparse(model)
+    fast = sparse(model)
     kept = [m for m in fast.modules() if isinstance(m, SparseLayer)]
-    assert len(kept) == 3 and choice.sparse == sum(len(layer.sparse) for layer in kept) > 12
+    assert len(kept) == 3 and fast.csr.sparse == sum(len(layer.sparse) for layer in kept) > 12
     before = states(model)
     assert (states(fast) - before).abs().max() < 2e-5 * before.abs().max()
     assert not any(isinstance(m, SparseLayer) for m in model.modules())
@@ -85,9 +87,9 @@ def test_a_sparse_model_computes_the_same(all_sparse, kind, seed):
 @pytest.mark.parametrize("kind", CLASSES)
 def test_every_kind_of_encoder_runs_sparse_with_its_head(root, all_sparse, kind):
     model = classifier(root / kind)
-    fast, choice = sparse(model)
+    fast = sparse(model)
     used = SparseLayer if architecture_of(model.base_model).compacts else SparseLinear
-    assert any(isinstance(m, used) for m in fast.modules()) and choice.sparse > 0
+    assert any(isinstance(m, used) for m in fast.modules()) and fast.csr.sparse > 0
     torch.testing.assert_close(logits_of(fast), logits_of(model), rtol=0, atol=2e-5)
 
 
@@ -124,12 +126,12 @@ def test_what_is_not_faster_stays_dense(monkeypatch):
     model, state = pruned("bert", 0, torch.float32)
     model.load_state_dict(state)
     monkeypatch.setattr(module, "break_even", lambda out, inputs: 0.0)
-    fast, choice = sparse(model)
-    assert choice.sparse == 0 and len(compact_layers(fast)) == 3
+    fast = sparse(model)
+    assert fast.csr.sparse == 0 and len(compact_layers(fast)) == 3
     monkeypatch.setattr(module, "break_even", lambda out, inputs: 0.9)
     slower = iter(range(1000, 0, -1))  # the sparse layer is timed first
     monkeypatch.setattr(module, "_seconds", lambda work: next(slower))
-    assert sparse(model)[1].sparse == 0
+    assert sparse(model).csr.sparse == 0
 
 
 def test_the_break_even_density_follows_from_two_times(monkeypatch):
@@ -185,7 +187,31 @@ def test_a_damaged_compact_model_is_one_line(root, tmp_path):
     says(json.dumps(told | {"layers": told["layers"] * 2}), "not a compact model")
     wrong = [{**layer, "attention_heads": 7} for layer in told["layers"]]
     says(json.dumps(told | {"layers": wrong}), "do not fit each other")
+    for scale in (10**400, float("nan"), "x"):
+        wrong = [{**layer, "scale": scale} for layer in told["layers"]]
+        says(json.dumps(told | {"layers": wrong}), "not a compact model")
+    odd = {"pad_token_id": 10**6, "num_attention_heads": 0, "hidden_size": "x", "hidden_act": "y"}
+    odd |= {"vocab_size": 50_000_000, "type_vocab_size": 10**9, "max_position_embeddings": 10**9}
+    odd |= {"num_labels": 2_000_000, "intermediate_size": 10**9, "model_type": "gpt2"}
+    for name, value in odd.items():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        says(json.dumps(told | {"config": told["config"] | {name: value}}), "not a compact model")
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, name  # KiB
+    foreign = told["config"] | {
+        "attn_implementation": "evil/kernel",
+        "auto_map": {"AutoModel": "x.y"},
+    }
+    (tmp_path / "compact.json").write_text(json.dumps(told | {"config": foreign}))
+    assert torch.equal(logits_of(load_compact(tmp_path)), logits_of(small))
     (tmp_path / "compact.json").write_text(about)
+    tensors = load_file(tmp_path / "model.safetensors")
+    for change in (lambda t: t[:, :5].contiguous(), lambda t: t[0].clone(), None):
+        name = "bert.encoder.layer.0.query.weight" if change else "bert.embeddings.LayerNorm.weight"
+        others = {n: t for n, t in tensors.items() if n != name}
+        changed = others | ({name: change(tensors[name])} if change else {})
+        save_file(changed, tmp_path / "model.safetensors")
+        says(about, "not a compact model")
+    save_file(tensors, tmp_path / "model.safetensors")
     weights = (tmp_path / "model.safetensors").read_bytes()
     (tmp_path / "model.safetensors").write_bytes(weights[:-100])
     with pytest.raises(ConfigError, match="not a compact model"):
@@ -235,6 +261,57 @@ def test_a_mask_on_frozen_weights_needs_no_values_but_the_head(root, tmp_path):
     fresh = {"classifier.weight", "classifier.bias"}
     assert set(values) - {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} == fresh
     assert torch.equal(logits_of(unpack(tmp_path, checkpoint)), logits_of(model))
+
+
+def test_tied_embeddings_that_trained_come_back(root, tmp_path):
+    """The decoder of a masked language model is its table of embeddings."""
+    checkpoint = find_checkpoint(str(root / "bert"))
+    model = transformers.AutoModelForMaskedLM.from_pretrained(root / "bert", dtype=torch.float32)
+    with torch.no_grad():
+        model.base_model.embeddings.word_embeddings.weight.mul_(1.5)
+        model.base_model.encoder.layer[0].output.dense.weight[::2] = 0
+    pack(model.eval(), "AutoModelForMaskedLM", checkpoint, tmp_path)
+    again = unpack(tmp_path, checkpoint)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    values = load_file(tmp_path / "values.safetensors")
+    assert list(values) == ["bert.embeddings.word_embeddings.weight"]  # once; the matrix is frozen
+
+
+def test_values_of_another_number_are_refused(root, tmp_path):
+    checkpoint = find_checkpoint(str(root / "bert"))
+    pack(classifier(root / "bert"), CLASSIFIER, checkpoint, tmp_path)
+    values = load_file(tmp_path / "values.safetensors")
+    name = next(name for name in values if ".layer." in name and name.endswith("weight"))
+    save_file(values | {name: values[name][:1].clone()}, tmp_path / "values.safetensors")
+    about = json.loads((tmp_path / "packed.json").read_text())
+    about["values_sha256"] = hashlib.sha256(
+        (tmp_path / "values.safetensors").read_bytes()
+    ).hexdigest()
+    (tmp_path / "packed.json").write_text(json.dumps(about))
+    with pytest.raises(ConfigError, match=r"\(1,\) values for"):
+        unpack(tmp_path, checkpoint)
+
+
+@torch.no_grad()
+def test_additive_masks_and_broadcast_ones_are_added(root, all_sparse):
+    """A bias between tokens, a mask that is the same for all rows, and none."""
+    model = classifier(root / "bert").base_model
+    fast, small = sparse(model), compact(model)
+    hidden = torch.randn(3, 7, model.config.hidden_size)
+    for mask in (-3 * torch.rand(3, 1, 7, 7), torch.rand(1, 1, 1, 7) > 0.4, None):
+        layers = (m.encoder.layer[0] for m in (model, small, fast))
+        stock, one, other = (layer(hidden, mask) for layer in layers)
+        torch.testing.assert_close(one, stock, rtol=0, atol=1e-5)
+        torch.testing.assert_close(other, stock, rtol=0, atol=1e-5)
+
+
+def test_what_cannot_be_sparse_says_so(root, all_sparse):
+    model = classifier(root / "bert")
+    with pytest.raises(ConfigError, match="float32"):
+        sparse(model.double())
+    with pytest.raises(ConfigError, match="already"):
+        sparse(sparse(model.float()))
 
 
 def test_a_packed_model_of_another_base_or_damaged_is_refused(root, tmp_path):

@@ -186,7 +186,8 @@ def compact(model: Any, state: Mapping[str, Tensor] | None = None) -> Any:
     """A copy of a stock model, in evaluation mode, that computes the same in smaller layers.
 
     `model` is an encoder, or has a head; its pruned weights are zero, or `state` holds the
-    encoder's weights, as zoo.export returned them. The copy is called like the model. Raises
+    encoder's weights, as zoo.export returned them. The copy is called like the model; every row
+    must hold at least one token, and hidden states of single layers are not returned. Raises
     ConfigError for a decoder, and for an encoder whose attention reads more than Q, K and V, or
     whose layers are built otherwise.
 

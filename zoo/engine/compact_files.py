@@ -6,12 +6,12 @@ layers drawn at random.
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -24,28 +24,26 @@ from zoo.inputs.kinds import ARCHITECTURES, architecture_of
 
 VERSION = 1
 ABOUT, WEIGHTS = "compact.json", "model.safetensors"
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
-"""What reading damaged files may raise."""
+FOREIGN = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
+"""Entries of a configuration that could make transformers look for other code."""
+CLASSES = 10_000
+"""Most classes of a model."""
 
 
 def save_compact(model: Any, loader: str, folder: Path, **about: Any) -> None:
     """Write a compact model into a folder; `loader` is the stock class that it was made of, `about`
     goes into compact.json."""
     state: dict[str, Tensor] = {}
-    tied: list[str] = []
     seen: set[int] = set()
     for name, tensor in model.state_dict().items():
-        if tensor.numel() and tensor.data_ptr() in seen:
-            tied.append(name)
-            continue
+        if tensor.data_ptr() not in seen or not tensor.numel():  # tied ones are written once
+            state[name] = tensor.contiguous()
         seen.add(tensor.data_ptr())
-        state[name] = tensor.contiguous()
     content = {
         "version": VERSION,
         "loader": loader,
         "layers": [{"attention_heads": x.heads, "scale": x.scale} for x in compact_layers(model)],
-        "tied": tied,
-        "config": model.config.to_dict(),
+        "config": config_to_write(model),
         **about,
     }
     save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
@@ -65,9 +63,28 @@ def load_compact(folder: str | Path, *, sparse: bool = False) -> Any:
                 raise ValueError(f"{name} is missing")
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         model = _load(about, load_file(folder / WEIGHTS))
-    except DAMAGED as error:
+    except Exception as error:  # transformers raises anything for an odd configuration
         raise ConfigError(f"{folder}: not a compact model: {one_line(error, 200)}") from None
-    return make_sparse(model)[0] if sparse else model
+    return make_sparse(model) if sparse else model
+
+
+def config_to_write(model: Any) -> dict[str, Any]:
+    """A model's configuration without the path that it came from."""
+    content = model.config.to_dict()
+    return {name: value for name, value in content.items() if name != "_name_or_path"}
+
+
+def config_of(content: Mapping[str, Any]) -> Any:
+    """The configuration that a file holds. Raises ValueError for an encoder that this program does
+    not know; entries that could lead to other code are left out."""
+    import transformers
+
+    if content["model_type"] not in ARCHITECTURES:
+        raise ValueError(f"{content['model_type']!r:.40} is no encoder that this program knows")
+    if max(len(content.get("id2label") or ()), content.get("num_labels", 0)) > CLASSES:
+        raise ValueError(f"it has more than {CLASSES:,} classes")
+    known = {name: value for name, value in content.items() if name not in FOREIGN}
+    return transformers.AutoConfig.for_model(**known)
 
 
 def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
@@ -76,10 +93,12 @@ def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     quiet()
     if about["version"] != VERSION:
         raise ValueError(f"its version is {about['version']!r:.40}, this program reads {VERSION}")
-    if about["loader"] not in LOADERS or about["config"]["model_type"] not in ARCHITECTURES:
+    if about["loader"] not in LOADERS:
         raise ValueError("it is of a class that this program does not know")
-    config = transformers.AutoConfig.for_model(**about["config"])
+    config = config_of(about["config"])
     sizes = ARCHITECTURES[config.model_type].sizes
+    hidden = getattr(config, sizes.hidden)
+    _check_tables(state, config, sizes.positions)
     setattr(config, sizes.layers, 1)  # the pattern of the others
     model = getattr(transformers, about["loader"]).from_config(config, dtype=torch.float32).eval()
     inner = model.base_model
@@ -91,7 +110,7 @@ def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
     for number, facts in enumerate(about["layers"]):
         own = f"{prefix}{architecture.layers}.{number}."
         maps = {p: Linear(state[f"{own}{p}.weight"], state[f"{own}{p}.bias"]) for p in PARTS}
-        _check(maps, facts["attention_heads"], own)
+        _check(maps, facts, hidden, own)
         norms = [copy.deepcopy(pattern.get_submodule(path)) for path in architecture.norms]
         activation = pattern.get_submodule(architecture.activation)
         layers.append(
@@ -99,19 +118,38 @@ def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
         )
     setattr(config, sizes.layers, len(layers))
     missing, extra = model.load_state_dict(state, strict=False)
-    if odd := [*extra, *(name for name in missing if name not in about["tied"])]:
+    given = {t.data_ptr() for name, t in model.state_dict().items() if name in state}
+    tied = [name for name in missing if model.state_dict()[name].data_ptr() in given]
+    if odd := [*extra, *(name for name in missing if name not in tied)]:
         raise ValueError(f"{odd[0]} is in one of the files alone")
     model.set_attn_implementation("sdpa")
     return model
 
 
-def _check(maps: Mapping[str, Linear], heads: Any, where: str) -> None:
-    """Raise ValueError unless the matrices of a layer fit each other."""
+def _check_tables(state: Mapping[str, Tensor], config: Any, positions: str) -> None:
+    """Raise ValueError unless the tables that a model will have are those of the file: a damaged
+    configuration could ask for gigabytes."""
+    rows = {tensor.shape[0] for tensor in state.values() if tensor.dim() == 2}
+    for name in ("vocab_size", positions, "type_vocab_size"):
+        if getattr(config, name, 0) and getattr(config, name) not in rows:
+            raise ValueError(f"no tensor has the {getattr(config, name)!r:.40} rows of {name}")
+    widest = max((max(tensor.shape, default=0) for tensor in state.values()), default=0)
+    numbers = [v for v in config.to_dict().values() if type(v) is int]
+    if max(numbers, default=0) > max(widest, CLASSES):
+        raise ValueError(f"{max(numbers)} is larger than any of the model's tensors")
+
+
+def _check(maps: Mapping[str, Linear], facts: Mapping[str, Any], hidden: int, where: str) -> None:
+    """Raise ValueError unless the matrices of a layer fit each other and the hidden size."""
     wide = {name: linear.weight.shape[1] for name, linear in maps.items()}
     high = {name: linear.weight.shape[0] for name, linear in maps.items()}
-    whole = type(heads) is int and heads >= 0
+    heads, scale = facts["attention_heads"], float(facts["scale"])
+    whole = type(heads) is int and heads >= 0 and math.isfinite(scale)
+    sides = {wide[n] for n in ("query", "key", "value", "inner")} | {high["output"], high["outer"]}
+    matrices = all(linear.weight.dim() == 2 for linear in maps.values())
     divided = whole and all(high[n] % max(1, heads) == 0 for n in ("query", "key", "value"))
     chained = high["query"] == high["key"] and high["value"] == wide["output"]
     biases = all(linear.bias.shape == linear.weight.shape[:1] for linear in maps.values())
-    if not (divided and chained and biases and high["inner"] == wide["outer"]):
+    chained = chained and sides == {hidden} and high["inner"] == wide["outer"]
+    if not (matrices and divided and chained and biases):
         raise ValueError(f"the matrices of {where} do not fit each other")

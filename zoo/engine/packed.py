@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from zoo.engine.compact_files import DAMAGED
+from zoo.engine.compact_files import config_of, config_to_write
 from zoo.engine.save import MASK_FILE
 from zoo.engine.stock import LANGUAGE, LOADERS
 from zoo.errors import ConfigError, one_line
@@ -59,7 +59,7 @@ def pack(
         "base_model": checkpoint.name,
         "base_sha256": checkpoint.sha,
         "loader": loader,
-        "config": model.config.to_dict(),
+        "config": config_to_write(model),
         "exact": not half,
         "matrices": list(masks),
         "values_sha256": _sha(folder / VALUES) if values else "",
@@ -100,7 +100,7 @@ def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
             if _sha(folder / VALUES) != about["values_sha256"]:
                 raise ValueError(f"{VALUES} is damaged: its sha256 is wrong")
             values = load_file(folder / VALUES)
-        config = transformers.AutoConfig.for_model(**about["config"])
+        config = config_of(about["config"])
         model = getattr(transformers, about["loader"]).from_config(config, dtype=torch.float32)
         state = model.state_dict()
         shapes = {name: tuple(state[name].shape) for name in about["matrices"]}
@@ -110,7 +110,7 @@ def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
             if base != checkpoint.sha:
                 raise ValueError(f"{MASK_FILE} is that of another base model")
         _fill(model, base_state(checkpoint, about["loader"], model), masks, values)
-    except DAMAGED as error:
+    except Exception as error:  # transformers raises anything for an odd configuration
         raise ConfigError(f"{folder}: cannot be unpacked: {one_line(error, 250)}") from None
     return model.eval()
 
@@ -120,18 +120,25 @@ def _fill(
     model: Any, base: Mapping[str, Tensor], masks: Mapping[str, Any], values: Mapping[str, Tensor]
 ) -> None:
     """Set every tensor of a model: the base's where nothing changed, the values elsewhere."""
-    unread = set(values)
-    known = {t.data_ptr() for n, t in model.state_dict().items() if n in base or n in values}
+    unread, filled = set(values), set()
     for name, tensor in model.state_dict().items():
+        place = tensor.data_ptr()
+        if place in filled and tensor.numel():  # the same tensor under another name
+            continue
+        filled.add(place)
         if name in masks:
             mask = torch.from_numpy(masks[name])
             kept = values[name] if name in values else base[name][mask]
+            if kept.shape != (int(mask.sum()),):
+                raise ValueError(f"{name} has {tuple(kept.shape)} values for {int(mask.sum())}")
             tensor.zero_()[mask] = kept.to(tensor.dtype)
         elif name in values:
-            tensor.copy_(values[name].view(tensor.shape))
+            if values[name].shape != tensor.shape:
+                raise ValueError(f"{name} has another shape than the model's")
+            tensor.copy_(values[name])
         elif name in base:
             tensor.copy_(base[name])
-        elif tensor.data_ptr() not in known:
+        else:
             raise ValueError(f"{name} is neither in the base model nor among the values")
         unread.discard(name)
     if unread:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.engine.compact import PARTS, CompactLayer, compact
+from zoo.errors import ConfigError
 from zoo.inputs.kinds import architecture_of, prunable
 
 BLOCK = 64
@@ -139,8 +140,10 @@ class SparseLayer(nn.Module):
             logits = torch.bmm(q[row].mul_(self.scale).transpose(1, 2), k[row])
             if mask is not None:
                 own = mask[row if len(mask) > 1 else 0]
-                hidden = own.logical_not() if own.dtype == torch.bool else own < -1
-                logits = logits.masked_fill_(hidden, torch.finfo(logits.dtype).min)
+                if own.dtype == torch.bool:
+                    logits = logits.masked_fill_(~own, torch.finfo(logits.dtype).min)
+                else:
+                    logits = logits.add_(own)
             found.append(torch.bmm(v[row], logits.softmax(-1).transpose(1, 2)))
         context = torch.cat(found, 2).flatten(0, 1)
         return [x.contiguous() for x in context.split([x.shape[1] for x in blocks], 1)]
@@ -187,19 +190,25 @@ class Choice:
         )
 
 
-def sparse(model: Any) -> tuple[Any, Choice]:
+def sparse(model: Any) -> Any:
     """A copy of a stock or compact model for inference on a CPU with the threads that torch has
-    now: compact, and every layer in CSR that is faster so, by measurement; and what was chosen.
+    now: compact, and every layer in CSR that is faster so, by measurement. Its attribute `csr` says
+    what was chosen. Every row must hold at least one token. Raises ConfigError for a model that is
+    not on the CPU in float32, and for one that is sparse already.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
     >>> from zoo import sparse
     >>> model = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1,
     ...     num_attention_heads=2, intermediate_size=16)).eval()
-    >>> fast, choice = sparse(model)
-    >>> choice.matrices
+    >>> sparse(model).csr.matrices
     6
     """
+    kinds = {(p.device.type, p.dtype) for p in model.parameters()}
+    if kinds != {("cpu", torch.float32)}:
+        raise ConfigError("only a model in float32 on the CPU can be made sparse: .float().cpu()")
+    if hasattr(model, "csr"):
+        raise ConfigError("the model is sparse already")
     if not architecture_of(getattr(model, "base_model", model)).compacts:
         return _with_sparse_linears(copy.deepcopy(model).eval())
     holds = any(isinstance(module, CompactLayer) for module in model.modules())
@@ -216,10 +225,11 @@ def sparse(model: Any) -> tuple[Any, Choice]:
         if made.sparse and _seconds(partial(made, x)) < _seconds(partial(layer, x)):
             layers[number] = made
             many += len(made.sparse)
-    return own, Choice(many, len(PARTS) * len(layers), most)
+    own.csr = Choice(many, len(PARTS) * len(layers), most)
+    return own
 
 
-def _with_sparse_linears(model: Any) -> tuple[Any, Choice]:
+def _with_sparse_linears(model: Any) -> Any:
     """The model with its sparsest linear layers in CSR."""
     inner, found, many = getattr(model, "base_model", model), {}, 0
     matrices = prunable(inner)
@@ -230,7 +240,8 @@ def _with_sparse_linears(model: Any) -> tuple[Any, Choice]:
         if density_of(linear.weight) < found[kind]:
             inner.set_submodule(name, SparseLinear(linear))
             many += 1
-    return model, Choice(many, len(matrices), found)
+    model.csr = Choice(many, len(matrices), found)
+    return model
 
 
 def density_of(weight: Tensor) -> float:

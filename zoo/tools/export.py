@@ -18,30 +18,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from tabulate import tabulate
-from torch import Tensor
 
 from zoo.engine.compact import compact, narrowed, without_thin_rows
 from zoo.engine.compact_files import load_compact, save_compact
 from zoo.engine.packed import pack, unpack
 from zoo.engine.save import MASK_FILE
-from zoo.engine.stock import outputs_of
 from zoo.errors import ConfigError, TrialError, command, unknown
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.tokeniser import load_tokenizer
 from zoo.records.mask_file import bounds
 from zoo.records.storage import whole_folder
+from zoo.tools.compared import CLOSE, CLOSE_ONNX, check_equal, difference
 from zoo.tools.kept import Kept, base_of, folders_of, load_kept
-from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
-from zoo.tools.ways import example
+from zoo.tools.onnx_file import INSTALL, OnnxModel, has_onnx, save_onnx
 
-CLOSE = 1e-5
-"""Largest difference of outputs, over their largest, that is rounding."""
 ROUGH = 1e-2
-"""The same of values in float16."""
-TOKENISER = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt")
+"""Largest difference of outputs, over their largest, of values in float16."""
+BESIDE = (
+    "pruning.json",
+    "head.safetensors",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+)
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,10 @@ def write_packed(kept: Kept, options: argparse.Namespace, folder: Path) -> Writt
             f"mask {size:,} bytes; its entropy is {by_matrix:,.0f} with a density per matrix,"
             f" {by_row:,.0f} with one per row"
         )
-    return Written(unpack(folder, checkpoint), ROUGH if options.half else 0.0, note)
+    again = unpack(folder, checkpoint)
+    if not options.half:
+        check_equal(kept.model, again)
+    return Written(again, ROUGH if options.half else CLOSE, note)
 
 
 def write_onnx(
@@ -91,7 +97,7 @@ def write_onnx(
 ) -> Written:
     """The stock or the compact model for onnxruntime."""
     model = compact(kept.model) if small else kept.model
-    return Written(OnnxModel(save_onnx(model, folder)), 10 * CLOSE)
+    return Written(OnnxModel(save_onnx(model, folder)), CLOSE_ONNX)
 
 
 WRITERS: Mapping[str, Callable[[Kept, argparse.Namespace, Path], Written]] = {
@@ -117,31 +123,12 @@ def export(kept: Kept, options: argparse.Namespace, name: str) -> list[str]:
         if written.close is not None and not worst <= written.close:
             raise TrialError(f"{own} of {kept.folder.name} differs by {worst:.2g}: not written")
         size = sum(file.stat().st_size for file in folder.iterdir())
-        for file in (file for text in TOKENISER for file in kept.folder.glob(text)):
+        for file in (file for text in BESIDE for file in kept.folder.glob(text)):
             shutil.copy(file, folder)
     whole = (kept.folder / "model.safetensors").stat().st_size
     exact = "another model" if written.close is None else f"{worst:.1e}"
     shares = [f"{size / 1e6:.3f}", f"{100 * size / whole:.1f}"]
     return [str(target), *shares, exact, written.note]
-
-
-@torch.no_grad()
-def difference(model: Any, other: Any) -> float:
-    """The largest difference of outputs on random tokens, over their largest."""
-    inputs = example(model, 4, 12)
-    inputs["attention_mask"][0, 7:] = 0
-    seen = inputs["attention_mask"].bool()
-    ours, theirs = model(**inputs), other(**inputs)
-    worst = 0.0
-    for name in outputs_of(model):
-        before, after = _at(ours[name], seen), _at(getattr(theirs, name), seen)
-        worst = max(worst, float((before - after).abs().max() / before.abs().max()))
-    return worst
-
-
-def _at(output: Tensor, seen: Tensor) -> Tensor:
-    """What is not at padding."""
-    return output[seen] if output.shape[:2] == seen.shape else output
 
 
 def restore(options: argparse.Namespace) -> None:
@@ -198,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.least < 0:
         raise ConfigError(f"--least must be at least 0, got {options.least}")
     if any(name.startswith("onnx") for name in options.to) and not has_onnx():
-        raise ConfigError("ONNX needs optional packages: pip install -e '.[onnx]'")
+        raise ConfigError(INSTALL)
     rows = []
     for folder in folders_of(options.models):
         kept = load_kept(folder)

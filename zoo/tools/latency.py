@@ -24,12 +24,13 @@ from zoo.errors import ConfigError, command
 from zoo.inputs.kinds import prunable
 from zoo.records.forms import STOCK, Form, Timing
 from zoo.records.result import Result
+from zoo.tools.compared import example
 from zoo.tools.kept import folders_of, load_kept
 from zoo.tools.measured import BATCHES, TOKENS, Plan, Shape, measure, one_for_each, title
-from zoo.tools.onnx_file import has_onnx
+from zoo.tools.onnx_file import INSTALL, has_onnx
 from zoo.tools.synthetic import SIZES, random_classifier
-from zoo.tools.timing import ROUNDS, compare, order_statistics, pin
-from zoo.tools.ways import THIN, example, ways_of
+from zoo.tools.timing import ROUNDS, compare, order_statistics, pinned
+from zoo.tools.ways import THIN, ways_of
 
 
 def table(forms: Sequence[Form]) -> str:
@@ -38,7 +39,7 @@ def table(forms: Sequence[Form]) -> str:
     header = ["Form", "MB", "% of stock", "First metric", "Batch x tokens", "Threads", "ms"]
     body = []
     for form in forms:
-        label = f"{form.name}, {form.least} a row" if form.least else form.name
+        label = f"{form.name}, ≥ {form.least} a row" if form.least else form.name
         first = next(iter(form.metrics.values()), None)
         start = [label, f"{form.bytes / 1e6:.2f}", f"{100 * form.bytes / whole:.1f}"]
         start.append("-" if first is None else f"{first:.2f}")
@@ -128,9 +129,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = parser().parse_args(argv)
     check(options)
-    pin(options.threads)
-    given = {field.name: getattr(options, field.name) for field in fields(Plan)}
-    plan = Plan(**given)
+    with pinned(options.threads):
+        return run(
+            options, Plan(**{field.name: getattr(options, field.name) for field in fields(Plan)})
+        )
+
+
+def run(options: argparse.Namespace, plan: Plan) -> int:
+    """Measure and print."""
     shapes = plan.shapes(TOKENS)
     if options.same:
         return 0 if same_twice(options, shapes[0]) >= 0.95 * options.same else 1
@@ -141,10 +147,8 @@ def main(argv: list[str] | None = None) -> int:
     folders = folders_of(options.models)
     for kept in map(load_kept, one_for_each(folders) if options.one_each else folders):
         share = _share(kept.result, kept.model)
-        print(
-            f"{title(kept)}, {share:.2f} % of the weights\n{table(plan.measure(kept))}\n",
-            flush=True,
-        )
+        print(f"{title(kept)}, {share:.2f} % of the weights", flush=True)
+        print(f"{table(plan.measure(kept))}\n", flush=True)
     return 0
 
 
@@ -164,7 +168,7 @@ def check(options: argparse.Namespace) -> None:
     if options.threads < 1 or options.least < 0:
         raise ConfigError("--threads must be at least 1, --least at least 0")
     if options.onnx and not has_onnx():
-        raise ConfigError("--onnx needs optional packages: pip install -e '.[onnx]'")
+        raise ConfigError(INSTALL)
     try:
         order_statistics(options.rounds)
     except ValueError as error:

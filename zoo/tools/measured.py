@@ -1,16 +1,19 @@
 """Measure the forms of saved models and write them into the results of their trials."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from zoo.engine.measure import environment
-from zoo.records.forms import STOCK, Form, Timing
-from zoo.records.storage import save
+from zoo.errors import BenchmarkError, TrialError
+from zoo.records.forms import ONNX, ONNX_COMPACT, STOCK, Form, Timing
+from zoo.records.storage import UNREADABLE, load_result, save
 from zoo.records.trial import Trial
+from zoo.tools.compared import CLOSE, CLOSE_ONNX, difference, example
 from zoo.tools.kept import (
     Judge,
     Kept,
@@ -22,8 +25,8 @@ from zoo.tools.kept import (
     result_path_of,
     trial_of,
 )
-from zoo.tools.timing import ROUNDS, Ratio, compare, pin
-from zoo.tools.ways import THIN, Way, example, packed_way, ways_of
+from zoo.tools.timing import ROUNDS, Ratio, compare, pinned
+from zoo.tools.ways import THIN, Way, packed_way, ways_of
 
 PACKAGES = ("torch", "transformers")
 """Packages that a time depends on."""
@@ -115,23 +118,50 @@ class Plan:
         base = base_of(kept, self.model)
         ways = list(ways_of(kept.model, self.least, onnx=self.onnx, layers=layers_of(base)))
         ways.append(packed_way(kept, base))
+        check(kept.model, ways)
         other = kept.result is not None and any(way.other for way in ways)
         judge = judge_of(kept, self.model, self.data_dir) if other else None
         shapes = self.shapes(kept.trial.train.max_length)
         metrics = partial(_metrics, kept, judge)
         found = measure(ways, shapes, self.threads, self.rounds, metrics)
         if kept.result is not None:
-            save(replace(kept.result, forms=tuple(found)), result_path_of(kept.folder).parent)
+            path = result_path_of(kept.folder)  # read anew: this may have taken minutes
+            save(replace(load_result(path), forms=tuple(found)), path.parent)
         return found
 
 
-def measure_suite(folder: Path, plan: Plan, say: Callable[[str], None]) -> None:
-    """Measure a kept model of each method and target in a suite's folder, unless its result has
-    forms already, and say how much faster each became."""
-    pin(plan.threads)
-    for kept in map(load_kept, one_for_each(folders_of([str(folder)]))):
-        if kept.result is None or not kept.result.forms:
-            say(f"{title(kept)}: {'; '.join(spoken(plan.measure(kept)))}")
+def check(model: Any, ways: Sequence[Way]) -> None:
+    """Raise TrialError if a form that should compute what a saved model does differs from it by
+    more than rounding."""
+    for way in ways:
+        if way.model is not None and not (way.other or way.reference):
+            worst = difference(model, way.model)
+            if not worst <= (CLOSE_ONNX if way.name in (ONNX, ONNX_COMPACT) else CLOSE):
+                raise TrialError(f"the form {way.label} differs by {worst:.2g} from the model")
+
+
+def measure_suite(
+    folder: Path, trials: Collection[str], plan: Plan, say: Callable[[str], None]
+) -> None:
+    """Measure a kept model of each row in a suite's folder, of the trials with these ids, unless
+    its result has forms already; say how much faster each became, or why it was not measured."""
+    kept = [path for path in folders_of([str(folder)]) if path.name in trials]
+    with pinned(plan.threads):
+        for path in one_for_each(kept):
+            try:
+                one = load_kept(path) if not _has_forms(path) else None
+                if one is not None:
+                    say(f"{title(one)}: {'; '.join(spoken(plan.measure(one)))}")
+            except BenchmarkError as error:
+                say(f"not timed: {path.name}: {error}")
+
+
+def _has_forms(folder: Path) -> bool:
+    """Whether the result of a saved model has forms."""
+    try:
+        return bool(load_result(result_path_of(folder)).forms)
+    except UNREADABLE:
+        return False
 
 
 def title(kept: Kept) -> str:
@@ -145,15 +175,14 @@ def spoken(forms: Sequence[Form]) -> Iterator[str]:
     for form in forms:
         last = form.timings[-1] if form.timings and form.name != STOCK else None
         speed = f", {last.speedup:.2f} times as fast" if last and last.tells else ""
-        lossy = f", {form.least} a row" if form.least else ""
+        lossy = f", ≥ {form.least} a row" if form.least else ""
         yield f"{form.name}{lossy} {form.bytes / 1e6:.2f} MB{speed}"
 
 
 def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
     """The trial's metrics of an exact form; those of another are measured; none of a reference that
     is not the trained model."""
-    reference = way.name == STOCK and way.model is not kept.model
-    if kept.result is None or reference or (way.other and judge is None):
+    if kept.result is None or way.reference or (way.other and judge is None):
         return {}
     if not way.other or judge is None:
         return kept.result.metrics
@@ -161,12 +190,18 @@ def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | 
 
 
 def one_for_each(folders: Sequence[Path]) -> list[Path]:
-    """Of each method at each target the model of the first task and the lowest seed."""
-    chosen: dict[tuple[object, ...], tuple[Trial, Path]] = {}
+    """Of each row of a table the model of the first task and the lowest seed."""
+    chosen: dict[str, tuple[Trial, Path]] = {}
     for folder in folders:
         trial = trial_of(folder)
-        key = (trial.method, trial.density, trial.distill, trial.recipe, trial.model_sha)
-        known = chosen.get(key)
+        row = repr((*row_of(trial), trial.train.conditions))
+        known = chosen.get(row)
         if known is None or (trial.task, trial.seed) < (known[0].task, known[0].seed):
-            chosen[key] = trial, folder
+            chosen[row] = trial, folder
     return [folder for _, folder in chosen.values()]
+
+
+def row_of(trial: Trial) -> tuple[object, ...]:
+    """What the trials of a row have in common, over tasks and seeds."""
+    about = (trial.scale, trial.method, trial.density, trial.distill)
+    return (*about, trial.recipe, trial.model_sha, trial.plugin_sha)

@@ -1,6 +1,6 @@
 """ONNX files of stock and compact models, and models that run them in onnxruntime.
 
-Needs the optional packages: pip install -e '.[onnx]'.
+Needs optional packages, which INSTALL names.
 """
 
 import importlib.util
@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from zoo.engine.stock import outputs_of
 from zoo.errors import ConfigError, TrialError, cause_of
-from zoo.inputs.kinds import architecture_of
+from zoo.tools.compared import CLOSE_ONNX, difference, example
 
 FILE = "model.onnx"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-CLOSE = 1e-4
-"""Largest difference of outputs between torch and onnxruntime that is rounding."""
+INSTALL = "ONNX needs optional packages: pip install -e '.[onnx]'"
 
 
 def has_onnx() -> bool:
@@ -46,8 +45,9 @@ def save_onnx(model: Any, folder: Path) -> Path:
     in onnxruntime with torch. Raises ConfigError without the optional packages, and TrialError if
     outputs differ by more than rounding."""
     if not has_onnx():
-        raise ConfigError("ONNX needs optional packages: pip install -e '.[onnx]'")
-    inputs = _example((3, 7), model)
+        raise ConfigError(INSTALL)
+    inputs = example(model, 3, 7)
+    inputs["attention_mask"][0, 4:] = 0
     names, file = list(inputs), folder / FILE
     shapes = [{0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")} for _ in names]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -67,29 +67,10 @@ def save_onnx(model: Any, folder: Path) -> Path:
             )
     except Exception as error:  # the exporter raises anything
         raise TrialError(f"the model cannot be written as ONNX: {cause_of(error)}") from error
-    _check(model, file)
+    worst = difference(model, OnnxModel(file))
+    if not worst <= CLOSE_ONNX:
+        raise TrialError(f"outputs in onnxruntime differ by {worst:.2g} from torch's")
     return file
-
-
-def _example(shape: tuple[int, int], model: Any) -> dict[str, Tensor]:
-    """Inputs with padding at the end of the first row."""
-    tokens = torch.randint(model.config.vocab_size // 2, model.config.vocab_size, shape)
-    inputs = architecture_of(model.base_model).inputs(tokens, torch.zeros_like(tokens))
-    seen = torch.ones_like(tokens)
-    seen[0, (shape[1] + 1) // 2 :] = 0
-    return {**inputs, "attention_mask": seen}
-
-
-def _check(model: Any, file: Path) -> None:
-    session = OnnxModel(file)
-    for shape in ((1, 1), (2, 9), (5, 16)):
-        inputs = _example(shape, model)
-        with torch.no_grad():
-            expected, found = model(**inputs), session(**inputs)
-        for name in outputs_of(model):
-            worst = float((expected[name] - getattr(found, name)).abs().max())
-            if not worst <= CLOSE:
-                raise TrialError(f"in onnxruntime {name} differs by {worst:.2g} from torch's")
 
 
 class OnnxModel:

@@ -4,12 +4,16 @@ import gc
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+
+from zoo.errors import ConfigError
 
 LEAST = 0.01
 """Seconds that a measurement takes at least: shorter calls are repeated."""
@@ -93,9 +97,27 @@ def _timed(work: Callable[[], object], times: int) -> float:
     return max((time.perf_counter() - start) / times, 1e-9)
 
 
-def pin(threads: int) -> None:
-    """Run on so many CPU threads, on as many cores and no others where the system allows it."""
+@contextmanager
+def pinned(threads: int) -> Iterator[None]:
+    """Inside, torch has so many CPU threads, and all threads of this process run on as many cores
+    and no others, where the system allows it. Raises ConfigError for more threads than cores."""
+    allowed = getattr(os, "sched_getaffinity", lambda _: set(range(os.cpu_count() or 1)))(0)
+    if threads > len(allowed):
+        raise ConfigError(f"{threads} threads cannot be timed on {len(allowed)} CPUs")
+    before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))[-threads:]
-        os.sched_setaffinity(0, cores)
+    _bind(sorted(allowed)[-threads:])
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        _bind(allowed)
+
+
+def _bind(cores: Iterable[int]) -> None:
+    """Bind every thread of this process to some cores: those of OpenMP exist already."""
+    tasks = Path("/proc/self/task")
+    if hasattr(os, "sched_setaffinity") and tasks.is_dir():
+        for task in tasks.iterdir():
+            with suppress(OSError):  # it ended meanwhile
+                os.sched_setaffinity(int(task.name), cores)

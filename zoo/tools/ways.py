@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from zoo.engine.compact import compact, without_thin_rows
-from zoo.engine.packed import matrices_of, pack
+from zoo.engine.packed import matrices_of, pack, unpack
 from zoo.engine.sparse import sparse
-from zoo.errors import ConfigError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.kinds import architecture_of
 from zoo.records.forms import (
@@ -28,9 +27,12 @@ from zoo.records.forms import (
     STOCK,
     ZEROS,
 )
+from zoo.tools.compared import check_equal
 from zoo.tools.kept import Kept
 from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
 
+FEW = 1e-3
+"""The share of zeros up to which a model counts as dense."""
 THIN = 10
 """Rows with fewer weights than this are dropped by SMP's lossy compaction."""
 
@@ -38,19 +40,21 @@ THIN = 10
 @dataclass(frozen=True)
 class Way:
     """A way of running a model: its name in FORMS, N where rows with fewer than N weights are
-    dropped, the model, None for a form that is only stored, its bytes; whether its outputs are
-    another's, so that its metrics must be measured."""
+    dropped, the model, None for a form that is only stored, its bytes. `other`: its outputs are not
+    those of the trained model, so that metrics must be measured; `reference`: it is there for its
+    time alone, with random weights, and has no metrics."""
 
     name: str
     model: Any
     bytes: int
     least: int = 0
     other: bool = False
+    reference: bool = False
 
     @property
     def label(self) -> str:
-        """'compact', or 'compact, 10 a row'."""
-        return f"{self.name}, {self.least} a row" if self.least else self.name
+        """'compact', or 'compact, ≥ 10 a row'."""
+        return f"{self.name}, ≥ {self.least} a row" if self.least else self.name
 
 
 def ways_of(model: Any, least: int = THIN, *, onnx: bool = False, layers: int = 0) -> Iterator[Way]:
@@ -60,18 +64,19 @@ def ways_of(model: Any, least: int = THIN, *, onnx: bool = False, layers: int = 
     dense = refilled(model)
     pruned = dense is not model
     deep = deepened(dense, layers)
-    yield Way(STOCK, deep, bytes_of(deep))
-    if deep is not dense:
-        yield Way(SHALLOW, dense, bytes_of(dense))
+    yield Way(STOCK, deep, bytes_of(deep), reference=deep is not model)
+    if deep is not dense and not pruned:
+        yield Way(SHALLOW, model, bytes_of(model))
     if pruned:
         yield Way(ZEROS, model, bytes_of(model))
-        if architecture_of(model.base_model).compacts:
-            yield from _compact_ways(model, least)
-        fast, choice = sparse(model)
-        if choice.sparse:
-            yield Way(SPARSE, fast, bytes_of(fast))
-    if not pruned and (small := quantised(model)) is not None:
-        yield Way(INT8, small, quantised_bytes(small), other=True)
+        small = compact(model) if architecture_of(model.base_model).compacts else None
+        if small is not None:
+            yield from _compact_ways(model, small, least)
+        fast = sparse(model)
+        if fast.csr.sparse:
+            yield Way(SPARSE, fast, bytes_of(small if small is not None else model))
+    if not pruned and (int8 := quantised(model)) is not None:
+        yield Way(INT8, int8, quantised_bytes(int8), other=True)
     if onnx and has_onnx():
         yield from _onnx_ways(model, pruned)
 
@@ -87,17 +92,16 @@ def deepened(model: Any, layers: int) -> Any:
     return type(model)(config).to(model.dtype).eval()
 
 
-def _compact_ways(model: Any, least: int) -> Iterator[Way]:
-    small = compact(model)
+def _compact_ways(model: Any, small: Any, least: int) -> Iterator[Way]:
     yield Way(COMPACT, small, bytes_of(small))
     if least:
         inner = model.base_model
         state = without_thin_rows(inner.state_dict(), architecture_of(inner), least)
         thin = compact(model, state)
         yield Way(COMPACT, thin, bytes_of(thin), least, other=True)
-        fast, choice = sparse(thin)
-        if choice.sparse:
-            yield Way(SPARSE, fast, bytes_of(fast), least, other=True)
+        fast = sparse(thin)
+        if fast.csr.sparse:
+            yield Way(SPARSE, fast, bytes_of(thin), least, other=True)
 
 
 def _onnx_ways(model: Any, pruned: bool) -> Iterator[Way]:
@@ -113,6 +117,7 @@ def packed_way(kept: Kept, checkpoint: Checkpoint) -> Way:
     """What a model needs beside its base checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
         pack(kept.model, kept.form.loader, checkpoint, Path(folder))
+        check_equal(kept.model, unpack(Path(folder), checkpoint))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return Way(PACKED, None, size)
 
@@ -120,10 +125,11 @@ def packed_way(kept: Kept, checkpoint: Checkpoint) -> Way:
 @torch.no_grad()
 def refilled(model: Any) -> Any:
     """The model without zeros in its prunable matrices, small random numbers in their place; the
-    model itself if it has none."""
+    model itself if it is not pruned: checkpoints have a few zeros of their own."""
     names = matrices_of(model)
     state = model.state_dict()
-    if all(bool(state[name].all()) for name in names):
+    zeros = sum(int((state[name] == 0).sum()) for name in names)
+    if zeros <= FEW * sum(state[name].numel() for name in names):
         return model
     own = copy.deepcopy(model)
     draws = torch.Generator().manual_seed(0)
@@ -161,17 +167,3 @@ def quantised_bytes(model: Any) -> int:
         bias = linear.bias()
         total += linear.weight().numel() + (0 if bias is None else 4 * bias.numel())
     return total
-
-
-def example(model: Any, batch: int, tokens: int) -> dict[str, Tensor]:
-    """Inputs of random tokens without padding, (batch, tokens). Raises ConfigError for more tokens
-    than the model has positions."""
-    config = model.config
-    most = getattr(config, "max_position_embeddings", tokens)
-    most -= 2 if architecture_of(model.base_model).offset_positions else 0
-    if tokens > most:
-        raise ConfigError(f"{tokens} tokens are more than the model's {most}")
-    draws = torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, tokens), generator=draws)
-    inputs = architecture_of(model.base_model).inputs(ids, torch.zeros_like(ids))
-    return {**inputs, "attention_mask": torch.ones_like(ids)}
