@@ -43,6 +43,8 @@ pictures: $(VENV)/ready
 	$(SHOT) --window-size=1280,1340 --screenshot=docs/page.png file://$(CURDIR)/.page/leaderboard.html
 	$(SHOT) --window-size=390,3000 --screenshot=docs/page_narrow.png file://$(CURDIR)/.page/leaderboard.html
 	cp .page/figures/*-plain-quality.png docs/quality.png
+	cp .page/figures/*-plain-bytes.png docs/bytes.png
+	cp .page/figures/*-plain-latency.png docs/latency.png
 	rm -r .page
 
 clean:

@@ -89,7 +89,7 @@ def run_suite(settings: Settings) -> int:
         planner = tuned(planner, settings, cells)
         jobs = planner.jobs(cells)
     folder, cache = settings.folder, settings.cache
-    keeper = Keeper(settings.save, folder)
+    keeper = Keeper(settings.save, folder, looking=settings.dry_run)
     state = pending(jobs, folder, cache, take_over=not settings.dry_run, keeper=keeper)
     print_plan(planner, settings, jobs, state)
     if settings.dry_run:

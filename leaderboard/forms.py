@@ -248,7 +248,9 @@ def form_notes(found: Sequence[Measured]) -> list[str]:
         return []
     kinds = dict.fromkeys(one.form.name for one in found)
     meant = "; ".join(f"{n.replace('_', ' ')}: {FORMS[n]}" for n in FORMS if n in kinds)
-    lines = [f"Forms of trained models. {meant}. MB are 1e6 bytes on disk, without the tokeniser."]
+    lines = [
+        f"Forms of trained models. {meant}. MB are 1e6 bytes of the files, without the tokeniser."
+    ]
     if any(one.form.least for one in found):
         lines[-1] += " ≥ N a row: rows with fewer than N weights are dropped too, which is inexact."
     if timed := shapes(found):
@@ -256,7 +258,7 @@ def form_notes(found: Sequence[Measured]) -> list[str]:
             "Speed-ups are over the dense model, which ran in turn with each form, with 99 %"
             f' intervals; over several trials, from the lowest to the highest. "{NO_DIFFERENCE}":'
             f" the interval holds 1. Columns of speed-ups are for {timed[0].words}"
-            f"{_packages(found, timed[0])}."
+            f"{_packages(found, timed[0])}. The same timings choose the fastest form of a row."
         )
     return lines
 

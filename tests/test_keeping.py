@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import a_result, a_trial
-from zoo.runs.keeping import Keeper
+from zoo.runs.keeping import MODELS, Keeper
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def local(checkpoint, sst2):
 
 def models(folder: Path) -> list[str]:
     """The names of the models that were kept."""
-    return sorted(path.name for path in (folder / "models").iterdir())
+    return sorted(path.name for path in (folder / "models").glob("[!.]*"))
 
 
 def test_all_models_are_kept_and_a_lost_one_is_made_again(run, local, tmp_path):
@@ -79,3 +79,26 @@ def test_a_better_seed_takes_the_place_of_another(tmp_path):
     shutil.rmtree(tmp_path / "models")
     assert keeper.lacks(other)
     assert not Keeper("none", tmp_path).lacks(other) and Keeper("all", tmp_path).lacks(other)
+
+
+def test_what_was_kept_before_stays(tmp_path):
+    """Neither a dry run nor `best` removes what `all` kept; `best` goes on where it stopped."""
+    one, other = (a_result(a_trial(seed=seed)) for seed in (0, 1))
+    for result in (one, other):
+        (tmp_path / MODELS / result.trial.id).mkdir(parents=True)
+    for looking in (True, False):
+        keeper = Keeper("best", tmp_path, looking=looking)
+        keeper(one), keeper(other)
+        assert len(list((tmp_path / MODELS).glob("[!.]*"))) == 2
+    clean = tmp_path / "clean"
+    first = Keeper("best", clean)
+    (clean / MODELS / one.trial.id).mkdir()
+    first(one)
+    again = Keeper("best", clean)  # interrupted, and started anew
+    (clean / MODELS / other.trial.id).mkdir()
+    again(one), again(other)
+    assert len(list((clean / MODELS).glob("[!.]*"))) == 1
+    Keeper("all", clean)
+    (clean / MODELS / "another").mkdir()
+    last = Keeper("best", clean)
+    assert last.spared >= {"another"}

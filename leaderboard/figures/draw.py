@@ -96,7 +96,7 @@ def _of_models(series: Series) -> Iterator[Figure]:
         yield name, f"{caption}; {marks}", partial(fronts.fronts, found, looks, below)
     found, unit = byte_fronts(series)
     if found:
-        caption = f"Quality against size of trained models on disk; {marks}"
+        caption = f"Quality against the size of files (packed: beside the base model); {marks}"
         looks = looks_in(series, found)
         yield "bytes", caption, partial(fronts.fronts, found, looks, unit, log=True)
 

@@ -14,6 +14,14 @@ WHOLE = {
     True: "with the base model it is the whole model, since no weight was trained",
     False: "weights were trained too, so that the mask alone is not the model",
 }
+PRUNED = "; pruned weights are zeros in `model.safetensors`"
+ZEROS = "Zeros make a dense product no faster and `model.safetensors` no smaller."
+VALUE = "The logit is the value itself, in the unit of the task's labels."
+SPANS = (
+    "The logits at each token are those of the answer's start and of its end, in this order. The"
+    " trial put the question first, cut long contexts into overlapping windows, and took the best"
+    " pair of start and end over all windows: `tasks/squad.py` of the project."
+)
 OWN_HEAD = "model(**inputs).last_hidden_state  # then the head's own code, with head.safetensors"
 LINEAR_HEAD = """from safetensors.torch import load_file
 head = load_file("head.safetensors")
@@ -27,6 +35,7 @@ def card(about: Mapping[str, Any], result: Result) -> str:
     found = [f"{name} {value:.2f}" for name, value in result.metrics.items() if value is not None]
     kept, wider = 100 * remaining.density, 100 * remaining.encoder_density
     distilled = ", distilled" if trial.distill else ""
+    spans = len(result.head.words) == 2 and not about["labels"]
     lines = [
         f"# {trial.model}, {trial.method}, {trial.task}: {kept:.2f} % of the weights",
         "",
@@ -34,11 +43,18 @@ def card(about: Mapping[str, Any], result: Result) -> str:
         "",
         f"- base model: {trial.model}, sha256 `{trial.model_sha}`",
         f"- remaining weights: {kept:.4f} % of the encoder's matrices, {wider:.4f} % with biases",
-        "  and LayerNorm; pruned weights are zeros in `model.safetensors`",
+        "  and LayerNorm" + PRUNED * about["has_mask"],
         f"- method `{trial.method}`, target {100 * trial.density:g} %, recipe `{trial.recipe}`,"
         f" seed {trial.seed}{distilled}",
-        f"- inputs: at most {trial.train.max_length} tokens",
+        f"- inputs: at most {trial.train.max_length} tokens; longer ones were cut in the trial",
     ]
+    if about["words"]:
+        lines.append(f"- label words, in the order of the logits: {', '.join(about['words'])}")
+    conditions = ", ".join(trial.train.conditions.words)
+    lines += [f"- conditions: {conditions}"] if conditions else []
+    lines += [f"- {note}" for note in about["notes"]]
+    versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
+    lines.append(f"- made with {versions}")
     if about["has_mask"]:
         lines.append(f"- `mask.zmsk`: which weights remain; {WHOLE[about['mask_is_all']]}")
     lines += [
@@ -46,7 +62,9 @@ def card(about: Mapping[str, Any], result: Result) -> str:
         "",
         f"```python\n{_code(about)}\n```",
         "",
-        "Zeros make a dense product no faster and `model.safetensors` no smaller.",
+        *([SPANS] if spans else []),
+        *([VALUE] if not spans and not about["labels"] else []),
+        *([ZEROS] if about["has_mask"] else []),
     ]
     return "\n".join(lines) + "\n"
 
@@ -63,11 +81,14 @@ def _code(about: Mapping[str, Any]) -> str:
         at = ":, :" if spans and len(numbers) == 2 else ":, 0"
         predict = f"model(**inputs).logits[{at}, words]"
     names = ", ".join(about["labels"])
-    classes = f"  # {names}" if names else ""
+    classes = f"; classes: {names}" if "#" in predict else f"  # {names}"
+    classes = classes if names else ""
+    texts = '"a text"' if about["texts"] == 1 else '"a text", "and a second one"'
+    cut = f"truncation=True, max_length={about['trial']['train']['max_length']}"
     return (
         f"from transformers import AutoTokenizer, {loader}\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained(".")\n'
         f'model = {loader}.from_pretrained(".").eval()\n{note}'
-        'inputs = tokenizer("a text", "or two", return_tensors="pt")\n'
+        f'inputs = tokenizer({texts}, {cut}, return_tensors="pt")\n'
         + (end or f"logits = {predict}{classes}")
     )

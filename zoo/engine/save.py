@@ -57,6 +57,10 @@ def _write(run: Run, result: Result, folder: Path) -> Stock:
         "loader": form.loader,
         "label_words": dict(zip(run.task.words, form.words, strict=False)),
         "labels": list(run.task.labels),
+        "words": list(run.task.words) if isinstance(run.network.head, LabelWords) else [],
+        "texts": _texts(run),
+        "packages": dict(result.environment.packages),
+        "notes": list(result.notes),
         "metrics": dict(result.metrics),
         "remaining": {
             "prunable": result.remaining.density,
@@ -70,6 +74,14 @@ def _write(run: Run, result: Result, folder: Path) -> Stock:
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(card(about, result), encoding="utf-8")
     return form
+
+
+def _texts(run: Run) -> int:
+    """How many texts an example has: 2 if some have a second segment, or answers are spans."""
+    if run.task.output.per_token or not run.network.architecture.token_types:
+        return 2
+    data = next(iter(run.data.evaluation.values()))
+    return 2 if np.asarray(data.types).any() else 1
 
 
 def _tensors_of(head: nn.Module) -> dict[str, Tensor]:

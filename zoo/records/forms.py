@@ -8,13 +8,13 @@ from zoo.records.codec import Record
 STOCK, ZEROS, COMPACT, SPARSE, PACKED = "stock", "zeros", "compact", "sparse", "packed"
 SHALLOW, INT8, ONNX, ONNX_COMPACT = "shallow", "int8", "onnx", "onnx_compact"
 FORMS = {
-    STOCK: "the stock model without a zero, with all layers of its base",
+    STOCK: "the dense model: random numbers for its zeros, and all layers of its base",
     SHALLOW: "the stock model with fewer layers than its base",
     ZEROS: "the stock model with its pruned weights zero, in dense kernels",
     COMPACT: "the smaller model without dead rows and columns, in dense kernels",
-    SPARSE: "the compact model with its sparsest matrices in CSR",
-    PACKED: "the mask near its entropy, and the values that training changed",
-    INT8: "the stock or shallow model, linear layers quantised when they run (dynamic int8)",
+    SPARSE: "the compact model, its sparsest matrices put in CSR when it is loaded",
+    PACKED: "what is needed beside the base model: the mask, and values that training changed",
+    INT8: "the stock or shallow model in dynamic int8, its bytes in memory",
     ONNX: "the stock or shallow model in onnxruntime",
     ONNX_COMPACT: "the compact model in onnxruntime",
 }

@@ -13,6 +13,8 @@ SAVE = ("none", "best", "all")
 """The values of --save; `best` is the seed of each row and task with the best first metric."""
 MODELS = "models"
 """The folder of models in a suite's."""
+ONLY_BEST = ".best"
+"""Its presence in that folder says that no model is there but those of runs with `best`."""
 TOKENISER = 1_000_000
 """Bytes of a tokeniser, roughly."""
 
@@ -29,11 +31,23 @@ def place_of(trial: Trial) -> Place:
 
 
 class Keeper:
-    """Removes models that `best` does not keep, as results come in."""
+    """Removes models that `best` does not keep, as results come in.
 
-    def __init__(self, policy: str, folder: Path):
-        self.policy, self.models = policy, folder / MODELS
+    Models that --save all kept before stay: a file says whether all models in the folder are from
+    runs with `best`. With `looking=True` nothing is written or removed.
+    """
+
+    def __init__(self, policy: str, folder: Path, *, looking: bool = False):
+        self.policy, self.models, self.looking = policy, folder / MODELS, looking
         self.best: dict[str, Result] = {}
+        mark = self.models / ONLY_BEST
+        there = {path.name for path in self.models.glob("[!.]*")}
+        self.spared = set() if mark.exists() else there
+        if policy == "best" and not there and not looking:
+            self.models.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        elif policy == "all" and not looking:
+            mark.unlink(missing_ok=True)
 
     def __call__(self, record: Outcome) -> None:
         """Take in one record; with `best` remove the model that is the worse of two."""
@@ -46,7 +60,7 @@ class Keeper:
             self.best[place], worse = record, before
         elif before.trial.id != record.trial.id:
             worse = record
-        if worse is not None:
+        if worse is not None and not self.looking and worse.trial.id not in self.spared:
             shutil.rmtree(self.models / worse.trial.id, ignore_errors=True)
 
     def lacks(self, result: Result) -> bool:

@@ -2,8 +2,9 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -146,23 +147,26 @@ class Judge:
     checkpoint: Checkpoint
     length: int
 
-    def splits(self) -> Iterator[tuple[str, Encoded]]:
+    @cached_property
+    def splits(self) -> Mapping[str, Encoded]:
         """The evaluation splits, encoded."""
         tokenizer = load_tokenizer(self.checkpoint)
-        for split in filter(self.source.rows.__contains__, self.task.evaluation):
-            rows = self.source.read(split)
-            yield split, self.task.encode(rows, tokenizer, self.length, False)
+        there = [split for split in self.task.evaluation if split in self.source.rows]
+        encode = self.task.encode
+        return {s: encode(self.source.read(s), tokenizer, self.length, False) for s in there}
 
     def logits(self, model: Any, form: Stock) -> dict[str, np.ndarray]:
         """A model's logits by split."""
-        network = StockNetwork(model, form, self.task.output.per_token, self.checkpoint.pad)
-        return {split: np.array(predict(network, data)["logits"]) for split, data in self.splits()}  # type: ignore[arg-type]
+        network: Any = StockNetwork(
+            model, form, self.task.output.per_token, self.checkpoint.pad
+        )  # takes batches as a Network does
+        return {s: np.array(predict(network, d)["logits"]) for s, d in self.splits.items()}
 
     def metrics(self, model: Any, form: Stock) -> dict[str, float | None]:
         """A model's metrics in percent."""
         found: dict[str, float | None] = {}
         logits = self.logits(model, form)
-        for split, data in self.splits():
+        for split, data in self.splits.items():
             found |= self.task.evaluate(split, logits[split], data).metrics
         return found
 

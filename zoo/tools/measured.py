@@ -11,6 +11,7 @@ import torch
 from zoo.engine.measure import environment
 from zoo.errors import BenchmarkError, TrialError
 from zoo.records.forms import ONNX, ONNX_COMPACT, STOCK, Form, Timing
+from zoo.records.result import Environment
 from zoo.records.storage import UNREADABLE, load_result, save
 from zoo.records.trial import Trial
 from zoo.tools.compared import CLOSE, CLOSE_ONNX, difference, example
@@ -55,13 +56,12 @@ def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
         return compare(calls, ways[0].label, rounds)
 
 
-def timing(ratio: Ratio, shape: Shape, threads: int) -> Timing:
+def timing(ratio: Ratio, shape: Shape, about: Environment) -> Timing:
     """A ratio as it stands in a record."""
-    about = environment(torch.device("cpu"), threads)
     return Timing(
         batch=shape.batch,
         tokens=shape.tokens,
-        threads=threads,
+        threads=about.threads,
         dense_seconds=ratio.reference,
         seconds=ratio.seconds,
         speedup=ratio.value,
@@ -80,11 +80,12 @@ def measure(
     metrics: Callable[[Way], Mapping[str, float | None]],
 ) -> list[Form]:
     """Every form of a model with its timings."""
+    about = environment(torch.device("cpu"), threads)
     by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
     found = []
     for way in ways:
         timings = [
-            timing(ratios[way.label], shape, threads)
+            timing(ratios[way.label], shape, about)
             for shape, ratios in by_shape.items()
             if way.label in ratios
         ]
