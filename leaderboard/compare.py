@@ -140,7 +140,8 @@ def _smallest(found: Mapping[RowKey, ByTask], row: RowKey, rival: RowKey) -> flo
 
 def _best_control(table: Table) -> tuple[str, float] | None:
     """The control with the highest mean among those that keep every weight, on all tasks."""
-    rows = [row for row in table.rows if row.density == 1 and row != table.teacher]
+    rows = [row for row in table.rows if row.density == 1 and table.facts_of(row).control]
+    rows = [row for row in rows if row != table.teacher]
     found = {row.method: judged(table, row) for row in rows}
     whole = {name: own for name, own in found.items() if set(own) == set(table.tasks)}
     means = [(name, fmean(map(fmean, own.values()))) for name, own in whole.items() if own]

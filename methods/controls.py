@@ -1,4 +1,5 @@
-"""Controls: no pruning, random masks, no training of the encoder, no pre-training."""
+"""What pruned models are seen beside: no pruning, fewer layers, random masks, no training of the
+encoder, no pre-training."""
 
 from dataclasses import replace
 
@@ -100,14 +101,14 @@ def head_only(density: float) -> Method:
 @register_method(
     "first_half",
     recipe=control_recipe,
-    label="dense, half of the layers",
+    label="dense, half the layers",
     family="controls",
     order=14,
     prunes=False,
-    control=True,
 )
 def first_half(density: float) -> Method:
-    """Plain fine-tuning of the first half of the checkpoint's layers: the smaller dense model."""
+    """Plain fine-tuning of the first half of the checkpoint's layers: a smaller dense model, the
+    rival of pruned ones, and so no control."""
     return Method(start=first_half_of_layers)
 
 

@@ -26,7 +26,7 @@ def test_the_options_are_fixed():
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
         *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor", "--jobs"),
         *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision", "--compile"),
-        *("--tune", "--search", "--save"),
+        *("--tune", "--search", "--save", "--latency"),
         *("--dry-run", "--list"),
         *("-h", "--help"),
     }

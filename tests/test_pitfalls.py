@@ -309,7 +309,7 @@ def test_pitfall_10_other_parameters_are_masked_or_trained(make_run):
         got = {named[id(p)] for p in parameters if id(p) in named}
         every = set(named.values())
         new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
-        whole = every if name in ("dense", "scratch") else set()
+        whole = every if name in ("dense", "scratch", "first_half") else set()
         free = {n for n in every if not n.startswith("encoder.embeddings.")}
         frozen = name.startswith("smp") or name == "head_only"
         assert got == (whole or (new if frozen else free)), name

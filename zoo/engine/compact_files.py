@@ -55,6 +55,13 @@ def load_compact(folder: str | Path, *, sparse: bool = False) -> Any:
     made of; with `sparse=True` for inference on a CPU, as zoo.sparse makes it.
 
     Raises ConfigError for a folder without a compact model, and for damaged files.
+
+    >>> from zoo import ConfigError, load_compact
+    >>> try:
+    ...     load_compact("nowhere")
+    ... except ConfigError as error:
+    ...     print(error)
+    nowhere: not a compact model: compact.json is missing
     """
     folder = Path(folder)
     try:
