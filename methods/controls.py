@@ -107,8 +107,7 @@ def head_only(density: float) -> Method:
     prunes=False,
 )
 def first_half(density: float) -> Method:
-    """Plain fine-tuning of the first half of the checkpoint's layers: a smaller dense model, the
-    rival of pruned ones, and so no control."""
+    """Plain fine-tuning of the first half of the layers: a dense rival of pruned models."""
     return Method(start=first_half_of_layers)
 
 
