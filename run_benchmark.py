@@ -111,17 +111,16 @@ def run_suite(settings: Settings) -> int:
 
 def time_forms(settings: Settings, folder: Path, trials: Collection[str]) -> None:
     """Time the kept models of these trials in all their forms, after all trials have ended."""
-    from zoo.tools.measured import Plan as Latency
-    from zoo.tools.measured import measure_suite
+    from zoo.tools.measured import Measurement, measure_suite
 
-    if not any((folder / MODELS).glob("*")):
+    if not any((folder / MODELS).glob("[!.]*")):
         print("no model was kept, so none is timed", flush=True)
         return
     local = Path(settings.model).expanduser()
     model = str(local.resolve()) if local.is_dir() else settings.model
     print("timing the kept models in all their forms:", flush=True)
-    plan = Latency(model=model, data_dir=settings.data_dir, threads=settings.cpus)
-    measure_suite(folder, trials, plan, partial(print, flush=True))
+    how = Measurement(model=model, data_dir=settings.data_dir, threads=settings.cpus)
+    measure_suite(folder, trials, how, partial(print, flush=True))
 
 
 def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:

@@ -11,7 +11,6 @@ from leaderboard.forms import (
     EXACT,
     Measured,
     Shape,
-    form_name,
     form_names,
     full_bytes,
     measured,
@@ -38,7 +37,7 @@ def claims_grid(table: Table, plain: Table) -> Grid:
     for row in dict.fromkeys(one.row for one in found if one.row.density == least):
         own = [m for m in found if m.row == row and m.form.name in (COMPACT, SPARSE)]
         for name in form_names(own):
-            same = [one for one in own if form_name(one.form) == name]
+            same = [one for one in own if one.form.label == name]
             rows.append(_ours(table, plain, same, first))
     return Grid(HEADER, [*rows, *map(_theirs, _published())] if rows else [])
 
@@ -56,7 +55,7 @@ def _ours(table: Table, plain: Table, own: Sequence[Measured], shape: Shape | No
     return [
         label(row, [own[0].result]),
         target(row.density),
-        form_name(own[0].form),
+        own[0].form.label,
         ranged(sizes, lambda size: f"{size:.1f}"),
         "file" if sizes else NOTHING,
         speed_entry(timings),

@@ -8,7 +8,7 @@ from math import prod
 from leaderboard.collect import RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, percent, quantity, ranged, target
 from leaderboard.tables import label
-from zoo.records.forms import FORMS, INT8, STOCK, ZEROS, Form, Timing
+from zoo.records.forms import FORMS, INT8, STOCK, ZEROS, Form, Timing, label_of
 from zoo.records.result import Result
 
 NO_DIFFERENCE, EXACT = "no difference", "exact"
@@ -84,12 +84,6 @@ def shapes(found: Iterable[Measured]) -> list[Shape]:
     return [shape for shape, _ in counted.most_common()]
 
 
-def form_name(form: Form) -> str:
-    """'compact', or 'compact, ≥ 10 a row' without the rows that had fewer than 10 weights."""
-    name = form.name.replace("_", " ")
-    return f"{name}, ≥ {form.least} a row" if form.least else name
-
-
 def form_names(found: Iterable[Measured]) -> list[str]:
     """The names of all forms, in the order of FORMS, exact ones first."""
     order = list(FORMS)
@@ -99,7 +93,7 @@ def form_names(found: Iterable[Measured]) -> list[str]:
         return order.index(form.name) if known else len(order), form.name, form.least
 
     forms = sorted((one.form for one in found), key=place)
-    return list(dict.fromkeys(map(form_name, forms)))
+    return list(dict.fromkeys(form.label for form in forms))
 
 
 def full_bytes(table: Table, plain: Table, task: str) -> int | None:
@@ -159,7 +153,7 @@ def _about(one: Measured, full: int | None) -> list[Entry]:
         quantity(100 * one.result.remaining.density, ".2f"),
         one.task,
         Quantity(trial.seed, str(trial.seed)),
-        form_name(form),
+        form.label,
         Quantity(form.bytes / 1e6, three_digits(form.bytes / 1e6)),
         Quantity(100 * form.bytes / full, f"{100 * form.bytes / full:.1f}") if full else NOTHING,
         NOTHING if value is None else Quantity(value, f"{one.metric} {value:.1f}"),
@@ -196,7 +190,7 @@ def form_columns(
 def _columns_of(own: Sequence[Measured], shape: Shape | None) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for name in form_names(own):
-        found = [one for one in own if form_name(one.form) == name]
+        found = [one for one in own if one.form.label == name]
         entries[f"{name} MB"] = _megabytes(found)
         timings = [timing for one in found for timing in one.timings(shape)]
         if timings:
@@ -219,7 +213,7 @@ def form_summary(every: Sequence[Measured]) -> Grid:
     for row in dict.fromkeys(one.row for one in every):
         own = [one for one in every if one.row == row]
         kept = ranged([100 * one.result.remaining.density for one in own], percent)
-        sizes = [_megabytes(m for m in own if form_name(m.form) == name) for name in names]
+        sizes = [_megabytes(m for m in own if m.form.label == name) for name in names]
         start: list[Entry] = [label(row, [own[0].result]), target(row.density), kept]
         rows.append([*start, _fastest(own, first), *sizes])
     header = ["Method", "Target %", "Kept %", "Fastest exact form"]
@@ -232,7 +226,7 @@ def _fastest(own: Sequence[Measured], shape: Shape | None) -> Entry:
     exact = [one for one in own if one.exact]
     entries: dict[str, Entry] = {}
     for name in form_names(exact):
-        found = [t for one in exact if form_name(one.form) == name for t in one.timings(shape)]
+        found = [t for one in exact if one.form.label == name for t in one.timings(shape)]
         if found:
             entries[name] = speed_entry(found)
     faster = [(e, n) for n, e in entries.items() if isinstance(e, Quantity) and e.value > 1]
@@ -247,7 +241,7 @@ def form_notes(found: Sequence[Measured]) -> list[str]:
     if not found:
         return []
     kinds = dict.fromkeys(one.form.name for one in found)
-    meant = "; ".join(f"{n.replace('_', ' ')}: {FORMS[n]}" for n in FORMS if n in kinds)
+    meant = "; ".join(f"{label_of(n)}: {FORMS[n]}" for n in FORMS if n in kinds)
     lines = [
         f"Forms of trained models. {meant}. MB are 1e6 bytes of the files, without the tokeniser."
     ]

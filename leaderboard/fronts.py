@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from statistics import fmean, median
 
-from leaderboard.forms import Measured, Shape, form_name, measured, shapes
+from leaderboard.forms import Measured, Shape, measured, shapes
 from leaderboard.looks import Look
 from leaderboard.series import Series
 from leaderboard.tables import label
@@ -129,7 +129,7 @@ def _front(title: str, found: Sequence[Measured], cost: Cost, dense: float | Non
     for one in found:
         costs = cost(one)
         if costs is not None:
-            groups.setdefault((one.row, form_name(one.form)), []).append((one, costs))
+            groups.setdefault((one.row, one.form.label), []).append((one, costs))
     spots = [_spot(own) for own in groups.values()]
     points = [(spot.x, spot.y) for spot in spots]
     steps: dict[tuple[float, float], list[int]] = {}
@@ -147,7 +147,7 @@ def _spot(own: Sequence[tuple[Measured, tuple[float, float, float]]]) -> Spot:
         target=first.row.density,
         kept=100 * fmean(one.result.remaining.density for one, _ in own),
         kind=first.form.name,
-        words=form_name(first.form),
+        words=first.form.label,
         exact=all(one.exact for one, _ in own),
         x=prod(xs) ** (1 / len(xs)),
         low=min(lows),

@@ -1,11 +1,11 @@
 """The sentences of a page as plain text; the formats escape them."""
 
-import shlex
 from collections.abc import Sequence
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.tables import BELOW, INTERPOLATED, MIXED, NOT_ABOVE_CONSTANT
 from zoo.records.result import AT_MOST, Result
+from zoo.records.trial import Trial, command_of
 
 SMALL_PRINT = (
     (
@@ -175,24 +175,9 @@ def troubles(board: Board) -> list[str]:
 def commands(board: Board, table: Table, rows: Sequence[RowKey]) -> list[str]:
     """The commands that run the trials of some rows, one per suite and set of options: their
     methods at all of their densities."""
-    groups: dict[tuple[str, tuple[str, ...]], list[tuple[RowKey, Result]]] = {}
+    groups: dict[tuple[str, tuple[str, ...]], list[Trial]] = {}
     for row in rows:
         for result in table.of_row(row):
             suite = board.suites.get(result.trial.id, board.suite)
-            groups.setdefault((suite, result.environment.options), []).append((row, result))
-    return [_command(table, suite, options, ran) for (suite, options), ran in groups.items()]
-
-
-def _command(
-    table: Table, suite: str, options: Sequence[str], ran: Sequence[tuple[RowKey, Result]]
-) -> str:
-    key = table.key
-    words = ["python", "run_benchmark.py", "--suite", suite, "--scale", key.scale, *options]
-    words += ["--recipe", key.recipe, "--distill", "on" if key.distill else "off"]
-    words += ["--methods", ",".join(dict.fromkeys(row.method for row, _ in ran))]
-    densities = [row.density for row, _ in ran if row.density < 1] or [1.0]
-    words += ["--densities", ",".join(map(str, dict.fromkeys(densities)))]
-    words += ["--tasks", ",".join(sorted({result.trial.task for _, result in ran}))]
-    seeds = sorted({result.trial.seed for _, result in ran})
-    words += ["--seeds", ",".join(map(str, seeds))]
-    return shlex.join(words + key.conditions.options)
+            groups.setdefault((suite, result.environment.options), []).append(result.trial)
+    return [command_of(suite, options, ran) for (suite, options), ran in groups.items()]

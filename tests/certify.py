@@ -29,7 +29,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from zoo.engine.masked import MaskedModel
 from zoo.errors import BenchmarkError, ConfigError
 from zoo.parts.method import Method
-from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.plugins import load_built_in
 from zoo.registry import methods
 
 PRECISIONS = (torch.float64, torch.float32)
@@ -348,8 +348,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def certify(movement: Path | None, smp: Path | None) -> int:
     """Print how far the trainings and the schedules agree."""
-    for name in BUILT_IN:
-        load_plugin(find_plugin(name))
+    load_built_in()
     wanted = [
         (movement, "masked_run_glue.py", ("regularization", "schedule_threshold"), MOVEMENT),
         (smp, "smp_trainer.py", ("regularization", "set_magnitude_topk_threshold"), SMP),

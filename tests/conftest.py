@@ -15,12 +15,11 @@ from tasks.scales import base
 from tests.helpers import save_checkpoint, write_sst2
 from zoo.engine.build import Resources
 from zoo.inputs.checkpoint import find_checkpoint, load_encoder
-from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.plugins import load_built_in
 from zoo.registry import REGISTRIES
 from zoo.runs.plan import Planner
 
-for name in BUILT_IN:
-    load_plugin(find_plugin(name))
+load_built_in()
 
 
 FIRST = (

@@ -13,7 +13,7 @@ from leaderboard.collect import collect
 from leaderboard.figures.draw import FIGURE, figures
 from leaderboard.figures.fronts import FORM_MARKS, round_ticks
 from leaderboard.formats import Quantity, comma_separated, latex, markdown
-from leaderboard.forms import form_name, speed_entry, three_digits
+from leaderboard.forms import speed_entry, three_digits
 from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, pareto
 from leaderboard.html.rows import columns_of, rows_of
 from leaderboard.view import View
@@ -108,8 +108,8 @@ def test_a_ratio_is_shown_where_its_interval_leaves_out_1(timings, told):
 
 
 def test_names_and_digits():
-    assert form_name(Form("onnx_compact", 1)) == "onnx compact"
-    assert form_name(Form(COMPACT, 1, 10)) == "compact, ≥ 10 a row"
+    assert Form("onnx_compact", 1).label == "onnx compact"
+    assert Form(COMPACT, 1, 10).label == "compact, ≥ 10 a row"
     shown = [three_digits(n) for n in (0.00412, 0.4, 5.234, 52.34, 100.0, 440.2, 1340.0)]
     assert shown == ["0.00412", "0.400", "5.23", "52.3", "100", "440", "1340"]
 

@@ -192,7 +192,8 @@ def test_a_damaged_compact_model_is_one_line(root, tmp_path):
         says(json.dumps(told | {"layers": wrong}), "not a compact model")
     odd = {"pad_token_id": 10**6, "num_attention_heads": 0, "hidden_size": "x", "hidden_act": "y"}
     odd |= {"vocab_size": 50_000_000, "type_vocab_size": 10**9, "max_position_embeddings": 10**9}
-    odd |= {"num_labels": 2_000_000, "intermediate_size": 10**9, "model_type": "gpt2"}
+    odd |= {"hidden_size": 9_600}
+    odd |= {"num_labels": 2_000_000, "model_type": "gpt2"}
     for name, value in odd.items():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         says(json.dumps(told | {"config": told["config"] | {name: value}}), "not a compact model")
@@ -332,6 +333,17 @@ def test_a_packed_model_of_another_base_or_damaged_is_refused(root, tmp_path):
     (tmp_path / "mask.zmsk").write_bytes((tmp_path / "mask.zmsk").read_bytes()[:-1])
     with pytest.raises(ConfigError, match="checksum"):
         unpack(tmp_path, checkpoint)
+
+
+def test_a_packed_configuration_of_another_size_is_refused(root, tmp_path):
+    checkpoint = find_checkpoint(str(root / "bert"))
+    pack(classifier(root / "bert"), CLASSIFIER, checkpoint, tmp_path)
+    about = json.loads((tmp_path / "packed.json").read_text())
+    for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size"):
+        changed = about | {"config": about["config"] | {name: 64_000}}
+        (tmp_path / "packed.json").write_text(json.dumps(changed))
+        with pytest.raises(ConfigError, match=f"its {name} is 64000"):
+            unpack(tmp_path, checkpoint)
 
 
 def test_a_compact_layer_keeps_nothing_of_the_stock_one(root):

@@ -269,11 +269,8 @@ def test_a_model_that_was_not_kept_is_named_with_its_command(suite, tmp_path, ca
     assert export([str(other)]) == 2
     error = capsys.readouterr().err
     command = error.partition("this makes it: ")[2].split()
-    assert command[:2] == ["python", "run_benchmark.py"] and command[-2:] == ["--save", "all"]
-    assert (
-        main([*command[2:-2], "--save", "all", "--executor", "inline", "--results", str(tmp_path)])
-        == 0
-    )
+    assert command[:2] == ["python", "run_benchmark.py"] and "--save all" in error
+    assert main([*command[2:], "--executor", "inline", "--results", str(tmp_path)]) == 0
     assert (tmp_path / "high_sparsity" / "models" / result.stem).is_dir()
 
 

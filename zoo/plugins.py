@@ -52,6 +52,12 @@ def find_plugin(given: str) -> Plugin:
     return Plugin(path.name, str(path), hashlib.sha256(content).hexdigest())
 
 
+def load_built_in() -> None:
+    """Import what the project itself registers."""
+    for name in BUILT_IN:
+        load_plugin(find_plugin(name))
+
+
 def load_plugin(plugin: Plugin) -> None:
     """Import a plugin once per process; raises ConfigError with file and line if it cannot be."""
     with _all_or_nothing():

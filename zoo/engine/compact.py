@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import ROLES, Architecture
-from zoo.inputs.kinds import architecture_of
+from zoo.inputs.kinds import architecture_of, encoder_prefix
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ class Affine(nn.Module):
         return F.linear(x, self.weight, self.bias)
 
 
+THIN = 10
+"""Rows with fewer weights than this are dropped by SMP's lossy compaction."""
 PARTS = ("query", "key", "value", "output", "inner", "outer")
 """The linear maps of a compact layer."""
 
@@ -246,7 +248,7 @@ def narrowed(model: Any) -> Any:
     made = type(model)(config).to(model.dtype).eval()
     state = model.state_dict()
     architecture = architecture_of(made.base_model)
-    prefix = f"{model.base_model_prefix}." if made.base_model is not made else ""
+    prefix = encoder_prefix(made)
     for number, layer in enumerate(layers):
         more = width - len(layer.inner.weight)
         for role, weight, bias in (

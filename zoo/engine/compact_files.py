@@ -16,14 +16,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoo.engine.compact import PARTS, CompactLayer, Linear, compact_layers
+from zoo.engine.export import distinct
 from zoo.engine.sparse import sparse as make_sparse
 from zoo.engine.stock import LOADERS
 from zoo.errors import ConfigError, one_line
+from zoo.inputs.architecture import SizeNames
 from zoo.inputs.checkpoint import quiet
-from zoo.inputs.kinds import ARCHITECTURES, architecture_of
+from zoo.inputs.kinds import ARCHITECTURES, architecture_of, encoder_prefix
 
 VERSION = 1
 ABOUT, WEIGHTS = "compact.json", "model.safetensors"
+"""The files of a compact model."""
 FOREIGN = ("auto_map", "quantization_config", "attn_implementation", "_attn_implementation")
 """Entries of a configuration that could make transformers look for other code."""
 CLASSES = 10_000
@@ -33,12 +36,7 @@ CLASSES = 10_000
 def save_compact(model: Any, loader: str, folder: Path, **about: Any) -> None:
     """Write a compact model into a folder; `loader` is the stock class that it was made of, `about`
     goes into compact.json."""
-    state: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict().items():
-        if tensor.data_ptr() not in seen or not tensor.numel():  # tied ones are written once
-            state[name] = tensor.contiguous()
-        seen.add(tensor.data_ptr())
+    state = {name: tensor.contiguous() for name, tensor in distinct(model.state_dict()).items()}
     content = {
         "version": VERSION,
         "loader": loader,
@@ -104,18 +102,17 @@ def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
         raise ValueError("it is of a class that this program does not know")
     config = config_of(about["config"])
     sizes = ARCHITECTURES[config.model_type].sizes
-    hidden = getattr(config, sizes.hidden)
-    _check_tables(state, config, sizes.positions)
-    setattr(config, sizes.layers, 1)  # the pattern of the others
+    hidden, wide = getattr(config, sizes.hidden), getattr(config, sizes.intermediate)
+    _check_tables(state, config, sizes)
+    setattr(config, sizes.layers, 1)  # a pattern: its norms and its activation are used
+    setattr(config, sizes.intermediate, 1)
     model = getattr(transformers, about["loader"]).from_config(config, dtype=torch.float32).eval()
-    inner = model.base_model
-    prefix = "" if inner is model else f"{model.base_model_prefix}."
-    architecture = architecture_of(inner)
-    layers = architecture.layers_of(inner)
+    architecture = architecture_of(model.base_model)
+    layers = architecture.layers_of(model.base_model)
     pattern = layers[0]
     del layers[:]
     for number, facts in enumerate(about["layers"]):
-        own = f"{prefix}{architecture.layers}.{number}."
+        own = f"{encoder_prefix(model)}{architecture.layers}.{number}."
         maps = {p: Linear(state[f"{own}{p}.weight"], state[f"{own}{p}.bias"]) for p in PARTS}
         _check(maps, facts, hidden, own)
         norms = [copy.deepcopy(pattern.get_submodule(path)) for path in architecture.norms]
@@ -124,26 +121,25 @@ def _load(about: Mapping[str, Any], state: Mapping[str, Tensor]) -> Any:
             CompactLayer(maps, norms, activation, facts["attention_heads"], float(facts["scale"]))
         )
     setattr(config, sizes.layers, len(layers))
-    missing, extra = model.load_state_dict(state, strict=False)
-    given = {t.data_ptr() for name, t in model.state_dict().items() if name in state}
-    tied = [name for name in missing if model.state_dict()[name].data_ptr() in given]
-    if odd := [*extra, *(name for name in missing if name not in tied)]:
-        raise ValueError(f"{odd[0]} is in one of the files alone")
+    setattr(config, sizes.intermediate, wide)
+    if odd := distinct(model.state_dict()).keys() ^ state.keys():
+        raise ValueError(f"{min(odd)} is in one of the files alone")
+    model.load_state_dict(state, strict=False)  # without the second names of tied tensors
     model.set_attn_implementation("sdpa")
     return model
 
 
-def _check_tables(state: Mapping[str, Tensor], config: Any, positions: str) -> None:
+def _check_tables(state: Mapping[str, Tensor], config: Any, sizes: SizeNames) -> None:
     """Raise ValueError unless the tables that a model will have are those of the file: a damaged
     configuration could ask for gigabytes."""
     rows = {tensor.shape[0] for tensor in state.values() if tensor.dim() == 2}
-    for name in ("vocab_size", positions, "type_vocab_size"):
+    widths = {tensor.shape[-1] for tensor in state.values() if tensor.dim()}
+    for name in ("vocab_size", sizes.positions, "type_vocab_size"):
         if getattr(config, name, 0) and getattr(config, name) not in rows:
             raise ValueError(f"no tensor has the {getattr(config, name)!r:.40} rows of {name}")
-    widest = max((max(tensor.shape, default=0) for tensor in state.values()), default=0)
-    numbers = [v for v in config.to_dict().values() if type(v) is int]
-    if max(numbers, default=0) > max(widest, CLASSES):
-        raise ValueError(f"{max(numbers)} is larger than any of the model's tensors")
+    for name in (sizes.hidden, "embedding_size"):
+        if getattr(config, name, 0) and getattr(config, name) not in widths:
+            raise ValueError(f"no tensor has the {getattr(config, name)!r:.40} columns of {name}")
 
 
 def _check(maps: Mapping[str, Linear], facts: Mapping[str, Any], hidden: int, where: str) -> None:

@@ -1,5 +1,7 @@
 """Weights as they leave the project: under stock names, with pruned entries exactly zero."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from zoo.engine.masked import MaskedModel
@@ -22,3 +24,14 @@ def export(encoder: nn.Module, masked: MaskedModel) -> dict[str, Tensor]:
     for name, gate in masked.test_gates().items():
         state[f"{name}.weight"] *= gate
     return state
+
+
+def distinct(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a state dict; those that share their storage once, under the first name."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        if tensor.data_ptr() not in seen or not tensor.numel():
+            found[name] = tensor
+        seen.add(tensor.data_ptr())
+    return found

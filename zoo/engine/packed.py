@@ -18,15 +18,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from zoo.engine.compact_files import config_of, config_to_write
+from zoo.engine.export import distinct
 from zoo.engine.save import MASK_FILE
 from zoo.engine.stock import LANGUAGE, LOADERS
 from zoo.errors import ConfigError, one_line
 from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm, quiet
-from zoo.inputs.kinds import architecture_of
+from zoo.inputs.kinds import encoder_prefix, prunable
 from zoo.records.mask_file import decode, encode
 
 VERSION = 1
 ABOUT, VALUES = "packed.json", "values.safetensors"
+"""The files of a packed model, beside its mask."""
 
 
 def pack(
@@ -36,8 +38,8 @@ def pack(
     in float16, which is not exact. Entries that are 0 count as pruned. Returns the masks by name,
     {} where nothing is pruned."""
     base, matrices = base_state(checkpoint, loader, model), matrices_of(model)
-    state = model.state_dict()
-    masks = {name: state[name] != 0 for name in matrices if name in state}
+    state = distinct(model.state_dict())
+    masks = {name: state[name] != 0 for name in matrices}
     if all(bool(mask.all()) for mask in masks.values()):
         masks = {}
     values: dict[str, Tensor] = {}
@@ -47,8 +49,7 @@ def pack(
             tensor = tensor[masks[name]]
             before = None if before is None else before[masks[name]]
         if before is None or not torch.equal(tensor, before):
-            values[name] = tensor.half() if half else tensor.clone()
-    values = _once(values, state)
+            values[name] = (tensor.half() if half else tensor).contiguous()
     grids = {name: mask.numpy() for name, mask in masks.items()}
     if masks:
         (folder / MASK_FILE).write_bytes(encode(grids, checkpoint.sha))
@@ -66,18 +67,6 @@ def pack(
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
     return grids
-
-
-def _once(values: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The values without those of tensors that share their storage with one before."""
-    seen: set[int] = set()
-    found = {}
-    for name, value in values.items():
-        place = state[name].data_ptr()
-        if place not in seen or not value.numel():
-            found[name] = value.contiguous()
-        seen.add(place)
-    return found
 
 
 def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
@@ -101,6 +90,7 @@ def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
                 raise ValueError(f"{VALUES} is damaged: its sha256 is wrong")
             values = load_file(folder / VALUES)
         config = config_of(about["config"])
+        _check_sizes(config, checkpoint)
         model = getattr(transformers, about["loader"]).from_config(config, dtype=torch.float32)
         state = model.state_dict()
         shapes = {name: tuple(state[name].shape) for name in about["matrices"]}
@@ -115,17 +105,27 @@ def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
     return model.eval()
 
 
+def _check_sizes(config: Any, checkpoint: Checkpoint) -> None:
+    """Raise ValueError unless a model has the sizes of its base, but perhaps fewer layers: a
+    damaged configuration could ask for gigabytes."""
+    import transformers
+
+    base = transformers.AutoConfig.from_pretrained(checkpoint.folder, local_files_only=True)
+    layers = checkpoint.architecture.sizes.layers
+    for name, value in base.to_dict().items():
+        own = getattr(config, name, -1)
+        same = own == value or (name == layers and 0 < own <= value)
+        if type(value) is int and not same and name != "num_labels":
+            raise ValueError(f"its {name} is {own!r:.40}, that of its base {value}")
+
+
 @torch.no_grad()
 def _fill(
     model: Any, base: Mapping[str, Tensor], masks: Mapping[str, Any], values: Mapping[str, Tensor]
 ) -> None:
     """Set every tensor of a model: the base's where nothing changed, the values elsewhere."""
-    unread, filled = set(values), set()
-    for name, tensor in model.state_dict().items():
-        place = tensor.data_ptr()
-        if place in filled and tensor.numel():  # the same tensor under another name
-            continue
-        filled.add(place)
+    unread = set(values)
+    for name, tensor in distinct(model.state_dict()).items():
         if name in masks:
             mask = torch.from_numpy(masks[name])
             kept = values[name] if name in values else base[name][mask]
@@ -150,8 +150,7 @@ def base_state(checkpoint: Checkpoint, loader: str, model: Any) -> dict[str, Ten
     if loader == LANGUAGE:
         found = load_masked_lm(checkpoint).state_dict()
     else:
-        inner = model.base_model
-        prefix = "" if inner is model else f"{model.base_model_prefix}."
+        prefix = encoder_prefix(model)
         encoder, lacking = load_encoder(checkpoint, pooler=True)
         own = encoder.state_dict()
         found = {f"{prefix}{name}": own[name] for name in own if name not in lacking}
@@ -164,9 +163,7 @@ def base_state(checkpoint: Checkpoint, loader: str, model: Any) -> dict[str, Ten
 
 def matrices_of(model: Any) -> list[str]:
     """Names of the weights of a stock model's prunable matrices, in order."""
-    inner = model.base_model
-    prefix = "" if inner is model else f"{model.base_model_prefix}."
-    return [f"{prefix}{name}.weight" for name, _ in architecture_of(inner).matrices(inner)]
+    return [f"{encoder_prefix(model)}{name}.weight" for name in prunable(model.base_model)]
 
 
 def _sha(file: Path) -> str:

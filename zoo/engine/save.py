@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from zoo.engine.build import Run
 from zoo.engine.cards import card
-from zoo.engine.stock import ABOUT, BARE, Stock, StockNetwork, load_stock, stock_model
+from zoo.engine.stock import ABOUT, BARE, Reading, StockNetwork, load_stock, stock_model
 from zoo.errors import TrialError
 from zoo.inputs.batches import collate
 from zoo.inputs.tokeniser import load_tokenizer
@@ -36,26 +36,26 @@ def save_model(run: Run, result: Result, folder: Path) -> Path:
     """
     target = folder / run.trial.id
     with whole_folder(target) as half, torch.no_grad():
-        form = _write(run, result, half)
-        _compare(run, form, half)
+        reading = _write(run, result, half)
+        _compare(run, reading, half)
     return target
 
 
-def _write(run: Run, result: Result, folder: Path) -> Stock:
-    model, form = stock_model(run)
+def _write(run: Run, result: Result, folder: Path) -> Reading:
+    model, reading = stock_model(run)
     model.save_pretrained(folder)
     tokenizer = load_tokenizer(run.checkpoint)
     tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     tokenizer.save_pretrained(folder)
-    if form.loader == BARE:
+    if reading.loader == BARE:
         save_file(_tensors_of(run.network.head), folder / "head.safetensors")
     masks = {n: (g != 0).cpu().numpy() for n, g in run.masked.test_gates().items()}
     if masks:
         (folder / MASK_FILE).write_bytes(encode(masks, run.trial.model_sha))
     about = {
         "trial": to_json(run.trial),
-        "loader": form.loader,
-        "label_words": dict(zip(run.task.words, form.words, strict=False)),
+        "loader": reading.loader,
+        "label_words": dict(zip(run.task.words, reading.words, strict=False)),
         "labels": list(run.task.labels),
         "words": list(run.task.words) if isinstance(run.network.head, LabelWords) else [],
         "texts": _texts(run),
@@ -67,13 +67,13 @@ def _write(run: Run, result: Result, folder: Path) -> Stock:
             "with_biases_and_norms": result.remaining.encoder_density,
         },
         "digests": dict(result.digests),
-        "linear_head": form.loader == BARE and isinstance(run.network.head, LabelWords),
+        "linear_head": reading.loader == BARE and isinstance(run.network.head, LabelWords),
         "has_mask": bool(masks),
         "mask_is_all": result.parameters.values == result.parameters.other == 0,
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
     (folder / "README.md").write_text(card(about, result), encoding="utf-8")
-    return form
+    return reading
 
 
 def _texts(run: Run) -> int:
@@ -93,13 +93,13 @@ def _tensors_of(head: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def _compare(run: Run, form: Stock, folder: Path) -> None:
+def _compare(run: Run, reading: Reading, folder: Path) -> None:
     """Raise TrialError unless the model in a folder, loaded as anybody would, gives the trial's
     logits for some examples of the evaluation set."""
-    if form.loader == BARE:
+    if reading.loader == BARE:
         return
     per_token, pad = run.task.output.per_token, run.network.pad
-    theirs = StockNetwork(load_stock(folder)[0].to(run.device), form, per_token, pad)
+    theirs = StockNetwork(load_stock(folder)[0].to(run.device), reading, per_token, pad)
     data = next(iter(run.data.evaluation.values()))
     batch = collate(data, np.arange(min(8, len(data))), pad, run.device)
     run.network.eval()

@@ -1,9 +1,9 @@
 """Sparse matrices at inference on a CPU: layers whose matrices are sparse enough run in CSR.
 
-torch's product of a CSR matrix and a dense one gains nothing at 10 % remaining weights. A sum over
+torch's product of a CSR matrix and a dense one gains little at 10 % remaining weights. A sum over
 weighted bags of embeddings is the same product - a row of W is a bag, its columns are the numbers
-of embeddings, its entries their weights - and FBGEMM's kernel for it keeps the sums in registers
-(Khudia et al. 2021). It wants the input of a product as (in, tokens), tokens in blocks that stay in
+of embeddings, its entries their weights - and torch has a faster kernel for it
+(docs/take_home.md). It wants the input of a product as (in, tokens), tokens in blocks that stay in
 a core's cache. A layer is computed in that layout as a whole; transposing would cost as much as the
 products.
 """

@@ -42,7 +42,7 @@ TRAINED = (PooledClassifier, FirstTokenClassifier, PredictionHead, TokenClassifi
 
 
 @dataclass(frozen=True)
-class Stock:
+class Reading:
     """How a saved model is loaded and read: its class in transformers, and for label words of a
     language model their numbers."""
 
@@ -50,14 +50,15 @@ class Stock:
     words: tuple[int, ...] = ()
 
 
-def stock_model(run: Run) -> tuple[Any, Stock]:
-    """A stock model of transformers on the CPU that computes the trial's logits, and its form."""
+def stock_model(run: Run) -> tuple[Any, Reading]:
+    """A stock model of transformers on the CPU that computes the trial's logits, and how it
+    is read."""
     head, network = run.network.head, run.network
     state = {name: tensor.cpu() for name, tensor in export(network.encoder, run.masked).items()}
     if isinstance(head, LabelWords) and not isinstance(head.transform, nn.Identity):
         model = load_masked_lm(run.checkpoint)
         _fill(model.base_model, state)
-        return model.eval(), Stock(LANGUAGE, tuple(head.words.tolist()))
+        return model.eval(), Reading(LANGUAGE, tuple(head.words.tolist()))
     kind = _kind(head, run.task.output.per_token, network.architecture.prediction_head)
     config = _config(network.encoder.config, run, kind)
     import transformers
@@ -73,7 +74,7 @@ def stock_model(run: Run) -> tuple[Any, Stock]:
         for ours, theirs in names.items():
             part = {n: t.cpu() for n, t in head.get_submodule(ours).state_dict().items()}
             model.get_submodule(theirs).load_state_dict(part)
-    return model, Stock(kind)
+    return model, Reading(kind)
 
 
 def _kind(head: nn.Module, per_token: bool, own_head: bool) -> str:
@@ -107,15 +108,17 @@ def _fill(encoder: Any, state: Mapping[str, Tensor]) -> None:
         raise TrialError(f"the stock model has no place for {odd[0]}")
 
 
-def read_logits(form: Stock, model: Any, inputs: Mapping[str, Tensor], per_token: bool) -> Tensor:
+def read_logits(
+    reading: Reading, model: Any, inputs: Mapping[str, Tensor], per_token: bool
+) -> Tensor:
     """A saved model's logits, as the trial's head gives them."""
     out = model(**inputs)
-    if form.loader == SPANS:
+    if reading.loader == SPANS:
         return torch.stack([out.start_logits, out.end_logits], -1)
-    if form.loader == LANGUAGE:
-        logits = out.logits[..., list(form.words)]
+    if reading.loader == LANGUAGE:
+        logits = out.logits[..., list(reading.words)]
         return logits if per_token else logits[:, 0]
-    return out.logits[:, 0] if form.loader == TOKENS else out.logits
+    return out.logits[:, 0] if reading.loader == TOKENS else out.logits
 
 
 def outputs_of(model: Any) -> list[str]:
@@ -129,35 +132,47 @@ def outputs_of(model: Any) -> list[str]:
 class StockNetwork(nn.Module):
     """A stock model, or a compact one made of it, that takes batches as a trial's network does."""
 
-    def __init__(self, model: Any, form: Stock, per_token: bool, pad: int):
+    def __init__(self, model: Any, reading: Reading, per_token: bool, pad: int):
         super().__init__()
-        self.model, self.form, self.per_token, self.pad = model, form, per_token, pad
+        self.model, self.reading, self.per_token, self.pad = model, reading, per_token, pad
         self.architecture = replace(architecture_of(model.base_model), packs=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits, and a representation that is empty."""
         inputs = self.architecture.inputs(batch.tokens, batch.types)
         inputs["attention_mask"] = batch.attention.long()
-        logits = read_logits(self.form, self.model, inputs, self.per_token)
+        logits = read_logits(self.reading, self.model, inputs, self.per_token)
         return logits, logits[:, :0]
 
 
 ABOUT = "pruning.json"
+"""The file of a saved model that says what it is."""
 
 
-def load_stock(folder: Path) -> tuple[Any, Stock, Mapping[str, Any]]:
+def read_about(folder: Path) -> Mapping[str, Any]:
+    """What pruning.json of a saved model says. Raises ConfigError if there is none."""
+    try:
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError(f"{ABOUT} holds no object")
+        return about
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{folder}: not a saved model: {one_line(error, 200)}") from None
+
+
+def load_stock(folder: Path) -> tuple[Any, Reading, Mapping[str, Any]]:
     """The stock model that was saved in a folder, in evaluation mode, how it is read, and what
     pruning.json says. Raises ConfigError if there is none."""
     import transformers
 
     quiet()
+    about = read_about(folder)
     try:
-        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        form = Stock(about["loader"], tuple(about["label_words"].values()))
-        if form.loader not in LOADERS:
+        reading = Reading(about["loader"], tuple(about["label_words"].values()))
+        if reading.loader not in LOADERS:
             raise ValueError("its class is not known")
-        kind = getattr(transformers, form.loader)
+        kind = getattr(transformers, reading.loader)
         model = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     except Exception as error:  # transformers raises anything
         raise ConfigError(f"{folder}: not a saved model: {one_line(error, 200)}") from None
-    return model.eval(), form, about
+    return model.eval(), reading, about

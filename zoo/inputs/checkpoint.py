@@ -48,10 +48,10 @@ class Checkpoint:
 
     `name` is shown in tables; `folder` is where the files are; `sha` is the sha256 of weights,
     configuration and tokeniser, `tokenizer_sha` that of the tokeniser's files alone.
-    `weights` counts all its numbers, `prunable_weights` the entries of the matrices that can be
-    pruned; `hidden` is the width of hidden states; `positions` is the number of tokens that the
-    longest input may have, `vocabulary` that of the tokens that have an embedding, `segments` that
-    of the segment ids that are told apart, `pad` the padding token's.
+    `layers` counts its layers, `weights` all its numbers, `prunable_weights` the entries of the
+    matrices that can be pruned; `hidden` is the width of hidden states; `positions` is the number
+    of tokens that the longest input may have, `vocabulary` that of the tokens that have an
+    embedding, `segments` that of the segment ids that are told apart, `pad` the padding token's.
     `labels` are the class names in the configuration, in order, empty if it names none; `notes`
     say what of the files is not used.
     """
@@ -62,6 +62,7 @@ class Checkpoint:
     tokenizer_sha: str
     model_type: str
     has_mlm_head: bool
+    layers: int
     weights: int
     prunable_weights: int
     hidden: int
@@ -126,6 +127,7 @@ def _checkpoint(given: str, folder: Path) -> Checkpoint:
         tokenizer_sha=tokenizer,
         model_type=config["model_type"],
         has_mlm_head=any(name.endswith(architecture.mlm_tensor) for name in headers),
+        layers=sizes.layers,
         weights=sum(math.prod(header.shape) for header in headers.values()),
         prunable_weights=architecture.prunable_weights(sizes),
         hidden=sizes.hidden,

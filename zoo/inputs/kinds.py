@@ -179,6 +179,11 @@ def architecture_of(encoder: Any) -> Architecture:
     return ARCHITECTURES[kind]
 
 
+def encoder_prefix(model: Any) -> str:
+    """How the names of an encoder's tensors begin in a stock model; "" for an encoder itself."""
+    return "" if model.base_model is model else f"{model.base_model_prefix}."
+
+
 def prunable(encoder: Any) -> dict[str, nn.Linear]:
     """The encoder's matrices that methods may prune, by name, in the model's order."""
     return dict(architecture_of(encoder).matrices(encoder))

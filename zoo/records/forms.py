@@ -21,6 +21,12 @@ FORMS = {
 """Names of forms, and what each is."""
 
 
+def label_of(name: str, least: int = 0) -> str:
+    """'compact', or 'compact, ≥ 10 a row' without the rows that had fewer than 10 weights."""
+    name = name.replace("_", " ")
+    return f"{name}, ≥ {least} a row" if least else name
+
+
 @dataclass(frozen=True)
 class Timing(Record):
     """Seconds of a call on `batch` examples of `tokens` tokens each with `threads` CPU threads.
@@ -72,3 +78,8 @@ class Form(Record):
     def __post_init__(self) -> None:
         if self.bytes < 0 or self.least < 0:
             raise ValueError("bytes and least must not be negative")
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return label_of(self.name, self.least)

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -251,3 +252,17 @@ class Trial(Record):
 def canonical(value: Any) -> str:
     """JSON with sorted keys and without spaces; raises ValueError for NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def command_of(suite: str, options: Sequence[str], trials: Sequence[Trial]) -> str:
+    """The command that runs trials of a suite again that differ in method, density, task and seed
+    alone; `options` are the rest of the command that they were run with."""
+    one = trials[0]
+    words = ["python", "run_benchmark.py", "--suite", suite, "--scale", one.scale, *options]
+    words += ["--recipe", one.recipe, "--distill", "on" if one.distill else "off"]
+    words += ["--methods", ",".join(dict.fromkeys(trial.method for trial in trials))]
+    densities = [trial.density for trial in trials if trial.density < 1] or [1.0]
+    words += ["--densities", ",".join(map(str, dict.fromkeys(densities)))]
+    words += ["--tasks", ",".join(sorted({trial.task for trial in trials}))]
+    words += ["--seeds", ",".join(map(str, sorted({trial.seed for trial in trials})))]
+    return shlex.join(words + one.train.conditions.options)

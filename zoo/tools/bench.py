@@ -14,8 +14,7 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from zoo.registry import methods
 from zoo.runs.command import add_conditions, conditions_of
 from zoo.tools.arms import DISTILLED, STEPS, Bench, check_same
 from zoo.tools.synthetic import SIZES, Geometry
+from zoo.tools.timing import mean_seconds
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,6 @@ class Timing:
     refresh_seconds: float
     evaluation_ratio: float
     peak_bytes: int = 0
-
-
-def mean_seconds(work: Callable[[], object], times: int, device: torch.device) -> float:
-    """Return the mean wall time of a call in seconds."""
-    synchronise(device)
-    start = time.perf_counter()
-    for _ in range(times):
-        work()
-    synchronise(device)
-    return (time.perf_counter() - start) / times
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the GPU, if there is one."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def compare(bench: Bench, dense: Any, name: str, pairs: int, steps: int) -> Timing:

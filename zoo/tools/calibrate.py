@@ -26,7 +26,7 @@ from zoo.engine.build import Resources
 from zoo.errors import ConfigError, command, unknown
 from zoo.parts.heads import trained
 from zoo.parts.method import Method, learns_ranks_alone, nothing
-from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.plugins import BUILT_IN, find_plugin, load_built_in
 from zoo.records.result import Result
 from zoo.records.storage import load_result, result_path, write_whole
 from zoo.registry import methods, scales, suites
@@ -284,8 +284,7 @@ def main() -> int:
     parser.add_argument("--methods", help="names separated by commas (default: all)")
     parser.add_argument("--only", choices=("choose", "measure"), help="half of the work")
     options = parser.parse_args()
-    for name in BUILT_IN:
-        load_plugin(find_plugin(name))
+    load_built_in()
     scale: Scale = scales[options.scale].make()
     if scale.choices is None or scale.penalties is None:
         raise ConfigError(f"scale {scale.name} keeps no chosen values")

@@ -64,7 +64,7 @@ def write_compact(kept: Kept, options: argparse.Namespace, folder: Path) -> Writ
         architecture = architecture_of(inner)
         state = without_thin_rows(inner.state_dict(), architecture, options.least)
     small = compact(kept.model, state)
-    save_compact(small, kept.form.loader, folder, least=options.least, trial=kept.trial.id)
+    save_compact(small, kept.reading.loader, folder, least=options.least)
     return Written(load_compact(folder), None if options.least else CLOSE)
 
 
@@ -78,7 +78,7 @@ def write_narrow(kept: Kept, options: argparse.Namespace, folder: Path) -> Writt
 def write_packed(kept: Kept, options: argparse.Namespace, folder: Path) -> Written:
     """The mask, and the values that training changed."""
     checkpoint = base_of(kept, options.model)
-    masks = pack(kept.model, kept.form.loader, checkpoint, folder, half=options.half)
+    masks = pack(kept.model, kept.reading.loader, checkpoint, folder, half=options.half)
     note = ""
     if masks:
         size, (by_matrix, by_row) = (folder / MASK_FILE).stat().st_size, bounds(masks)

@@ -39,6 +39,7 @@ BERT = Checkpoint(
     tokenizer_sha="",
     model_type="bert",
     has_mlm_head=True,
+    layers=12,
     weights=109_482_240,
     prunable_weights=84_934_656,
     hidden=768,

@@ -1,29 +1,22 @@
 """Saved models for the tools: found by their folder, by their result, or all of a suite's."""
 
-import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from zoo.engine.frozen import predict
-from zoo.engine.stock import ABOUT, BARE, Stock, StockNetwork, load_stock
+from zoo.engine.stock import ABOUT, BARE, Reading, load_stock, read_about
 from zoo.errors import ConfigError, one_line
-from zoo.inputs.batches import Encoded
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
-from zoo.inputs.task import Source, Task
-from zoo.inputs.tokeniser import load_tokenizer
-from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.inputs.task import Task
+from zoo.plugins import load_built_in
 from zoo.records.codec import from_json
 from zoo.records.result import Result
 from zoo.records.storage import UNREADABLE, load_result
-from zoo.records.trial import Trial
+from zoo.records.trial import Trial, command_of
 from zoo.registry import scales, tasks
 from zoo.runs.keeping import MODELS
+from zoo.tools.evaluation_set import EvaluationSet
 
 WEIGHTS = "model.safetensors"
 
@@ -35,7 +28,7 @@ class Kept:
 
     folder: Path
     model: Any
-    form: Stock
+    reading: Reading
     trial: Trial
     result: Result | None
 
@@ -67,40 +60,32 @@ def _beside(path: Path) -> Path:
         raise ConfigError(f"{path}: not a result: {one_line(error, 200)}") from None
     folder = path.parent / MODELS / result.trial.id
     if not (folder / WEIGHTS).is_file():
-        raise ConfigError(
-            f"{path}: its model was not kept; this makes it: {command_of(result, path)}"
-        )
+        options = (*result.environment.options, "--save", "all")
+        again = command_of(path.resolve().parent.name, options, [result.trial])
+        raise ConfigError(f"{path}: its model was not kept; this makes it: {again}")
     return folder
-
-
-def command_of(result: Result, path: Path) -> str:
-    """The command that runs a trial again and keeps its model."""
-    trial = result.trial
-    words = ["python", "run_benchmark.py", "--suite", path.resolve().parent.name]
-    words += ["--scale", trial.scale, *result.environment.options, "--recipe", trial.recipe]
-    words += ["--distill", "on" if trial.distill else "off", "--methods", trial.method]
-    words += ["--densities", f"{trial.density:g}", "--tasks", trial.task]
-    words += ["--seeds", str(trial.seed), *trial.train.conditions.options, "--save", "all"]
-    return shlex.join(words)
 
 
 def trial_of(folder: Path) -> Trial:
     """The trial of a saved model. Raises ConfigError."""
+    return _trial(folder, read_about(folder))
+
+
+def _trial(folder: Path, about: Mapping[str, Any]) -> Trial:
     try:
-        return from_json(Trial, json.loads((folder / ABOUT).read_text("utf-8"))["trial"])
+        return from_json(Trial, about["trial"])
     except UNREADABLE as error:
-        reason = one_line(error, 200)
-        raise ConfigError(f"{folder}: {ABOUT} names no trial: {reason}") from None
+        raise ConfigError(f"{folder}: {ABOUT} names no trial: {one_line(error, 200)}") from None
 
 
 def load_kept(folder: Path) -> Kept:
     """The saved model of a folder. Raises ConfigError."""
-    model, form, _ = load_stock(folder)
+    model, reading, about = load_stock(folder)
     try:
         result = load_result(result_path_of(folder))
     except UNREADABLE:
         result = None
-    return Kept(folder, model, form, trial_of(folder), result)
+    return Kept(folder, model, reading, _trial(folder, about), result)
 
 
 def result_path_of(folder: Path) -> Path:
@@ -126,59 +111,13 @@ def base_of(kept: Kept, given: str | None) -> Checkpoint:
     return checkpoint
 
 
-def layers_of(checkpoint: Checkpoint) -> int:
-    """How many layers a checkpoint has."""
-    config = json.loads((Path(checkpoint.folder) / "config.json").read_text("utf-8"))
-    return checkpoint.architecture.read_sizes(config).layers
-
-
-def load_built_in() -> None:
-    """Load the methods, tasks and scales that ship with the project."""
-    for name in BUILT_IN:
-        load_plugin(find_plugin(name))
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Evaluates models on the evaluation set of a saved model's trial."""
-
-    task: Task
-    source: Source
-    checkpoint: Checkpoint
-    length: int
-
-    @cached_property
-    def splits(self) -> Mapping[str, Encoded]:
-        """The evaluation splits, encoded."""
-        tokenizer = load_tokenizer(self.checkpoint)
-        there = [split for split in self.task.evaluation if split in self.source.rows]
-        encode = self.task.encode
-        return {s: encode(self.source.read(s), tokenizer, self.length, False) for s in there}
-
-    def logits(self, model: Any, form: Stock) -> dict[str, np.ndarray]:
-        """A model's logits by split."""
-        network: Any = StockNetwork(
-            model, form, self.task.output.per_token, self.checkpoint.pad
-        )  # takes batches as a Network does
-        return {s: np.array(predict(network, d)["logits"]) for s, d in self.splits.items()}
-
-    def metrics(self, model: Any, form: Stock) -> dict[str, float | None]:
-        """A model's metrics in percent."""
-        found: dict[str, float | None] = {}
-        logits = self.logits(model, form)
-        for split, data in self.splits.items():
-            found |= self.task.evaluate(split, logits[split], data).metrics
-        return found
-
-
-def judge_of(kept: Kept, model: str | None, data_dir: str | None) -> Judge | None:
-    """What evaluates forms of a saved model; None for one whose head is its own code. Raises
-    ConfigError if the data are not the trial's."""
-    if kept.form.loader == BARE:
+def examples_of(kept: Kept, base: Checkpoint, data_dir: str | None) -> EvaluationSet | None:
+    """The evaluation set of a saved model's trial; None for a model whose head is its own code.
+    Raises ConfigError if the data are not the trial's."""
+    if kept.reading.loader == BARE:
         return None
-    checkpoint = base_of(kept, model)
     task: Task = tasks[kept.trial.task].make()
     source = task.locate(data_dir)
     if source.fingerprint != kept.trial.data_sha:
         raise ConfigError(f"{kept.folder.name} was trained on other data; give its --data-dir")
-    return Judge(task, source, checkpoint, kept.trial.train.max_length)
+    return EvaluationSet(task, source, base, kept.trial.train.max_length)

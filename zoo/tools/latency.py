@@ -20,17 +20,20 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from zoo.engine.compact import THIN
 from zoo.errors import ConfigError, command
 from zoo.inputs.kinds import prunable
 from zoo.records.forms import STOCK, Form, Timing
 from zoo.records.result import Result
+from zoo.runs.command import DENSITIES, WHOLE, several
+from zoo.runs.plan import check_density
 from zoo.tools.compared import example
 from zoo.tools.kept import folders_of, load_kept
-from zoo.tools.measured import BATCHES, TOKENS, Plan, Shape, measure, one_for_each, title
+from zoo.tools.measured import BATCHES, TOKENS, Measurement, Shape, measure, one_for_each, title
 from zoo.tools.onnx_file import INSTALL, has_onnx
 from zoo.tools.synthetic import SIZES, random_classifier
 from zoo.tools.timing import ROUNDS, compare, order_statistics, pinned
-from zoo.tools.ways import THIN, ways_of
+from zoo.tools.ways import ways_of
 
 
 def table(forms: Sequence[Form]) -> str:
@@ -39,9 +42,8 @@ def table(forms: Sequence[Form]) -> str:
     header = ["Form", "MB", "% of stock", "First metric", "Batch x tokens", "Threads", "ms"]
     body = []
     for form in forms:
-        label = f"{form.name}, ≥ {form.least} a row" if form.least else form.name
         first = next(iter(form.metrics.values()), None)
-        start = [label, f"{form.bytes / 1e6:.2f}", f"{100 * form.bytes / whole:.1f}"]
+        start = [form.label, f"{form.bytes / 1e6:.2f}", f"{100 * form.bytes / whole:.1f}"]
         start.append("-" if first is None else f"{first:.2f}")
         for one in form.timings:
             at = [f"{one.batch} x {one.tokens}", one.threads, f"{1000 * one.seconds:.2f}"]
@@ -71,7 +73,7 @@ def random_models(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
 def same_twice(options: argparse.Namespace, shape: Shape) -> int:
     """Compare a model with itself so many times; returns how often the interval held 1."""
     model = random_classifier(options.random or "tiny", 1.0)
-    inputs = example(model, shape.batch, shape.tokens)
+    inputs = example(model, *shape)
     work = partial(model, **inputs)
     held = 0
     for number in range(options.same):
@@ -83,20 +85,7 @@ def same_twice(options: argparse.Namespace, shape: Shape) -> int:
     return held
 
 
-def numbers(text: str) -> list[int]:
-    """'1,8' as numbers."""
-    found = [int(part) for part in text.split(",")]
-    if min(found) < 1:
-        raise ValueError
-    return found
-
-
-def densities(text: str) -> list[float]:
-    """'0.1,0.03' as numbers in (0, 1]."""
-    found = [float(part) for part in text.split(",")]
-    if not all(0 < value <= 1 for value in found):
-        raise ValueError
-    return found
+COUNTS = several(int, "whole numbers such as 1,8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -108,10 +97,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("models", nargs="*", help="saved models, results, or folders of suites")
     made.add_argument("--one-each", action="store_true", help="of each method and target one model")
-    made.add_argument("--batches", type=numbers, default=BATCHES, help="examples of a call: 1,8")
+    made.add_argument("--batches", type=COUNTS, default=BATCHES, help="examples of a call: 1,8")
     tokens = f"tokens of an example: 32,128 (default: the trial's longest, at most {TOKENS})"
-    made.add_argument("--tokens", type=numbers, help=tokens)
-    made.add_argument("--threads", type=int, default=1, help="CPU threads, and cores")
+    made.add_argument("--tokens", type=COUNTS, help=tokens)
+    made.add_argument("--threads", type=WHOLE, default=1, help="CPU threads, and cores")
     made.add_argument("--rounds", type=int, default=ROUNDS, help="rounds that count")
     least = f"drop rows with fewer weights in the form that is not exact (default {THIN}; 0: none)"
     made.add_argument("--least", type=int, default=THIN, help=least)
@@ -119,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", help="the base model, if it is not the scale's")
     made.add_argument("--data-dir", help="the data of the trials, if they are not the scale's")
     made.add_argument("--random", choices=SIZES, help="random weights and masks of this geometry")
-    made.add_argument("--densities", type=densities, default=[0.1, 0.03], help="of random masks")
+    made.add_argument("--densities", type=DENSITIES, default=(0.1, 0.03), help="of random masks")
     made.add_argument("--same", type=int, default=0, help="compare one model with itself N times")
     return made
 
@@ -129,26 +118,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     options = parser().parse_args(argv)
     check(options)
+    given = {field.name: getattr(options, field.name) for field in fields(Measurement)}
     with pinned(options.threads):
-        return run(
-            options, Plan(**{field.name: getattr(options, field.name) for field in fields(Plan)})
-        )
+        return run(options, Measurement(**given))
 
 
-def run(options: argparse.Namespace, plan: Plan) -> int:
+def run(options: argparse.Namespace, how: Measurement) -> int:
     """Measure and print."""
-    shapes = plan.shapes(TOKENS)
+    shapes = how.shapes(TOKENS)
     if options.same:
         return 0 if same_twice(options, shapes[0]) >= 0.95 * options.same else 1
     for name, model in random_models(options) if options.random else ():
-        ways = list(ways_of(model, plan.least, onnx=plan.onnx))
-        found = measure(ways, shapes, plan.threads, plan.rounds, lambda way: {})
+        ways = list(ways_of(model, how.least, onnx=how.onnx))
+        found = measure(ways, shapes, how.threads, how.rounds, lambda way: {})
         print(f"{name}\n{table(found)}\n", flush=True)
     folders = folders_of(options.models)
     for kept in map(load_kept, one_for_each(folders) if options.one_each else folders):
         share = _share(kept.result, kept.model)
         print(f"{title(kept)}, {share:.2f} % of the weights", flush=True)
-        print(f"{table(plan.measure(kept))}\n", flush=True)
+        print(f"{table(how.measure(kept))}\n", flush=True)
     return 0
 
 
@@ -165,8 +153,10 @@ def check(options: argparse.Namespace) -> None:
     """Raise ConfigError for options that do not fit each other."""
     if not (options.models or options.random or options.same):
         raise ConfigError("give saved models, results or a suite's folder, or --random base")
-    if options.threads < 1 or options.least < 0:
-        raise ConfigError("--threads must be at least 1, --least at least 0")
+    if options.least < 0 or min((*options.batches, *(options.tokens or (1,)))) < 1:
+        raise ConfigError("--least must be at least 0, --batches and --tokens at least 1")
+    for density in options.densities:
+        check_density(density)
     if options.onnx and not has_onnx():
         raise ConfigError(INSTALL)
     try:

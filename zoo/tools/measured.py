@@ -8,47 +8,41 @@ from typing import Any
 
 import torch
 
+from zoo.engine.compact import THIN
 from zoo.engine.measure import environment
+from zoo.engine.stock import StockNetwork
 from zoo.errors import BenchmarkError, TrialError
 from zoo.records.forms import ONNX, ONNX_COMPACT, STOCK, Form, Timing
 from zoo.records.result import Environment
 from zoo.records.storage import UNREADABLE, load_result, save
 from zoo.records.trial import Trial
 from zoo.tools.compared import CLOSE, CLOSE_ONNX, difference, example
+from zoo.tools.evaluation_set import EvaluationSet
 from zoo.tools.kept import (
-    Judge,
     Kept,
     base_of,
+    examples_of,
     folders_of,
-    judge_of,
-    layers_of,
     load_kept,
     result_path_of,
     trial_of,
 )
 from zoo.tools.timing import ROUNDS, Ratio, compare, pinned
-from zoo.tools.ways import THIN, Way, packed_way, ways_of
+from zoo.tools.ways import Way, packed_way, ways_of
 
 PACKAGES = ("torch", "transformers")
 """Packages that a time depends on."""
-BATCHES, TOKENS = [1, 8], 128
+BATCHES, TOKENS = (1, 8), 128
 """Examples of a call, and the most tokens of an example, if nothing else is asked for."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Examples of a call, and tokens of each."""
-
-    batch: int
-    tokens: int
-
-    def __str__(self) -> str:
-        return f"{self.batch} x {self.tokens} tokens"
+Shape = tuple[int, int]
+"""Examples of a call, and tokens of each."""
 
 
 def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
     """The ratio of each way that runs, by its label; the first is the reference."""
-    inputs = example(ways[0].model, shape.batch, shape.tokens)
+    inputs = example(ways[0].model, *shape)
     calls: dict[str, Callable[[], object]] = {
         way.label: partial(way.model, **inputs) for way in ways if way.model is not None
     }
@@ -59,8 +53,8 @@ def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
 def timing(ratio: Ratio, shape: Shape, about: Environment) -> Timing:
     """A ratio as it stands in a record."""
     return Timing(
-        batch=shape.batch,
-        tokens=shape.tokens,
+        batch=shape[0],
+        tokens=shape[1],
         threads=about.threads,
         dense_seconds=ratio.reference,
         seconds=ratio.seconds,
@@ -94,12 +88,12 @@ def measure(
 
 
 @dataclass(frozen=True)
-class Plan:
+class Measurement:
     """How saved models are measured: batches, tokens of an example (none: the trial's longest),
     CPU threads, rounds, N of the compact form that is not exact, whether in onnxruntime too; where
     the base model and the data are, None for the scale's."""
 
-    batches: Sequence[int] = (*BATCHES,)
+    batches: Sequence[int] = BATCHES
     tokens: Sequence[int] | None = None
     threads: int = 1
     rounds: int = ROUNDS
@@ -110,20 +104,20 @@ class Plan:
 
     def shapes(self, longest: int) -> list[Shape]:
         """The shapes that are timed, of models whose trials had at most so many tokens."""
-        tokens = self.tokens or [min(TOKENS, longest)]
-        return [Shape(batch, many) for batch in self.batches for many in tokens]
+        tokens = self.tokens or (min(TOKENS, longest),)
+        return [(batch, many) for batch in self.batches for many in tokens]
 
     def measure(self, kept: Kept) -> list[Form]:
         """The forms of a saved model, which are written into its result, if that is beside, in
         place of those measured before."""
         base = base_of(kept, self.model)
-        ways = list(ways_of(kept.model, self.least, onnx=self.onnx, layers=layers_of(base)))
+        ways = list(ways_of(kept.model, self.least, onnx=self.onnx, layers=base.layers))
         ways.append(packed_way(kept, base))
         check(kept.model, ways)
         other = kept.result is not None and any(way.other for way in ways)
-        judge = judge_of(kept, self.model, self.data_dir) if other else None
+        examples = examples_of(kept, base, self.data_dir) if other else None
         shapes = self.shapes(kept.trial.train.max_length)
-        metrics = partial(_metrics, kept, judge)
+        metrics = partial(_metrics, kept, examples)
         found = measure(ways, shapes, self.threads, self.rounds, metrics)
         if kept.result is not None:
             path = result_path_of(kept.folder)  # read anew: this may have taken minutes
@@ -142,17 +136,17 @@ def check(model: Any, ways: Sequence[Way]) -> None:
 
 
 def measure_suite(
-    folder: Path, trials: Collection[str], plan: Plan, say: Callable[[str], None]
+    folder: Path, trials: Collection[str], measurement: Measurement, say: Callable[[str], None]
 ) -> None:
     """Measure a kept model of each row in a suite's folder, of the trials with these ids, unless
     its result has forms already; say how much faster each became, or why it was not measured."""
     kept = [path for path in folders_of([str(folder)]) if path.name in trials]
-    with pinned(plan.threads):
+    with pinned(measurement.threads):
         for path in one_for_each(kept):
             try:
                 one = load_kept(path) if not _has_forms(path) else None
                 if one is not None:
-                    say(f"{title(one)}: {'; '.join(spoken(plan.measure(one)))}")
+                    say(f"{title(one)}: {'; '.join(spoken(measurement.measure(one)))}")
             except BenchmarkError as error:
                 say(f"not timed: {path.name}: {error}")
 
@@ -176,18 +170,18 @@ def spoken(forms: Sequence[Form]) -> Iterator[str]:
     for form in forms:
         last = form.timings[-1] if form.timings and form.name != STOCK else None
         speed = f", {last.speedup:.2f} times as fast" if last and last.tells else ""
-        lossy = f", ≥ {form.least} a row" if form.least else ""
-        yield f"{form.name}{lossy} {form.bytes / 1e6:.2f} MB{speed}"
+        yield f"{form.label} {form.bytes / 1e6:.2f} MB{speed}"
 
 
-def _metrics(kept: Kept, judge: Judge | None, way: Way) -> Mapping[str, float | None]:
+def _metrics(kept: Kept, examples: EvaluationSet | None, way: Way) -> Mapping[str, float | None]:
     """The trial's metrics of an exact form; those of another are measured; none of a reference that
     is not the trained model."""
-    if kept.result is None or way.reference or (way.other and judge is None):
+    if kept.result is None or way.reference or (way.other and examples is None):
         return {}
-    if not way.other or judge is None:
+    if not way.other or examples is None:
         return kept.result.metrics
-    return judge.metrics(way.model, kept.form)
+    per_token, pad = examples.task.output.per_token, examples.checkpoint.pad
+    return examples.metrics(StockNetwork(way.model, kept.reading, per_token, pad))
 
 
 def one_for_each(folders: Sequence[Path]) -> list[Path]:

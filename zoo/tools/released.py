@@ -19,22 +19,20 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import usual_device
-from zoo.engine.compact import compact, matrix_entries, without_thin_rows
+from zoo.engine.compact import THIN, compact, matrix_entries, without_thin_rows
 from zoo.engine.export import export
-from zoo.engine.frozen import predict
 from zoo.engine.masked import MaskedModel
 from zoo.errors import ConfigError, command, one_line
-from zoo.inputs.batches import Encoded
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.kinds import prunable
 from zoo.inputs.task import Source, Task
-from zoo.inputs.tokeniser import load_tokenizer
 from zoo.parts.heads import mlm_label_words
 from zoo.parts.method import Method, nothing
 from zoo.parts.schedules import Constant
 from zoo.parts.scores import magnitude
-from zoo.plugins import BUILT_IN, find_plugin, load_plugin
+from zoo.plugins import load_built_in
 from zoo.registry import tasks
+from zoo.tools.evaluation_set import EvaluationSet
 
 WORDS = {"mnli": ("Maybe", "No", "Yes")}
 """Label words of the released runs where they differ from the task's, in the task's order of
@@ -97,10 +95,6 @@ def _matrix_of(key: str) -> str:
     return (mark + after).removesuffix(".mask_scores") if mark else before
 
 
-THIN = 10
-"""SMP's lossy compaction drops rows with fewer remaining weights than this."""
-
-
 def as_released(task: Task) -> Task:
     """The task with the label words that the released masks were learned with."""
     return replace(task, words=WORDS.get(task.name, task.words))
@@ -141,16 +135,9 @@ def evaluate_masks(path: Path, checkpoint: Checkpoint, task: Task, source: Sourc
         words = tuple(f"{name} = {word}" for name, word in zip(task.labels, words, strict=True))
     yield f"label words {', '.join(words)}"
     yield from task.notes(source)
-    for split in filter(source.rows.__contains__, task.evaluation):
-        encoded = encode(task, source, checkpoint, split)
-        found = task.evaluate(split, predict(network, encoded)["logits"], encoded).metrics
-        yield from (f"{name} {value:.2f}" for name, value in found.items() if value is not None)
-
-
-def encode(task: Task, source: Source, checkpoint: Checkpoint, split: str) -> Encoded:
-    """An evaluation split, cut to the length of the released runs."""
-    length = min(384 if task.output.per_token else 128, checkpoint.positions)
-    return task.encode(source.read(split), load_tokenizer(checkpoint), length, False)
+    length = min(384 if task.output.per_token else 128, checkpoint.positions)  # the released runs'
+    found = EvaluationSet(task, source, checkpoint, length).metrics(network)
+    yield from (f"{name} {value:.2f}" for name, value in found.items() if value is not None)
 
 
 @command
@@ -162,8 +149,7 @@ def main() -> int:
     parser.add_argument("--model", default="bert-base-uncased", help="folder or hub name")
     parser.add_argument("--data-dir", help="a folder with glue/ and squad/")
     options = parser.parse_args()
-    for name in BUILT_IN:
-        load_plugin(find_plugin(name))
+    load_built_in()
     task = as_released(tasks[options.task].make())
     checkpoint = find_checkpoint(options.model)
     for line in evaluate_masks(options.masks, checkpoint, task, task.locate(options.data_dir)):

@@ -24,22 +24,27 @@ class Geometry:
     density: float
 
 
-def write_model(folder: Path, size: str) -> None:
-    """A BERT of random weights with an MLM head, and its vocabulary."""
-    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
-    from transformers.utils import logging
+def _config(size: str) -> Any:
+    from transformers import BertConfig
 
-    logging.disable_progress_bar()
     layers, hidden, heads, intermediate = SIZES[size]
-    torch.manual_seed(0)
-    config = BertConfig(
+    return BertConfig(
         vocab_size=VOCABULARY,
         num_hidden_layers=layers,
         hidden_size=hidden,
         num_attention_heads=heads,
         intermediate_size=intermediate,
     )
-    BertForMaskedLM(config).save_pretrained(folder)
+
+
+def write_model(folder: Path, size: str) -> None:
+    """A BERT of random weights with an MLM head, and its vocabulary."""
+    from transformers import BertForMaskedLM, BertTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    torch.manual_seed(0)
+    BertForMaskedLM(_config(size)).save_pretrained(folder)
     known = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "great", "terrible"]
     words = [*known, *(f"w{number}" for number in range(VOCABULARY - len(known)))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", "utf-8")
@@ -65,18 +70,10 @@ def write_data(folder: Path, geometry: Geometry) -> None:
 
 def random_classifier(size: str, density: float) -> Any:
     """A stock classifier of random weights, of which random masks keep this fraction."""
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
-    layers, hidden, heads, intermediate = SIZES[size]
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        intermediate_size=intermediate,
-    )
-    model = BertForSequenceClassification(config).eval()
+    model = BertForSequenceClassification(_config(size)).eval()
     with torch.no_grad():
         for linear in prunable(model.base_model).values():
             linear.weight *= torch.rand_like(linear.weight) < density

@@ -15,6 +15,7 @@ import torch
 
 from zoo.errors import ConfigError
 
+CPU = torch.device("cpu")
 LEAST = 0.01
 """Seconds that a measurement takes at least: shorter calls are repeated."""
 ROUNDS = 15
@@ -54,7 +55,7 @@ def compare(
         for number in range(rounds + 1):
             draws.shuffle(order)
             for name in order:
-                seconds = _timed(arms[name], repeats[name])
+                seconds = mean_seconds(arms[name], repeats[name])
                 if number:
                     taken[name].append(seconds)
     finally:
@@ -86,15 +87,23 @@ def order_statistics(rounds: int, error: float = ERROR) -> tuple[int, int]:
 def _repeats(work: Callable[[], object]) -> int:
     """How many calls a measurement takes."""
     work()
-    return max(1, math.ceil(LEAST / _timed(work, 1)))
+    return max(1, math.ceil(LEAST / max(mean_seconds(work, 1), 1e-9)))
 
 
-def _timed(work: Callable[[], object], times: int) -> float:
-    """Mean seconds of a call."""
+def mean_seconds(work: Callable[[], object], times: int, device: torch.device = CPU) -> float:
+    """Return the mean wall time of a call in seconds."""
+    synchronise(device)
     start = time.perf_counter()
     for _ in range(times):
         work()
-    return max((time.perf_counter() - start) / times, 1e-9)
+    synchronise(device)
+    return (time.perf_counter() - start) / times
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the GPU, if there is one."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from zoo.engine.compact import compact, without_thin_rows
+from zoo.engine.compact import THIN, compact, without_thin_rows
+from zoo.engine.export import distinct
 from zoo.engine.packed import matrices_of, pack, unpack
 from zoo.engine.sparse import sparse
 from zoo.inputs.checkpoint import Checkpoint
@@ -26,6 +27,7 @@ from zoo.records.forms import (
     SPARSE,
     STOCK,
     ZEROS,
+    label_of,
 )
 from zoo.tools.compared import check_equal
 from zoo.tools.kept import Kept
@@ -33,8 +35,6 @@ from zoo.tools.onnx_file import OnnxModel, has_onnx, save_onnx
 
 FEW = 1e-3
 """The share of zeros up to which a model counts as dense."""
-THIN = 10
-"""Rows with fewer weights than this are dropped by SMP's lossy compaction."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Way:
 
     @property
     def label(self) -> str:
-        """'compact', or 'compact, ≥ 10 a row'."""
-        return f"{self.name}, ≥ {self.least} a row" if self.least else self.name
+        """Its name for people."""
+        return label_of(self.name, self.least)
 
 
 def ways_of(model: Any, least: int = THIN, *, onnx: bool = False, layers: int = 0) -> Iterator[Way]:
@@ -116,7 +116,7 @@ def _onnx_ways(model: Any, pruned: bool) -> Iterator[Way]:
 def packed_way(kept: Kept, checkpoint: Checkpoint) -> Way:
     """What a model needs beside its base checkpoint."""
     with tempfile.TemporaryDirectory() as folder:
-        pack(kept.model, kept.form.loader, checkpoint, Path(folder))
+        pack(kept.model, kept.reading.loader, checkpoint, Path(folder))
         check_equal(kept.model, unpack(Path(folder), checkpoint))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
     return Way(PACKED, None, size)
@@ -142,8 +142,7 @@ def refilled(model: Any) -> Any:
 
 def bytes_of(model: nn.Module) -> int:
     """Bytes of a model's tensors, each counted once."""
-    seen = {t.data_ptr(): t for t in model.state_dict().values() if t.numel()}
-    return sum(t.numel() * t.element_size() for t in seen.values())
+    return sum(t.numel() * t.element_size() for t in distinct(model.state_dict()).values())
 
 
 def quantised(model: Any) -> Any:
@@ -160,10 +159,9 @@ def quantised(model: Any) -> Any:
 
 def quantised_bytes(model: Any) -> int:
     """Bytes of a quantised model: one for an entry of a matrix, four for any other number."""
-    small = [module for module in model.modules() if hasattr(module, "set_weight_bias")]
-    whole = {t.data_ptr(): t for t in model.parameters() if t.numel()}
-    total = sum(t.numel() * t.element_size() for t in whole.values())
-    for linear in filter(lambda module: callable(getattr(module, "weight", None)), small):
-        bias = linear.bias()
-        total += linear.weight().numel() + (0 if bias is None else 4 * bias.numel())
+    total = sum(p.numel() * p.element_size() for p in model.parameters())
+    for module in model.modules():
+        if callable(getattr(module, "weight", None)):  # a linear layer in int8
+            bias = module.bias()
+            total += module.weight().numel() + (0 if bias is None else 4 * bias.numel())
     return total
