@@ -7,7 +7,7 @@ from leaderboard.collect import Board
 from leaderboard.costs import cost_grid, cost_summary
 from leaderboard.figures import Drawn
 from leaderboard.formats import compact, markdown, plain_text
-from leaderboard.view import FORMS, HEADINGS, View
+from leaderboard.view import FORM_SUMMARY, HEADINGS, View
 
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 TIDY = "results.csv"
@@ -69,7 +69,7 @@ def _shown(view: View) -> list[str]:
     for name, grid in open_ones.items():
         parts += [f"**{HEADINGS[name]}**", compact(markdown(grid))]
     if view.forms.rows:
-        parts += [f"**{FORMS}**", compact(markdown(view.forms))]
+        parts += [f"**{FORM_SUMMARY}**", compact(markdown(view.forms))]
     rest = [HEADINGS[name] for name in view.grids if name not in OPEN]
     return parts + ([f"On the HTML page and as files: {'; '.join(rest)}."] if rest else [])
 

@@ -32,7 +32,7 @@ HEADINGS = {
     **{layout.name: layout.heading for layout in LAYOUTS},
 }
 """Headings of the tables by name."""
-FORMS = "Trained models: sizes over tasks, and the fastest exact form"
+FORM_SUMMARY = "Trained models: sizes over tasks, and the fastest exact form"
 """The heading of their summary."""
 
 

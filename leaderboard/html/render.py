@@ -17,7 +17,7 @@ from leaderboard.html.rows import Column, Row, columns_of, rows_of
 from leaderboard.html.strips import strip_chart
 from leaderboard.html.svg import heat_map_drawing, legend, quality_chart
 from leaderboard.panels import panels_of
-from leaderboard.view import FORMS, View
+from leaderboard.view import FORM_SUMMARY, View
 from zoo.errors import one_line
 
 HERE = Path(__file__).parent
@@ -60,7 +60,7 @@ def html_page(board: Board, views: Sequence[View]) -> str:
         head=prose.head(board),
         sections=[_section(board, view) for view in views],
         troubles=prose.troubles(board),
-        forms_heading=FORMS,
+        forms_heading=FORM_SUMMARY,
         small_print=prose.SMALL_PRINT,
         style=style,
         script=script,

@@ -35,7 +35,7 @@ def card(about: Mapping[str, Any], result: Result) -> str:
     found = [f"{name} {value:.2f}" for name, value in result.metrics.items() if value is not None]
     kept, wider = 100 * remaining.density, 100 * remaining.encoder_density
     distilled = ", distilled" if trial.distill else ""
-    spans = len(result.head.words) == 2 and not about["labels"]
+    spans = about["per_token"]
     lines = [
         f"# {trial.model}, {trial.method}, {trial.task}: {kept:.2f} % of the weights",
         "",
@@ -74,21 +74,23 @@ def _code(about: Mapping[str, Any]) -> str:
     loader, end = about["loader"], ""
     predict, note = PREDICT.get(loader, OWN_HEAD), ""
     if about["linear_head"]:
-        end = LINEAR_HEAD.format(first="[:, 0]" if about["labels"] else "")
+        end = LINEAR_HEAD.format(first="" if about["per_token"] else "[:, 0]")
     if about["label_words"]:
-        numbers, spans = list(about["label_words"].values()), not about["labels"]
+        numbers = list(about["label_words"].values())
         note = f"words = {numbers}  # {', '.join(about['label_words'])}\n"
-        at = ":, :" if spans and len(numbers) == 2 else ":, 0"
+        at = ":, :" if about["per_token"] else ":, 0"
         predict = f"model(**inputs).logits[{at}, words]"
     names = ", ".join(about["labels"])
     classes = f"; classes: {names}" if "#" in predict else f"  # {names}"
     classes = classes if names else ""
-    texts = '"a text"' if about["texts"] == 1 else '"a text", "and a second one"'
+    texts, pairs = '"a text"', '  # a pair: "a text", "a second one", ...'
+    if about["per_token"]:
+        texts, pairs = '"a question", "a context"', ""
     cut = f"truncation=True, max_length={about['trial']['train']['max_length']}"
     return (
         f"from transformers import AutoTokenizer, {loader}\n\n"
         f'tokenizer = AutoTokenizer.from_pretrained(".")\n'
         f'model = {loader}.from_pretrained(".").eval()\n{note}'
-        f'inputs = tokenizer({texts}, {cut}, return_tensors="pt")\n'
+        f'inputs = tokenizer({texts}, {cut}, return_tensors="pt"){pairs}\n'
         + (end or f"logits = {predict}{classes}")
     )

@@ -58,7 +58,7 @@ def _write(run: Run, result: Result, folder: Path) -> Reading:
         "label_words": dict(zip(run.task.words, reading.words, strict=False)),
         "labels": list(run.task.labels),
         "words": list(run.task.words) if isinstance(run.network.head, LabelWords) else [],
-        "texts": _texts(run),
+        "per_token": reading.per_token,
         "packages": dict(result.environment.packages),
         "notes": list(result.notes),
         "metrics": dict(result.metrics),
@@ -76,14 +76,6 @@ def _write(run: Run, result: Result, folder: Path) -> Reading:
     return reading
 
 
-def _texts(run: Run) -> int:
-    """How many texts an example has: 2 if some have a second segment, or answers are spans."""
-    if run.task.output.per_token or not run.network.architecture.token_types:
-        return 2
-    data = next(iter(run.data.evaluation.values()))
-    return 2 if np.asarray(data.types).any() else 1
-
-
 def _tensors_of(head: nn.Module) -> dict[str, Tensor]:
     """A head's tensors; of label words the rows and the bias of their last layer."""
     state = dict(head.state_dict())
@@ -98,13 +90,13 @@ def _compare(run: Run, reading: Reading, folder: Path) -> None:
     logits for some examples of the evaluation set."""
     if reading.loader == BARE:
         return
-    per_token, pad = run.task.output.per_token, run.network.pad
-    theirs = StockNetwork(load_stock(folder)[0].to(run.device), reading, per_token, pad)
+    pad = run.network.pad
+    theirs = StockNetwork(load_stock(folder)[0].to(run.device), reading, pad)
     data = next(iter(run.data.evaluation.values()))
     batch = collate(data, np.arange(min(8, len(data))), pad, run.device)
     run.network.eval()
     with run.masked.evaluating():
         difference = run.network(batch)[0] - theirs(batch)[0]
-    worst = float(difference[batch.attention if per_token else slice(None)].abs().max())
+    worst = float(difference[batch.attention if reading.per_token else slice(None)].abs().max())
     if not worst <= CLOSE:
         raise TrialError(f"the saved model's logits differ by {worst:.2g} from the trial's")

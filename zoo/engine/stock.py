@@ -43,23 +43,24 @@ TRAINED = (PooledClassifier, FirstTokenClassifier, PredictionHead, TokenClassifi
 
 @dataclass(frozen=True)
 class Reading:
-    """How a saved model is loaded and read: its class in transformers, and for label words of a
-    language model their numbers."""
+    """How a saved model is loaded and read: its class in transformers, whether there are logits at
+    every token, and for label words of a language model their numbers."""
 
     loader: str
+    per_token: bool
     words: tuple[int, ...] = ()
 
 
 def stock_model(run: Run) -> tuple[Any, Reading]:
     """A stock model of transformers on the CPU that computes the trial's logits, and how it
     is read."""
-    head, network = run.network.head, run.network
+    head, network, per_token = run.network.head, run.network, run.task.output.per_token
     state = {name: tensor.cpu() for name, tensor in export(network.encoder, run.masked).items()}
     if isinstance(head, LabelWords) and not isinstance(head.transform, nn.Identity):
         model = load_masked_lm(run.checkpoint)
         _fill(model.base_model, state)
-        return model.eval(), Reading(LANGUAGE, tuple(head.words.tolist()))
-    kind = _kind(head, run.task.output.per_token, network.architecture.prediction_head)
+        return model.eval(), Reading(LANGUAGE, per_token, tuple(head.words.tolist()))
+    kind = _kind(head, per_token, network.architecture.prediction_head)
     config = _config(network.encoder.config, run, kind)
     import transformers
 
@@ -70,11 +71,11 @@ def stock_model(run: Run) -> tuple[Any, Reading]:
         last = model.qa_outputs if kind == SPANS else model.classifier
         last.load_state_dict({"weight": rows.cpu(), "bias": bias.cpu()})
     elif kind != BARE:
-        names = network.architecture.stock_names(per_token=run.task.output.per_token)
+        names = network.architecture.stock_names(per_token=per_token)
         for ours, theirs in names.items():
             part = {n: t.cpu() for n, t in head.get_submodule(ours).state_dict().items()}
             model.get_submodule(theirs).load_state_dict(part)
-    return model, Reading(kind)
+    return model, Reading(kind, per_token)
 
 
 def _kind(head: nn.Module, per_token: bool, own_head: bool) -> str:
@@ -108,16 +109,14 @@ def _fill(encoder: Any, state: Mapping[str, Tensor]) -> None:
         raise TrialError(f"the stock model has no place for {odd[0]}")
 
 
-def read_logits(
-    reading: Reading, model: Any, inputs: Mapping[str, Tensor], per_token: bool
-) -> Tensor:
+def read_logits(reading: Reading, model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     """A saved model's logits, as the trial's head gives them."""
     out = model(**inputs)
     if reading.loader == SPANS:
         return torch.stack([out.start_logits, out.end_logits], -1)
     if reading.loader == LANGUAGE:
         logits = out.logits[..., list(reading.words)]
-        return logits if per_token else logits[:, 0]
+        return logits if reading.per_token else logits[:, 0]
     return out.logits[:, 0] if reading.loader == TOKENS else out.logits
 
 
@@ -132,16 +131,16 @@ def outputs_of(model: Any) -> list[str]:
 class StockNetwork(nn.Module):
     """A stock model, or a compact one made of it, that takes batches as a trial's network does."""
 
-    def __init__(self, model: Any, reading: Reading, per_token: bool, pad: int):
+    def __init__(self, model: Any, reading: Reading, pad: int):
         super().__init__()
-        self.model, self.reading, self.per_token, self.pad = model, reading, per_token, pad
+        self.model, self.reading, self.pad = model, reading, pad
         self.architecture = replace(architecture_of(model.base_model), packs=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits, and a representation that is empty."""
         inputs = self.architecture.inputs(batch.tokens, batch.types)
         inputs["attention_mask"] = batch.attention.long()
-        logits = read_logits(self.reading, self.model, inputs, self.per_token)
+        logits = read_logits(self.reading, self.model, inputs)
         return logits, logits[:, :0]
 
 
@@ -168,7 +167,8 @@ def load_stock(folder: Path) -> tuple[Any, Reading, Mapping[str, Any]]:
     quiet()
     about = read_about(folder)
     try:
-        reading = Reading(about["loader"], tuple(about["label_words"].values()))
+        words = tuple(about["label_words"].values())
+        reading = Reading(about["loader"], bool(about["per_token"]), words)
         if reading.loader not in LOADERS:
             raise ValueError("its class is not known")
         kind = getattr(transformers, reading.loader)

@@ -180,8 +180,7 @@ def _metrics(kept: Kept, examples: EvaluationSet | None, way: Way) -> Mapping[st
         return {}
     if not way.other or examples is None:
         return kept.result.metrics
-    per_token, pad = examples.task.output.per_token, examples.checkpoint.pad
-    return examples.metrics(StockNetwork(way.model, kept.reading, per_token, pad))
+    return examples.metrics(StockNetwork(way.model, kept.reading, examples.checkpoint.pad))
 
 
 def one_for_each(folders: Sequence[Path]) -> list[Path]:
