@@ -32,9 +32,9 @@ class Setting:
 
     `pick` turns the outputs of `model` into logits with an entry per output on the last axis;
     `start` holds all its parameters, `fresh` the names of those that no checkpoint gave. `batches`
-    are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator`,
-    `noise` and `draws` are the streams of random numbers for first scores, for the gates of a step,
-    on the model's device, and for losses. `teacher` and `banks` are frozen outputs by row, spans
+    are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
+    `draws` are the streams of random numbers for first scores and for losses, `noise` makes the one
+    for the gate of a matrix at a step, on the model's device. `teacher` and `banks` are frozen outputs by row, spans
     padded with -1e4.
     """
 
@@ -48,7 +48,7 @@ class Setting:
     hyper: Mapping[str, Any]
     train: Mapping[str, Any]
     generator: torch.Generator
-    noise: torch.Generator
+    noise: Callable[[int, str], torch.Generator]
     draws: torch.Generator
     classes: Tensor
     teacher: Tensor | None = None
@@ -186,7 +186,9 @@ def penalty(scores: Named, shift: float) -> Tensor:
 
 def contrast(setting: Setting, rows: Tensor, anchors: Tensor, supervised: bool) -> Tensor:
     """CAP: anchors against the batch, the batch's bank vectors and extra examples, per bank."""
-    order = torch.randperm(len(setting.classes), generator=setting.draws).tolist()
+    order = torch.randperm(
+        len(setting.classes), generator=setting.draws, device=setting.draws.device
+    ).tolist()
     extra = [i for i in order if i not in rows.tolist()][: setting.hyper.get("extras", 4096)]
     unit = anchors / anchors.norm(dim=-1, keepdim=True)
     names = [*rows.tolist(), *rows.tolist(), *extra]
@@ -408,7 +410,9 @@ def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int)
     """Masks of step t; for hard concrete the noise u of step t."""
     if method.concrete:
         return {
-            n: torch.rand(x.shape, generator=s.noise, device=x.device).clamp(1e-4, 1 - 1e-4).to(x)
+            n: torch.rand(x.shape, generator=s.noise(t, n), device=x.device)
+            .clamp(1e-4, 1 - 1e-4)
+            .to(x)
             for n, x in scores.items()
         }
     if method.masks is None:

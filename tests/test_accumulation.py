@@ -11,8 +11,9 @@ import torch
 
 from tests.helpers import a_trial, in_double, without_dropout
 from zoo import Cell, ConfigError, Scale, Score, Value, learned
-from zoo.engine.build import Run, build, stream
+from zoo.engine.build import Run, build
 from zoo.engine.frozen import load_frozen
+from zoo.engine.streams import stream
 from zoo.engine.train import Trainer, run_trial
 from zoo.inputs.batches import collate, random_batches
 from zoo.records.codec import from_json

@@ -26,10 +26,14 @@ SHARED = {"zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
 ROOMS = {
     "records": {"errors"},
     "inputs": {"errors", "status", "records"},
-    "parts": {"errors", "records", "inputs"},
-    "engine": {"errors", "status", "records", "inputs", "parts", "registry", "plugins"},
+    "kernels": set(),
+    "parts": {"errors", "records", "inputs", "kernels"},
+    "engine": {"errors", "status", "records", "inputs", "kernels", "parts", "registry", "plugins"},
     "runs": {"errors", "status", "records", "inputs", "parts", "engine", "registry", "plugins"},
-    "tools": {"errors", "records", "inputs", "parts", "engine", "runs", "registry", "plugins"},
+    "tools": {
+        *("errors", "records", "inputs", "kernels", "parts", "engine", "runs", "registry"),
+        "plugins",
+    },
 }
 """What each room of the zoo may import beside itself, in the direction of the data."""
 

@@ -65,7 +65,7 @@ from zoo.engine.build import Run, build, make_method
 from zoo.engine.compact import compact, compact_layers
 from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
-from zoo.engine.masked import Counts
+from zoo.engine.layers import Counts
 from zoo.engine.train import fit, make_optimizer, rate
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint

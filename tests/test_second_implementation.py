@@ -20,8 +20,9 @@ from tests import second_implementation
 from tests.helpers import in_double, without_dropout, write_parquet
 from tests.second_implementation import Setting
 from zoo import Cell, Request, permuted
-from zoo.engine.build import Resources, Run, build, stream
+from zoo.engine.build import Resources, Run, build
 from zoo.engine.frozen import Frozen, load_frozen
+from zoo.engine.streams import stream
 from zoo.engine.train import fit, run_trial
 from zoo.inputs.batches import collate, random_batches
 from zoo.inputs.checkpoint import find_checkpoint
@@ -152,7 +153,12 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         attention.append(batch.attention)
     seen = iter(attention)
     generator = torch.Generator().manual_seed(stream(trial.task, 0, "masks"))
-    own_noise = torch.Generator(run.device).manual_seed(generator.initial_seed())
+
+    def noise(step: int, name: str) -> torch.Generator:
+        matrix = name[name.index("encoder.layer") :].removesuffix(".weight")
+        seed = stream(generator.initial_seed(), "noise", step, matrix)
+        return torch.Generator(run.device).manual_seed(seed)
+
     picked = pick
     if run.task.output.per_token:  # padding is hidden, as HIDDEN_PADDING declares
         pick = lambda out: picked(out).masked_fill(~next(seen)[..., None], -1e4)  # noqa: E731
@@ -167,8 +173,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         hyper=trial.hyper,
         train=asdict(trial.train),
         generator=generator,
-        noise=generator if run.device.type == "cpu" else own_noise,
-        draws=torch.Generator().manual_seed(stream(trial.task, 0, "losses")),
+        noise=noise,
+        draws=torch.Generator(run.device).manual_seed(stream(trial.task, 0, "losses")),
         classes=frozen.classes,
         teacher=None if frozen.logits is None else padded(run, frozen.logits),
         banks={name: bank.vectors for name, bank in frozen.banks.items()},

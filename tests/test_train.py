@@ -31,10 +31,11 @@ from zoo import (
     topk_local,
     with_distillation,
 )
-from zoo.engine.build import Run, build, stream
+from zoo.engine.build import Run, build
 from zoo.engine.evaluate import best_constant, evaluate
 from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teacher_logits
 from zoo.engine.measure import sketch
+from zoo.engine.streams import stream
 from zoo.engine.train import Trainer, clip, fit, make_optimizer, rate, run_trial
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches

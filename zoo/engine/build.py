@@ -1,6 +1,5 @@
 """A trial made ready to train: its data, checkpoint, head, method and masks."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
+from zoo.engine.streams import stream
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
@@ -17,6 +17,7 @@ from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
+from zoo.kernels.launch import refusal
 from zoo.parts.heads import Network
 from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.plugins import Plugin, load_plugin
@@ -78,12 +79,6 @@ class Run:
         return PRECISIONS[self.trial.train.precision]
 
 
-def stream(*names: object) -> int:
-    """The 63-bit seed of a named stream of random numbers."""
-    text = "\0".join(str(name) for name in names)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-
-
 def make_method(trial: Trial) -> Method:
     """The method of a trial, with distillation if the trial asks for it.
 
@@ -115,8 +110,8 @@ def usual_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build(trial: Trial, resources: Resources) -> Run:
-    """Load data and checkpoint and put method and head on them.
+def build(trial: Trial, resources: Resources, device: torch.device | None = None) -> Run:
+    """Load data and checkpoint and put method and head on them, on the usual device or another.
 
     The head's initial values depend on (task, seed) alone, so that methods are paired. Raises
     TrialError if the data or the model are not those of the trial.
@@ -129,7 +124,7 @@ def build(trial: Trial, resources: Resources) -> Run:
     task, source, checkpoint = _found(trial, resources)
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)
-    device = usual_device()
+    device = device or usual_device()
     torch.manual_seed(stream(trial.task, trial.seed, "head"))
     network = method.head.build(checkpoint, task)
     method.start(network.encoder)
@@ -156,6 +151,7 @@ def build(trial: Trial, resources: Resources) -> Run:
         notes=[
             *(*task.notes(source), *label_notes(task, checkpoint), *tokeniser_notes(checkpoint)),
             *_warned(trial, method, steps),
+            *_slower(device),
         ],
         checkpoint=checkpoint,
     )
@@ -186,3 +182,9 @@ def _found(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoint
 def _warned(trial: Trial, method: Method, steps: int) -> list[str]:
     """What a reader should know about a method in so few steps."""
     return [f"{trial.method}: {COLLAPSES}"] if may_collapse(method, steps) else []
+
+
+def _slower(device: torch.device) -> list[str]:
+    """What a reader should know where a GPU takes plain steps."""
+    why = refusal(device.type) if device.type == "cuda" else ""
+    return [f"slower steps, without kernels: {why}"] if why else []

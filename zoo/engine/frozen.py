@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from zoo.engine.build import Run
 from zoo.errors import TrialError
-from zoo.inputs.batches import Batch, Encoded, by_length, collate
+from zoo.inputs.batches import Batch, Encoded, by_length, collate, sent
 from zoo.inputs.cache import Contents, cached, code_of, forget, is_cached
 from zoo.inputs.task import Task
 from zoo.inputs.tokenised import encoding
@@ -25,7 +25,8 @@ from zoo.parts.losses import Bank
 from zoo.parts.method import Method
 from zoo.status import tell
 
-EVALUATION_BATCH = 64
+EVALUATION_BATCH, ON_A_GPU = 64, 256
+"""Examples of a batch in evaluation. A GPU takes more at once, and the host launches less."""
 OUTPUTS = "outputs over the training set"
 
 
@@ -89,7 +90,8 @@ def predict(
     network.eval()
     found: dict[str, np.ndarray] = {}
     many, done = len(data) if only is None else len(only), 0
-    for rows in by_length(data, EVALUATION_BATCH, only):
+    batch_size = ON_A_GPU if device.type == "cuda" else EVALUATION_BATCH
+    for rows in by_length(data, batch_size, only):
         done += len(rows)
         tell(lambda: f"{what}, example {done:,} of {many:,}")  # noqa: B023 - called at once
         batch = collate(data, rows, network.pad, device, packs=network.architecture.packs)
@@ -206,10 +208,9 @@ def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:
 
 def teacher_logits(logits: np.ndarray, data: Encoded, batch: Batch) -> Tensor:
     """The teacher's logits for a batch in the shape of the student's; spans are padded alike."""
-    rows = batch.rows.cpu().numpy()
+    rows, device = batch.host_rows, batch.tokens.device
     if len(logits) == len(data) and batch.labels.dim() == 1:
-        return torch.from_numpy(logits[rows]).to(batch.tokens.device)
-    real = torch.from_numpy(logits[data.flat_indices(rows)])
-    padded = torch.full((*batch.tokens.shape, logits.shape[-1]), HIDDEN_PADDING, dtype=real.dtype)
-    padded[batch.attention.cpu()] = real
-    return padded.to(batch.tokens.device)
+        return sent(logits[rows], device)
+    padded = np.full((*batch.inside.shape, logits.shape[-1]), HIDDEN_PADDING, dtype=logits.dtype)
+    padded[batch.inside] = logits[data.flat_indices(rows)]
+    return sent(padded, device)

@@ -16,66 +16,19 @@ Evaluation multiplies the current masks into the current W and never recomputes 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from zoo.engine import sweeps
+from zoo.engine.layers import Counts, MaskedLinear, checked, factor
+from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
-from zoo.parts.gates import generator_on
 from zoo.parts.method import Method
 from zoo.parts.scores import stored
-
-
-class MaskedLinear(nn.Module):
-    """A linear layer with a working weight; `weight` and `bias` keep their names.
-
-    `weight`, `working`, `mask`, `gate` and `score` are (out, in). The state dict holds weight and
-    bias alone.
-    """
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        self.weight = linear.weight
-        self.bias = linear.bias
-        self.score: Tensor
-        self.noise: Tensor | None = None
-        self.mask = torch.ones_like(linear.weight, dtype=torch.bool)
-        self.gate: Tensor = self.mask
-        self.working = linear.weight.detach().clone().requires_grad_()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.working, self.bias)
-
-
-def factor(gate: Tensor) -> Tensor:
-    """The gate as a factor of a product: masks as uint8, which CPUs multiply twice as fast as
-    bool."""
-    return gate.view(torch.uint8) if gate.dtype == torch.bool else gate
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Remaining weights: nonzero gate entries (`kept`) and all entries (`total`) of each prunable
-    matrix, by name. `others` counts the biases and LayerNorm parameters of the layers."""
-
-    kept: Mapping[str, int]
-    total: Mapping[str, int]
-    others: int = 0
-
-    @property
-    def density(self) -> float:
-        """Kept over all entries, in [0, 1]: the figure of every table (SMP's way of counting)."""
-        return sum(self.kept.values()) / sum(self.total.values())
-
-    @property
-    def encoder_density(self) -> float:
-        """The same with biases and LayerNorm as kept weights (Sanh et al. 2020's way)."""
-        kept = sum(self.kept.values()) + self.others
-        return kept / (sum(self.total.values()) + self.others)
+from zoo.parts.threads import in_threads
 
 
 class MaskedModel:
@@ -84,11 +37,12 @@ class MaskedModel:
     The encoder's linear modules are replaced in place after the checkpoint was loaded, so nothing
     pre-trained is renamed or re-initialised; pre-trained parameters are set to train or not as the
     method says. Move the encoder to its device first: `generator`, on the CPU, makes the first
-    scores, and one of the device, seeded alike, the noise of each step. Raises ConfigError for an
-    encoder whose architecture is not supported.
+    scores, and its seed with the step and the name of the matrix seeds the noise, which is drawn on
+    the device. Raises ConfigError for an encoder whose architecture is not supported.
 
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
-    masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda.
+    masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda; `step`: that
+    of the last `advance`; `fused`: whether zoo/engine/sweeps.py takes the place of `backward`.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -115,7 +69,6 @@ class MaskedModel:
         self.generator = generator or torch.Generator().manual_seed(0)
         self.architecture = architecture_of(encoder)
         matrices = dict(self.architecture.matrices(encoder))
-        self.draws = generator_on(next(iter(matrices.values())).weight.device, self.generator)
         self.sizes = {name: linear.weight.numel() for name, linear in matrices.items()}
         where = {n: self.architecture.parameter(n) for n, _ in encoder.named_parameters()}
         inside = [p.numel() for n, p in encoder.named_parameters() if where[n].part == "layers"]
@@ -125,6 +78,7 @@ class MaskedModel:
         self.level: float | None = None
         self.refreshed = False
         self.penalty_weight = 0.0
+        self.step, self.fused = 0, False
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(method.trains(where[name]))
         if method.score is not None:
@@ -177,6 +131,7 @@ class MaskedModel:
         weight = None if penalty is None else penalty.weight(step, total)
         if weight is not None:
             self.penalty_weight = weight
+        self.step = step
         self.refresh(self.method.level(step, total))
 
     @torch.no_grad()
@@ -191,15 +146,44 @@ class MaskedModel:
             self.level = level
         if not self.layers:
             return
-        scores = self.scores
         if level is not None and not same:
-            self._set_masks(self.method.mask(scores, level))
-        gate = self.method.gate
+            self._set_masks(self.method.mask(self.scores, level))
+        self._make_working()
+
+    def _make_working(self) -> None:
+        """Make gates and W' from masks, scores and noise."""
+        layers, gate = list(self.layers.values()), self.method.gate
+        if sweeps.makes_working(gate, layers, self.fused):
+            sweeps.make_working(gate, layers, self.seed())
+            for layer in layers:
+                layer.gate = layer.mask
+            return
+        if gate.draw is not None:
+            noises = in_threads(self._noise, list(self.layers))
+            for layer, noise in zip(layers, noises, strict=True):
+                layer.noise = noise
         for name, layer in self.layers.items():
-            if gate.draw is not None:
-                layer.noise = gate.draw(scores[name], self.draws)
-            layer.gate = gate.value(scores[name], layer.mask, layer.noise)
+            layer.gate = gate.value(self._score(name), layer.mask, layer.noise)
             torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
+
+    def seed(self, *names: object) -> int:
+        """The seed of the noise of the current step."""
+        return stream(self.generator.initial_seed(), "noise", self.step, *names)
+
+    def _score(self, name: str) -> Tensor:
+        assert self.method.score is not None
+        return self.method.score.read(self.layers[name])
+
+    def _noise(self, name: str) -> Tensor:
+        score, draw = self._score(name), self.method.gate.draw
+        assert draw is not None
+        device = torch.device("cpu") if score.is_meta else score.device  # meta has no generators
+        return draw(score, torch.Generator(device).manual_seed(self.seed(name)))
+
+    def work_in(self, kind: torch.dtype) -> None:
+        """Keep W' in this type from now on; evaluation computes in float32 in any case."""
+        for layer in self.layers.values():
+            layer.working = layer.working.detach().to(kind).requires_grad_()
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
         if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
@@ -208,7 +192,7 @@ class MaskedModel:
             what = f"none for {lacking[0]}" if lacking else f"one for {more[0]}, which is none"
             raise TrialError(f"the mask function must return a mask per matrix; there is {what}")
         for name, layer in self.layers.items():
-            layer.mask = _checked(name, masks[name], layer.weight)
+            layer.mask = checked(name, masks[name], layer.weight)
 
     @torch.no_grad()
     def backward(self) -> None:
@@ -242,17 +226,29 @@ class MaskedModel:
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Inside, W' is the current W times the evaluation gate under the current masks."""
-        self._work_with(self.test_gates())
+        held = {name: layer.working for name, layer in self.layers.items()}
+        gates = self.test_gates()
+        with torch.no_grad():
+            for name, layer in self.layers.items():
+                if layer.working.dtype != layer.weight.dtype:
+                    layer.working = torch.empty_like(layer.weight)
+                torch.mul(layer.weight, factor(gates[name]), out=layer.working.detach())
         try:
             yield
         finally:
+            for name, layer in self.layers.items():
+                layer.working = held[name]
             if self.method.gate.test is not None:
-                self._work_with({name: layer.gate for name, layer in self.layers.items()})
+                with torch.no_grad():
+                    self._restore()
 
-    @torch.no_grad()
-    def _work_with(self, gates: Mapping[str, Tensor]) -> None:
-        for name, layer in self.layers.items():
-            torch.mul(layer.weight, factor(gates[name]), out=layer.working.detach())
+    def _restore(self) -> None:
+        """W' of training, after an evaluation with other gates."""
+        if self.fused:
+            self._make_working()
+            return
+        for layer in self.layers.values():
+            torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
 
     @torch.no_grad()
     def test_gates(self) -> dict[str, Tensor]:
@@ -296,20 +292,3 @@ class MaskedModel:
             linear.weight, linear.bias = nn.Parameter(layer.weight * gate), layer.bias
             self._replace(name, linear)
         self.layers = {}
-
-
-def _checked(name: str, mask: Any, weight: Tensor) -> Tensor:
-    """The mask as bool, or TrialError unless it has W's shape and device and only 0 and 1."""
-    if not isinstance(mask, Tensor) or mask.shape != weight.shape or mask.is_sparse:
-        got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
-        raise TrialError(
-            f"mask of {name} must be a tensor of shape {tuple(weight.shape)}, got {got}"
-        )
-    if mask.device != weight.device:
-        raise TrialError(f"mask of {name} is on {mask.device}, its weight on {weight.device}")
-    if mask.dtype != torch.bool:
-        other = mask[(mask != 0) & (mask != 1)]
-        if other.numel():
-            raise TrialError(f"mask of {name} must hold only 0 and 1, got {other[0].item():g}")
-        mask = mask.bool()
-    return mask.detach().contiguous()

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from zoo.engine import measure
-from zoo.engine.build import Resources, Run, build, stream
+from zoo.engine.build import Resources, Run, build
 from zoo.engine.evaluate import best_constant, best_of, evaluate
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs, teacher_logits
 from zoo.engine.save import save_model
+from zoo.engine.streams import stream
+from zoo.engine.sweeps import Update
 from zoo.errors import Diverged, TrialError
 from zoo.inputs.batches import collate, first_read, random_batches
 from zoo.inputs.task import Evaluation
@@ -137,11 +139,17 @@ class Trainer:
         self.optimizer, self.parameters = make_optimizer(run)
         order = stream(trial.task, trial.seed, "order")
         self.rows = random_batches(len(run.data.train), trial.train.batch, order)
-        self.draws = torch.Generator().manual_seed(stream(trial.task, trial.seed, "losses"))
+        draws = torch.device("cpu") if run.device.type == "meta" else run.device
+        self.draws = torch.Generator(draws).manual_seed(stream(trial.task, trial.seed, "losses"))
         self.taken, self.loss = 0, math.nan
         self.unread: list[Tensor] = []
         self.look_every = 1 if run.device.type == "cpu" else LOOK_EVERY
-        run.masked.advance(0, run.steps)
+        masked, layers = run.masked, list(run.masked.layers.values())
+        if run.precision != torch.float32 and trial.train.accumulation == 1:
+            masked.work_in(run.precision)  # a G that several passes add up needs all its digits
+        masked.fused = Update.possible(run.method, layers, self.optimizer)
+        self.update = Update(run.method, layers, self.optimizer) if masked.fused else None
+        masked.advance(0, run.steps)
         run.network.train()
 
     def step(self) -> None:
@@ -155,19 +163,29 @@ class Trainer:
         set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = self._passes(next(self.rows))
-        masked.backward()
-        norm = clip(self.parameters, trial.train.clip)
+        norm = self._gradients(trial.train.clip)
         self.unread.append(torch.stack([loss.to(norm.dtype), norm]))
         self.taken = now + 1
         if len(self.unread) == self.look_every:
             self.look()
         self.optimizer.step()
+        if self.update:
+            self.update.step(masked.penalty_weight, masked.seed())
         self.optimizer.zero_grad()
         try:
             masked.advance(self.taken, run.steps)
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise
+
+    def _gradients(self, most: float) -> Tensor:
+        """Gradients of all that trains, scaled so that their norm is at most `most`; their norm
+        before. An `Update` keeps those of masked layers to itself."""
+        masked = self.run.masked
+        if self.update is None:
+            masked.backward()
+            return clip(self.parameters, most)
+        return self.update.clip(self.parameters, most, masked.penalty_weight, masked.seed())
 
     def told(self) -> str:
         """Step, loss, and remaining weights where counting them costs little."""

@@ -51,7 +51,8 @@ class Encoded:
 @dataclass(frozen=True)
 class Batch:
     """Padded examples on the device: `rows` (B,), tokens, types and attention (B, longest), labels;
-    and how they are packed, None where packing saves too little."""
+    and how they are packed, None where packing saves too little. `host_rows` and `inside` are rows
+    and attention in the host's memory, which need not be fetched."""
 
     rows: Tensor
     tokens: Tensor
@@ -59,6 +60,26 @@ class Batch:
     attention: Tensor
     labels: Tensor
     packing: Packing | None = None
+    host_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    inside: np.ndarray = field(default_factory=lambda: np.zeros((1, 1), bool))
+
+    def term(self, dtype: torch.dtype) -> Tensor | None:
+        """The term added to attention logits (B, 1, longest, longest), None where nothing is
+        hidden. Stock encoders given `attention` ask the device whether it hides anything, and the
+        host waits for the answer; here the host knows."""
+        if self.inside.all():
+            return None
+        hidden = ~self.attention[:, None, None, :].expand(-1, 1, self.tokens.shape[1], -1)
+        zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+        return zeros.masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+def sent(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array as a tensor on the device; the host does not wait for a copy to a GPU."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type == "cuda":  # only from pinned memory
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def collate(
@@ -80,21 +101,18 @@ def collate(
     tokens[inside] = data.tokens[indices]
     types[inside] = data.types[indices]
 
-    def to(array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(np.ascontiguousarray(array))
-        if device.type == "cuda":  # the host need not wait for a copy from pinned memory
-            tensor = tensor.pin_memory()
-        return tensor.to(device, non_blocking=True)
-
     odd = (tokens[inside] == pad).any()  # a text that names it: where it is, positions do not count
     packed = pack(lengths) if packs and not odd else None
+    host_rows = np.asarray(rows, dtype=np.int64)
     return Batch(
-        to(np.asarray(rows, dtype=np.int64)),
-        to(tokens),
-        to(types),
-        to(inside),
-        to(data.labels[rows]),
-        None if packed is None else Packing(*map(to, packed)),
+        sent(host_rows, device),
+        sent(tokens, device),
+        sent(types, device),
+        sent(inside, device),
+        sent(data.labels[rows], device),
+        None if packed is None else Packing(*(sent(array, device) for array in packed)),
+        host_rows,
+        inside,
     )
 
 

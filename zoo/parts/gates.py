@@ -50,7 +50,7 @@ class Gate:
     `value` is the gate in training. `slope` is d value / dS; its fourth argument is the gate's
     current value. Without a slope scores get no gradient. `test` is the gate in evaluation, None if
     it is the same. `draw` makes the noise anew at every step, from the score and a generator of its
-    device; without it noise is None.
+    device, which is seeded for (trial, step, matrix); without it noise is None.
 
     >>> import torch
     >>> from zoo import Gate
@@ -84,7 +84,9 @@ def permuted(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:
     2
     """
     seed = int(mask.flatten().nonzero().sum())
-    order = torch.randperm(mask.numel(), generator=torch.Generator().manual_seed(seed))
+    device = torch.device("cpu") if mask.is_meta else mask.device
+    draws = torch.Generator(device).manual_seed(seed)
+    order = torch.randperm(mask.numel(), generator=draws, device=device)
     return mask.flatten()[order.to(mask.device)].view_as(mask)
 
 
@@ -103,14 +105,6 @@ def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
     """
     u = torch.rand(score.shape, generator=generator, dtype=torch.float32, device=score.device)
     return u.clamp_(1e-4, 1 - 1e-4).to(score.dtype)
-
-
-def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
-    """The generator if it is of this device (or the device is meta, which has none), else one of
-    the device, seeded alike: drawing a step's noise on the CPU takes longer than a GPU's step."""
-    if device.type in (generator.device.type, "meta"):
-        return generator
-    return torch.Generator(device).manual_seed(generator.initial_seed())
 
 
 def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:

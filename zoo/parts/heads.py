@@ -153,9 +153,11 @@ class Network(nn.Module):
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits and representation of a batch; span logits at padding are HIDDEN_PADDING."""
         if batch.packing is None or not self.architecture.packs:
+            asked = batch.tokens.device.type == "cpu" or not self.architecture.packs
+            dtype = self.encoder.get_input_embeddings().weight.dtype
             out = self.encoder(
                 **self.architecture.inputs(batch.tokens, batch.types),
-                attention_mask=batch.attention.long(),
+                attention_mask=batch.attention.long() if asked else batch.term(dtype),
             )
             hidden = out.last_hidden_state
             pooled = self.architecture.pooled(self.encoder, out, batch.attention)

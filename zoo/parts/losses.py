@@ -32,7 +32,8 @@ class Step:
     examples' indices in the training set. `classes`: the labels of the whole training set,
     (examples,), or (examples, 2) for spans. `teacher`: the teacher's logits for the batch, in the
     shape of `logits`. `banks` by name.
-    `generator` draws random numbers for losses, independently of all other random numbers.
+    `generator` draws random numbers for losses, independently of all other random numbers, on the
+    device.
     """
 
     task: Task
@@ -141,10 +142,12 @@ class Contrast:
 
     def _others(self, step: Step) -> Tensor:
         """Indices of random training examples outside the batch, without repetition."""
-        examples = len(step.classes)
-        order = torch.randperm(examples, generator=step.generator).to(step.rows.device)
-        order = order[~torch.isin(order, step.rows)]
-        return order[: self.extras]
+        examples, batch, device = len(step.classes), len(step.rows), step.rows.device
+        where = step.generator.device
+        order = torch.randperm(examples, generator=step.generator, device=where).to(device)
+        order = order[: self.extras + batch]
+        last = torch.isin(order, step.rows).to(torch.uint8)  # no filter: its size is the host's
+        return order[last.argsort(stable=True)[: min(self.extras, examples - batch)]]
 
     def _against(
         self, bank: Bank, anchors: Tensor, rows: Tensor, others: Tensor, positive: Tensor

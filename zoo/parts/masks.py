@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError
+from zoo.kernels import selection as at_once
 from zoo.parts.gates import CLOSED
 from zoo.parts.selection import keep, keep_among, keep_each
 
@@ -88,11 +89,15 @@ def topk_by_type(
     >>> {name: int(mask.sum()) for name, mask in topk_by_type(scores, 0.5).items()}
     {'layer.0.x': 88, 'layer.1.x': 11}
     """
+    matrices, types = list(scores.values()), [matrix_type(name) for name in scores]
+    if at_once.fits(matrices) and not redistribute:
+        counts = at_once.counts_by_type(matrices, types, _fraction(level), temperature)
+        return dict(zip(scores, keep_each(matrices, counts), strict=True))
     cooled = (s.detach() if temperature == 1 else s.detach() / temperature for s in scores.values())
     means = torch.stack([torch.sigmoid(s).mean() for s in cooled])
     by_type: dict[str, dict[str, float]] = {}
-    for name, mean in zip(scores, means.tolist(), strict=True):
-        by_type.setdefault(matrix_type(name), {})[name] = mean
+    for name, kind, mean in zip(scores, types, means.tolist(), strict=True):
+        by_type.setdefault(kind, {})[name] = mean
     densities: dict[str, float] = {}
     for group in by_type.values():
         densities |= allot(group, _fraction(level), redistribute=redistribute)
@@ -138,9 +143,12 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     >>> {name: int(mask.sum()) for name, mask in masks.items()}
     {'a': 0, 'b': 9}
     """
-    whole = sum(s.numel() for s in scores.values())
-    kept = keep_among(list(scores.values()), int(_fraction(level) * whole) + 1)
-    return _at_least(dict(zip(scores, kept, strict=True)), scores)
+    matrices = list(scores.values())
+    k = int(_fraction(level) * sum(s.numel() for s in matrices)) + 1
+    if at_once.fits(matrices):
+        kept = at_once.keep_among(matrices, k, [int(FLOOR * s.numel()) for s in matrices])
+        return dict(zip(scores, kept, strict=True))
+    return _at_least(dict(zip(scores, keep_among(matrices, k), strict=True)), scores)
 
 
 def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
@@ -160,10 +168,13 @@ def _at_least(
     masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], more: int = 0
 ) -> dict[str, Tensor]:
     """The masks; where one keeps fewer than int(0.5 %) + `more`, that many highest scores."""
-    counts = torch.stack([mask.count_nonzero() for mask in masks.values()]).tolist()
+    lowest = [int(FLOOR * mask.numel()) + more for mask in masks.values()]
+    matrices, before = list(scores.values()), list(masks.values())
+    if at_once.fits(matrices):
+        return dict(zip(masks, at_once.at_least(before, matrices, lowest), strict=True))
+    counts = torch.stack([mask.count_nonzero() for mask in before]).tolist()
     found = {}
-    for (name, mask), kept in zip(masks.items(), counts, strict=True):
-        least = int(FLOOR * mask.numel()) + more
+    for (name, mask), kept, least in zip(masks.items(), counts, lowest, strict=True):
         found[name] = mask if kept >= least else keep(scores[name], least)
     return found
 

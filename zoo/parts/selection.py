@@ -2,20 +2,19 @@
 
 A sample gives two values between which the k-th largest almost certainly lies. Counting proves it,
 and only the numbers between them are partitioned (Floyd and Rivest 1975). If the count disproves
-it, and on devices other than the CPU, a full selection gives the same result.
+it, a full selection gives the same result. On a GPU kernels select in all matrices at once
+(zoo/kernels/ranking.py); torch.topk does it where there are none.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-T = TypeVar("T")
+from zoo.kernels import selection as at_once
+from zoo.parts.threads import in_threads
 
 SAMPLE = 16384
 """Approximate size of the sample that brackets the k-th largest; it varies from a fifth to
@@ -35,17 +34,22 @@ def keep(score: Tensor, k: int) -> Tensor:
     return keep_among([score], k)[0]
 
 
-def keep_each(scores: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor]:
-    """The masks of the counts[i] largest of scores[i]; ties go to the lowest flat index.
+def keep_each(scores: Sequence[Tensor], counts: Sequence[int] | Tensor) -> list[Tensor]:
+    """The masks of the counts[i] largest of scores[i]; ties go to the lowest flat index. `counts`
+    may be a tensor on a device with kernels (`at_once.fits`).
 
     >>> import torch
     >>> from zoo import keep_each
     >>> keep_each([torch.arange(3), torch.arange(3)], [1, 2])
     [tensor([False, False,  True]), tensor([False,  True,  True])]
     """
+    if at_once.fits(scores):
+        return at_once.keep_each(scores, counts)
+    if isinstance(counts, Tensor):
+        counts = counts.tolist()
     if any(score.device.type != "cpu" for score in scores):
         return list(map(keep, scores, counts))
-    return _at_once(keep, scores, counts)
+    return in_threads(keep, scores, counts)
 
 
 def keep_among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
@@ -61,24 +65,14 @@ def keep_among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
         return [torch.ones_like(score, dtype=torch.bool) for score in scores]
     if k <= 0:
         return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
+    if at_once.fits(scores):
+        return at_once.keep_among(scores, k)
     flat = [score.detach().flatten() for score in scores]
     if all(x.device.type == "cpu" and x.dtype.itemsize >= 4 for x in flat):
         found = [torch.from_numpy(mask) for mask in _on_cpu([x.numpy() for x in flat], k)]
     else:
         found = _by_topk(flat, k)
     return [mask.view_as(score) for mask, score in zip(found, scores, strict=True)]
-
-
-def _at_once(function: Callable[..., T], first: Sequence[Any], *more: Sequence[Any]) -> list[T]:
-    """The function of each item, in as many threads as torch uses: NumPy releases the GIL. A single
-    item is computed in the calling thread, which may itself belong to the pool."""
-    threads = torch.get_num_threads() if len(first) > 1 else 1
-    return list((_pool(threads).map if threads > 1 else map)(function, first, *more))
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
 
 
 def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
@@ -95,10 +89,10 @@ def _by_topk(parts: Sequence[Tensor], k: int) -> list[Tensor]:
 
 def _on_cpu(parts: Sequence[np.ndarray], k: int) -> list[np.ndarray]:
     lowest = kth_largest(parts, k)
-    masks = _at_once(lambda part: part >= lowest, parts)
+    masks = in_threads(lambda part: part >= lowest, parts)
     if sum(map(np.count_nonzero, masks)) == k and lowest > -np.inf:
         return masks
-    masks = _at_once(lambda part: part > lowest, parts)
+    masks = in_threads(lambda part: part > lowest, parts)
     left = k - sum(map(np.count_nonzero, masks))
     for mask, part in zip(masks, parts, strict=True):
         ties = np.flatnonzero(part == lowest)[:left]
@@ -112,14 +106,14 @@ def _on_cpu(parts: Sequence[np.ndarray], k: int) -> list[np.ndarray]:
 def kth_largest(parts: Sequence[np.ndarray], k: int) -> np.floating:
     """The k-th largest number in all parts together; k counts from 1."""
     low, high = bracket(parts, k)
-    above = _at_once(lambda part: part > high, parts)
+    above = in_threads(lambda part: part > high, parts)
     left = k - sum(map(np.count_nonzero, above))  # how many are to be found at or below high
     if left <= 0:
         return _by_partition(parts, k)
     if low == high:
         enough = sum(np.count_nonzero(part == high) for part in parts) >= left
         return high if enough else _by_partition(parts, k)
-    between = _at_once(lambda part, more: part.compress((part >= low) ^ more), parts, above)
+    between = in_threads(lambda part, more: part.compress((part >= low) ^ more), parts, above)
     if sum(map(len, between)) < left:
         return _by_partition(parts, k)
     return _by_partition(between, left)

@@ -46,7 +46,13 @@ class Bench:
         )
         self.resources = Resources(model, data, str(folder / "cache"), plugins, threads=threads)
 
-    def run(self, method: str, distill: bool = False, steps: int = STEPS) -> Run:
+    def run(
+        self,
+        method: str,
+        distill: bool = False,
+        steps: int = STEPS,
+        device: torch.device | None = None,
+    ) -> Run:
         """A run of a method whose scores look as if they had been learned."""
         facts = methods[method].facts
         given: dict[str, Any] = {
@@ -58,7 +64,7 @@ class Bench:
             given["penalty"] = 1.0
         density = self.geometry.density if facts.prunes else 1.0
         cell = Cell(method, "sst2", density, distill, 0, tuple(given.items()))
-        run = build(self.planner.jobs([cell])[-1].trial, self.resources)
+        run = build(self.planner.jobs([cell])[-1].trial, self.resources, device)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for score in run.masked.trained_scores:

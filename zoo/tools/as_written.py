@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from zoo.engine.build import Run, stream
-from zoo.engine.masked import MaskedLinear
+from zoo.engine.build import Run
+from zoo.engine.layers import MaskedLinear
+from zoo.engine.streams import stream
 from zoo.engine.train import rate
 from zoo.inputs.batches import collate, random_batches
 from zoo.inputs.task import divergence

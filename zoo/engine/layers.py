@@ -1,0 +1,76 @@
+"""A masked linear layer, the check of its mask, and counts of what remains."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from zoo.errors import TrialError
+
+
+class MaskedLinear(nn.Module):
+    """A linear layer with a working weight; `weight` and `bias` keep their names.
+
+    `weight`, `working`, `mask`, `gate` and `score` are (out, in). The state dict holds weight and
+    bias alone.
+    """
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.score: Tensor
+        self.noise: Tensor | None = None
+        self.mask = torch.ones_like(linear.weight, dtype=torch.bool)
+        self.gate: Tensor = self.mask
+        self.working = linear.weight.detach().clone().requires_grad_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.working, self.bias)
+
+
+def factor(gate: Tensor) -> Tensor:
+    """The gate as a factor of a product: masks as uint8, which CPUs multiply twice as fast as
+    bool."""
+    return gate.view(torch.uint8) if gate.dtype == torch.bool else gate
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Remaining weights: nonzero gate entries (`kept`) and all entries (`total`) of each prunable
+    matrix, by name. `others` counts the biases and LayerNorm parameters of the layers."""
+
+    kept: Mapping[str, int]
+    total: Mapping[str, int]
+    others: int = 0
+
+    @property
+    def density(self) -> float:
+        """Kept over all entries, in [0, 1]: the figure of every table (SMP's way of counting)."""
+        return sum(self.kept.values()) / sum(self.total.values())
+
+    @property
+    def encoder_density(self) -> float:
+        """The same with biases and LayerNorm as kept weights (Sanh et al. 2020's way)."""
+        kept = sum(self.kept.values()) + self.others
+        return kept / (sum(self.total.values()) + self.others)
+
+
+def checked(name: str, mask: Any, weight: Tensor) -> Tensor:
+    """The mask as bool, or TrialError unless it has W's shape and device and only 0 and 1."""
+    if not isinstance(mask, Tensor) or mask.shape != weight.shape or mask.is_sparse:
+        got = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        raise TrialError(
+            f"mask of {name} must be a tensor of shape {tuple(weight.shape)}, got {got}"
+        )
+    if mask.device != weight.device:
+        raise TrialError(f"mask of {name} is on {mask.device}, its weight on {weight.device}")
+    if mask.dtype != torch.bool:
+        other = mask[(mask != 0) & (mask != 1)]
+        if other.numel():
+            raise TrialError(f"mask of {name} must hold only 0 and 1, got {other[0].item():g}")
+        mask = mask.bool()
+    return mask.detach().contiguous()

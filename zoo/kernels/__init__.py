@@ -1,0 +1,1 @@
+"""What a GPU does for all matrices in one launch, and the count of launches."""
