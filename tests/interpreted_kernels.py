@@ -95,7 +95,7 @@ def noise_of_kernels(masked: Any) -> Any:
     scores = [id(layer.score) for layer in layers]
     places = np.cumsum([0, *(layer.score.numel() for layer in layers)])
 
-    def draw(score: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    def draw(score: torch.Tensor, seed: int) -> torch.Tensor:
         noise = torch.empty(score.numel())
         start = int(places[scores.index(id(score))])
         drawn[(1,)](noise, masked.seed(), start, SIZE=score.numel())

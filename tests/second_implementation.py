@@ -33,8 +33,8 @@ class Setting:
     `pick` turns the outputs of `model` into logits with an entry per output on the last axis;
     `start` holds all its parameters, `fresh` the names of those that no checkpoint gave. `batches`
     are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
-    `draws` are the streams of random numbers for first scores and for losses, `noise` makes the one
-    for the gate of a matrix at a step, on the model's device. `teacher` and `banks` are frozen outputs by row, spans
+    `draws` are the streams of random numbers for first scores and for losses, `noise` draws
+    that of the gate of a matrix at a step, in the shape of its score. `teacher` and `banks` are frozen outputs by row, spans
     padded with -1e4.
     """
 
@@ -48,7 +48,7 @@ class Setting:
     hyper: Mapping[str, Any]
     train: Mapping[str, Any]
     generator: torch.Generator
-    noise: Callable[[int, str], torch.Generator]
+    noise: Callable[[int, str, Tensor], Tensor]
     draws: torch.Generator
     classes: Tensor
     teacher: Tensor | None = None
@@ -409,12 +409,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
 def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int) -> Named:
     """Masks of step t; for hard concrete the noise u of step t."""
     if method.concrete:
-        return {
-            n: torch.rand(x.shape, generator=s.noise(t, n), device=x.device)
-            .clamp(1e-4, 1 - 1e-4)
-            .to(x)
-            for n, x in scores.items()
-        }
+        return {n: s.noise(t, n, x).clamp(1e-4, 1 - 1e-4) for n, x in scores.items()}
     if method.masks is None:
         return {}
     if method.score == "weight":

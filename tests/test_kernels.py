@@ -37,6 +37,7 @@ COMPILED = {
     "start_ties": ([I32, I32, "i32"], {"WIDTH": 1024}),
     "make_mask": ([I64, I64, *[I32] * 6, "*u8", I64, "i32"], {}),
     "sum_sigmoids": ([I64, I64, "fp32", F32, "i32"], {}),
+    "make_above": ([I64, I64, I64, "fp32", "*u8", I32], {}),
     "make_working": ([*[I64] * 6, "i64"], {"GATE": 1, "KIND": "bfloat16"}),
     "sum_squares": (
         [*[I64] * 6, F32, "fp32", "fp32", "i64", F32, "i32"],

@@ -154,10 +154,15 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
     seen = iter(attention)
     generator = torch.Generator().manual_seed(stream(trial.task, 0, "masks"))
 
-    def noise(step: int, name: str) -> torch.Generator:
+    def noise(step: int, name: str, score: torch.Tensor) -> torch.Tensor:
         matrix = name[name.index("encoder.layer") :].removesuffix(".weight")
         seed = stream(generator.initial_seed(), "noise", step, matrix)
-        return torch.Generator(run.device).manual_seed(seed)
+        if score.device.type != "cpu":
+            there = torch.Generator(score.device).manual_seed(seed)
+            drawn = torch.rand(score.shape, generator=there, device=score.device)
+            return drawn.clamp(1e-4, 1 - 1e-4).to(score)
+        u = np.random.Generator(np.random.SFC64(seed)).random(score.shape, np.float32)
+        return torch.from_numpy(u).clamp(1e-4, 1 - 1e-4).to(score)
 
     picked = pick
     if run.task.output.per_token:  # padding is hidden, as HIDDEN_PADDING declares

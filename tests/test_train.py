@@ -654,3 +654,23 @@ def test_the_warning_stands_in_the_plan_and_in_the_result(planner, resources):
     assert note.startswith("movement: scores that start equal")
     result = run_trial(planner.plan(cell("movement")).trial, resources)
     assert note in result.notes
+
+
+@pytest.mark.parametrize("name", ["smp_s", "movement", "l0"])
+def test_working_weights_in_bfloat16_change_no_number(planner, resources, monkeypatch, name):
+    """Autocast rounds W' and G in every pass; once per step is the same."""
+    planner = replace(planner, conditions=Conditions(precision="bfloat16"))
+    given = (("penalty", 30.0),) if name == "l0" else ()
+    trial = planner.jobs([Cell(name, "sst2", 0.3, False, 0, given)])[-1].trial
+    found = []
+    for lowered in (True, False):
+        run = build(trial, resources)
+        if not lowered:
+            monkeypatch.setattr(run.masked, "work_in", lambda kind: None)
+        trainer = Trainer(run, Frozen())
+        for _ in range(3):
+            trainer.step()
+        layers = run.masked.layers.values()
+        assert {x.working.dtype for x in layers} == {torch.bfloat16 if lowered else torch.float32}
+        found.append([*(x.weight for x in layers), *run.masked.trained_scores])
+    assert all(map(torch.equal, *found))

@@ -177,8 +177,7 @@ class MaskedModel:
     def _noise(self, name: str) -> Tensor:
         score, draw = self._score(name), self.method.gate.draw
         assert draw is not None
-        device = torch.device("cpu") if score.is_meta else score.device  # meta has no generators
-        return draw(score, torch.Generator(device).manual_seed(self.seed(name)))
+        return draw(score, self.seed(name))
 
     def work_in(self, kind: torch.dtype) -> None:
         """Keep W' in this type from now on; evaluation computes in float32 in any case."""
@@ -207,6 +206,7 @@ class MaskedModel:
             upstream = layer.working.grad
             if upstream is None:
                 raise TrialError("no gradient arrived: call the loss's backward() first")
+            upstream = upstream.to(layer.weight.dtype)
             if score.observe is not None:
                 score.observe(layer, upstream)
             trained = layer.weight.requires_grad

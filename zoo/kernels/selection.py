@@ -225,15 +225,23 @@ def keep_among(
     return _views(masks, scores)
 
 
-def at_least(
-    masks: Sequence[Tensor], scores: Sequence[Tensor], least: Sequence[int]
-) -> list[Tensor]:
-    """The masks; where one keeps fewer than `least`, that many highest scores."""
-    lowest = sent(least, torch.int32, scores[0].device)
-    kept = torch.stack([mask.count_nonzero() for mask in masks])
-    whole = torch.cat([mask.flatten() for mask in masks]).view(torch.uint8)
+def above(scores: Sequence[Tensor], level: float, least: Sequence[int]) -> list[Tensor]:
+    """The masks of sigmoid(S) > level; where one keeps fewer than `least`, that many highest
+    scores."""
+    device, lowest = scores[0].device, sent(least, torch.int32, scores[0].device)
     ranking, _ = _alone(scores, lowest)
+    masks, shapes = _empty(ranking.shapes, device), ranking.shapes
+    kept = torch.zeros(len(scores), dtype=torch.int32, device=device)
+    launch(
+        "stepping",
+        "make_above",
+        shapes.grid,
+        [ranking.table, shapes.sizes, shapes.places, level, masks, kept],
+        ranking.read + shapes.whole,
+        EVEN=ranking.even,
+        BLOCK=BLOCK,
+    )
     few = (kept < lowest).to(torch.int32)
     ranking.run(few, 0)
-    ranking.write(whole, few, 0)
-    return _views(whole, scores)
+    ranking.write(masks, few, 0)
+    return _views(masks, scores)

@@ -59,6 +59,28 @@ def sum_sigmoids(scores, sizes, temperature, sums, ROWS, EVEN: tl.constexpr, BLO
 
 
 @triton.jit
+def make_above(
+    scores, sizes, places, level, masks, kept, EVEN: tl.constexpr, BLOCK: tl.constexpr
+):
+    """1 where sigmoid(S) > level, and how many there are in each matrix."""
+    matrix = tl.program_id(1)
+    size = size_of(sizes, matrix, EVEN)
+    first = tl.program_id(0) * BLOCK
+    if first < size:
+        offsets = first + tl.arange(0, BLOCK)
+        inside = offsets < size
+        score = tl.load(
+            start_of(scores, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
+        )
+        mask = (sigmoid(score) > level) & inside
+        place = tl.load(places + matrix)
+        if EVEN:
+            place = tl.multiple_of(place, 16)
+        tl.store(masks + place + offsets, mask.to(tl.uint8), mask=inside)
+        tl.atomic_add(kept + matrix, tl.sum(mask.to(tl.int32), axis=0), sem="relaxed")
+
+
+@triton.jit
 def make_working(
     weights, scores, masks, working, sizes, places, seed, GATE: tl.constexpr, KIND: tl.constexpr,
     EVEN: tl.constexpr, BLOCK: tl.constexpr

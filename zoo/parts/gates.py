@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,8 +50,8 @@ class Gate:
 
     `value` is the gate in training. `slope` is d value / dS; its fourth argument is the gate's
     current value. Without a slope scores get no gradient. `test` is the gate in evaluation, None if
-    it is the same. `draw` makes the noise anew at every step, from the score and a generator of its
-    device, which is seeded for (trial, step, matrix); without it noise is None.
+    it is the same. `draw` makes the noise anew at every step, from the score and a seed of 63 bits
+    that (trial, step, matrix) has alone; without it noise is None.
 
     >>> import torch
     >>> from zoo import Gate
@@ -62,7 +63,7 @@ class Gate:
     value: GateFn = mask_itself
     slope: SlopeFn | None = None
     test: GateFn | None = None
-    draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    draw: Callable[[Tensor, int], Tensor] | None = None
 
 
 hard = Gate()
@@ -94,16 +95,20 @@ permuted_in_evaluation = Gate(slope=identity_slope, test=permuted)
 """Learns like `straight_through` and is evaluated with permuted masks."""
 
 
-def draw_uniform(score: Tensor, generator: torch.Generator) -> Tensor:
-    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn where the score is: other kinds of device draw
-    other numbers.
+def draw_uniform(score: Tensor, seed: int) -> Tensor:
+    """u ~ U(0, 1) clamped to [1e-4, 1 - 1e-4], drawn where the score is: a CPU draws by NumPy's
+    SFC64, other kinds of device by torch's generators, which give other numbers.
 
     >>> import torch
     >>> from zoo import draw_uniform
-    >>> draw_uniform(torch.zeros(2, 3), torch.Generator().manual_seed(0)).shape
+    >>> draw_uniform(torch.zeros(2, 3), 0).shape
     torch.Size([2, 3])
     """
-    u = torch.rand(score.shape, generator=generator, dtype=torch.float32, device=score.device)
+    if score.device.type == "cpu":  # three times as fast as torch's generator
+        drawn = np.random.Generator(np.random.SFC64(seed)).random(score.shape, np.float32)
+        return torch.from_numpy(drawn).clamp_(1e-4, 1 - 1e-4).to(score.dtype)
+    draws = None if score.is_meta else torch.Generator(score.device).manual_seed(seed)
+    u = torch.rand(score.shape, generator=draws, dtype=torch.float32, device=score.device)
     return u.clamp_(1e-4, 1 - 1e-4).to(score.dtype)
 
 
@@ -118,7 +123,7 @@ def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> T
     """
     assert noise is not None
     s = torch.logit(noise).add_(score).div_(BETA).sigmoid_()
-    return s.mul_(ZETA - GAMMA).add_(GAMMA).clamp_(0, 1)
+    return torch.add(s.new_tensor(GAMMA), s, alpha=ZETA - GAMMA, out=s).clamp_(0, 1)
 
 
 def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value: Tensor) -> Tensor:
@@ -130,8 +135,10 @@ def hard_concrete_slope(score: Tensor, mask: Tensor, noise: Tensor | None, value
     >>> hard_concrete_slope(None, None, None, torch.tensor([0.5, 1.0]))
     tensor([0.4500, 0.0000])
     """
-    s = (value - GAMMA).div_(ZETA - GAMMA)
-    slope = torch.addcmul(s, s, s, value=-1).mul_((ZETA - GAMMA) / BETA)
+    # s (1 - s) is (value - value^2 - gamma zeta) / (zeta - gamma)^2, since zeta + gamma is 1.
+    scale = 1 / (ZETA - GAMMA) / BETA
+    slope = torch.addcmul(value, value, value, value=-1)
+    slope = torch.add(slope.new_tensor(-GAMMA * ZETA * scale), slope, alpha=scale, out=slope)
     return torch.ops.aten.hardtanh_backward.grad_input(slope, value, 0, 1, grad_input=slope)
 
 

@@ -146,7 +146,7 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     matrices = list(scores.values())
     k = int(_fraction(level) * sum(s.numel() for s in matrices)) + 1
     if at_once.fits(matrices):
-        kept = at_once.keep_among(matrices, k, [int(FLOOR * s.numel()) for s in matrices])
+        kept = at_once.keep_among(matrices, k, [_least(s) for s in matrices])
         return dict(zip(scores, kept, strict=True))
     return _at_least(dict(zip(scores, keep_among(matrices, k), strict=True)), scores)
 
@@ -160,21 +160,27 @@ def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Ten
     >>> above_threshold({"a": torch.tensor([[-3.0, 0.0, 3.0]])}, 0.1)
     {'a': tensor([[False,  True,  True]])}
     """
+    matrices = list(scores.values())
+    if at_once.fits(matrices):
+        kept = at_once.above(matrices, level, [_least(s, 1) for s in matrices])
+        return dict(zip(scores, kept, strict=True))
     masks = {name: torch.sigmoid(s.detach()) > level for name, s in scores.items()}
     return _at_least(masks, scores, 1)
+
+
+def _least(matrix: Tensor, more: int = 0) -> int:
+    """The fewest weights that a threshold keeps of a matrix."""
+    return int(FLOOR * matrix.numel()) + more
 
 
 def _at_least(
     masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], more: int = 0
 ) -> dict[str, Tensor]:
     """The masks; where one keeps fewer than int(0.5 %) + `more`, that many highest scores."""
-    lowest = [int(FLOOR * mask.numel()) + more for mask in masks.values()]
-    matrices, before = list(scores.values()), list(masks.values())
-    if at_once.fits(matrices):
-        return dict(zip(masks, at_once.at_least(before, matrices, lowest), strict=True))
-    counts = torch.stack([mask.count_nonzero() for mask in before]).tolist()
+    counts = torch.stack([mask.count_nonzero() for mask in masks.values()]).tolist()
     found = {}
-    for (name, mask), kept, least in zip(masks.items(), counts, lowest, strict=True):
+    for (name, mask), kept in zip(masks.items(), counts, strict=True):
+        least = _least(mask, more)
         found[name] = mask if kept >= least else keep(scores[name], least)
     return found
 
