@@ -409,7 +409,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
 def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int) -> Named:
     """Masks of step t; for hard concrete the noise u of step t."""
     if method.concrete:
-        return {n: s.noise(t, n, x).clamp(1e-4, 1 - 1e-4) for n, x in scores.items()}
+        return {n: s.noise(t, n, x) for n, x in scores.items()}
     if method.masks is None:
         return {}
     if method.score == "weight":
