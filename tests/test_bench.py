@@ -2,9 +2,12 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+from tests.helpers import DEVICES
 from zoo import TrialError, mean_sigmoid_gradient
 from zoo.registry import methods
 from zoo.tools import arms
@@ -53,8 +56,8 @@ def test_two_different_steps_are_not_timed(tmp_path, monkeypatch):
     wrong = lambda score, matrices: 1.1 * mean_sigmoid_gradient(score, matrices)  # noqa: E731
     original = arms.build
 
-    def altered(trial, resources):
-        run = original(trial, resources)
+    def altered(trial, resources, device):
+        run = original(trial, resources, device)
         run.masked.method = replace(run.method, penalty=replace(run.method.penalty, gradient=wrong))
         return run
 
@@ -74,3 +77,20 @@ def test_two_different_steps_are_not_timed(tmp_path, monkeypatch):
 def test_an_unknown_arm_is_answered_with_the_nearest(capsys, asked, message):
     assert main(["--methods", asked]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_report_is_named_by_its_device(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--methods", "smp_l", "--pairs", "1", "--steps", "1", "--report"]) == 0
+    (path,) = Path("docs/measurements").iterdir()
+    assert path.name.endswith("_tiny_8x32_float32.json") and path.name.startswith(
+        ("cpu-", "nvidia-")
+    )
+    assert json.loads(path.read_text())["kernels"] == (DEVICES[-1] == "cuda")
+    assert f"written to {path}" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_one_line(capsys):
+    if not torch.cuda.is_available():
+        assert main(["--device", "cuda"]) == 5
+        assert "torch sees no GPU" in capsys.readouterr().err

@@ -27,7 +27,9 @@ def bench(tmp_path_factory) -> Bench:
     """As many layers as BERT-base, which are smaller."""
     SIZES["narrow"] = (12, 128, 4, 512)
     bfloat16 = Conditions(precision="bfloat16")
-    return Bench(Geometry("narrow", 4, 8, 0.1), tmp_path_factory.mktemp("narrow"), 1, bfloat16)
+    return Bench(
+        Geometry("narrow", 4, 8, 0.1), tmp_path_factory.mktemp("narrow"), 1, bfloat16, counts.META
+    )
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in methods])

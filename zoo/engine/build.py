@@ -39,7 +39,8 @@ class Resources:
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all; `models` is a folder in which the trained model is kept, "" keeps none;
-    `environment` is added to the result's.
+    `gpu_share` is the part of a GPU's memory that this process may take; `environment` is added to
+    the result's.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Resources:
     keep_outputs: bool = False
     reads: int | None = None
     models: str = ""
+    gpu_share: float = 1.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -110,6 +112,13 @@ def usual_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def _bounded(device: torch.device, share: float) -> torch.device:
+    """The device; this process may take only this share of a GPU's memory."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share)
+    return device
+
+
 def build(trial: Trial, resources: Resources, device: torch.device | None = None) -> Run:
     """Load data and checkpoint and put method and head on them, on the usual device or another.
 
@@ -124,7 +133,7 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
     task, source, checkpoint = _found(trial, resources)
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)
-    device = device or usual_device()
+    device = device or _bounded(usual_device(), resources.gpu_share)
     torch.manual_seed(stream(trial.task, trial.seed, "head"))
     network = method.head.build(checkpoint, task)
     method.start(network.encoder)

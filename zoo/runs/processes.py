@@ -13,7 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -101,8 +101,10 @@ class Processes:
     ) -> None:
         """Run the jobs in their order. Raises StorageError."""
         workers: list[Worker] = []
+        many = min(self.count, len(jobs))
+        resources = replace(resources, gpu_share=1 / max(many, 1))  # all share one GPU
         try:
-            for _ in range(min(self.count, len(jobs))):
+            for _ in range(many):
                 workers.append(Worker(resources, folder))
             for phase in in_phases(jobs):
                 _share(phase, workers, folder, report)

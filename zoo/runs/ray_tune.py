@@ -60,6 +60,9 @@ class RayTune:
                 raise ResourceError(_no_ray(error)) from None
         try:
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
+            share = devices["gpu"]
+            if 0 < share < 1:
+                resources = replace(resources, gpu_share=share)
             for phase in in_phases(jobs):
                 _tune(phase, resources, folder, report, devices)
         finally:

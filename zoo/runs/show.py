@@ -7,11 +7,12 @@ from typing import Any
 
 from tabulate import tabulate
 
+from zoo.engine.build import make_method
 from zoo.parts.recipes import Value, Values
 from zoo.records.result import GIVEN
 from zoo.registry import REGISTRIES, methods
 from zoo.runs.command import Settings
-from zoo.runs.estimate import duration, seconds_of
+from zoo.runs.estimate import duration, memory_of, seconds_of
 from zoo.runs.jobs import Job
 from zoo.runs.keeping import said
 from zoo.runs.pending import Pending
@@ -62,6 +63,26 @@ def print_trials(planner: Planner, jobs: Sequence[Job], state: Pending, workers:
         f" with {workers} workers ({source}); {len(state.jobs) * RESULT_KB / 1000:.1f} MB of"
         " results"
     )
+    print(memory_line(jobs, planner))
+
+
+def memory_line(jobs: Sequence[Job], planner: Planner) -> str:
+    """What a trial of each method needs in memory, the most of its trials."""
+    found: dict[str, float] = {}
+    activations = 0.0
+    for job in jobs:
+        need = memory_of(make_method(job.trial), planner.checkpoint, job.trial.train)
+        found[job.trial.method] = max(found.get(job.trial.method, 0.0), need.state)
+        activations = max(activations, need.activations)
+    each = ", ".join(f"{name} {_gigabytes(size)}" for name, size in found.items())
+    return (
+        f"memory of a trial: {each}; activations up to {_gigabytes(activations)} more; libraries on"
+        " top (by arithmetic)"
+    )
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"
 
 
 def print_values(settings: Settings, jobs: Iterable[Job]) -> None:

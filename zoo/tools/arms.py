@@ -31,9 +31,15 @@ class Bench:
     """Makes the arms on one geometry, with the planner and the builder of the benchmark."""
 
     def __init__(
-        self, geometry: Geometry, folder: Path, threads: int, conditions: Conditions | None = None
+        self,
+        geometry: Geometry,
+        folder: Path,
+        threads: int,
+        conditions: Conditions | None = None,
+        device: torch.device | None = None,
     ):
         self.geometry, self.folder, self.threads = geometry, folder, threads
+        self.device = device
         if not (folder / "model").exists():
             write_model(folder / "model", geometry.size)
             write_data(folder / "data", geometry)
@@ -46,13 +52,7 @@ class Bench:
         )
         self.resources = Resources(model, data, str(folder / "cache"), plugins, threads=threads)
 
-    def run(
-        self,
-        method: str,
-        distill: bool = False,
-        steps: int = STEPS,
-        device: torch.device | None = None,
-    ) -> Run:
+    def run(self, method: str, distill: bool = False, steps: int = STEPS) -> Run:
         """A run of a method whose scores look as if they had been learned."""
         facts = methods[method].facts
         given: dict[str, Any] = {
@@ -64,7 +64,7 @@ class Bench:
             given["penalty"] = 1.0
         density = self.geometry.density if facts.prunes else 1.0
         cell = Cell(method, "sst2", density, distill, 0, tuple(given.items()))
-        run = build(self.planner.jobs([cell])[-1].trial, self.resources, device)
+        run = build(self.planner.jobs([cell])[-1].trial, self.resources, self.device)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for score in run.masked.trained_scores:
@@ -117,10 +117,10 @@ def frozen_of(run: Run) -> Frozen:
     )
 
 
-def check_same(folder: Path) -> None:
+def check_same(folder: Path, device: torch.device | None = None) -> None:
     """Raise TrialError unless the engine's step and the step as written give the same masks, bit
     for bit, and the same scores to 1e-5, after some steps on the smallest model in float64."""
-    bench = Bench(Geometry("tiny", 8, 16, 0.3), folder, 1)
+    bench = Bench(Geometry("tiny", 8, 16, 0.3), folder, 1, device=device)
     for name in bench.written():
         _check_same(*(bench.run(name, steps=2 * SAME_STEPS) for _ in range(2)))
 

@@ -11,6 +11,7 @@ logits. `METHOD:as_written` takes the step the way the authors of SMP wrote thei
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,9 +29,10 @@ from tabulate import tabulate
 from zoo.engine.evaluate import evaluate
 from zoo.engine.measure import environment, peak_memory
 from zoo.engine.train import Trainer
-from zoo.errors import ConfigError, command, unknown
+from zoo.errors import ConfigError, ResourceError, command, unknown
+from zoo.kernels.launch import available
 from zoo.records.codec import to_json
-from zoo.records.trial import condition_fields
+from zoo.records.trial import Conditions, condition_fields
 from zoo.registry import methods
 from zoo.runs.command import add_conditions, conditions_of
 from zoo.tools.arms import DISTILLED, STEPS, Bench, check_same
@@ -94,6 +96,7 @@ def measured_alone(options: argparse.Namespace, name: str, folder: Path) -> int:
     own += ["--batch", str(options.batch), "--tokens", str(options.tokens)]
     own += ["--threads", str(options.threads), "--alone", name, "--folder", str(folder)]
     own += conditions_of(options, CONDITIONS).options
+    own += ["--device", options.device] if options.device else []
     command = [sys.executable, "-m", "zoo.tools.bench", *own]
     return int(subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout)
 
@@ -136,9 +139,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--steps", type=int, default=4, help="steps of a block")
     made.add_argument("--memory", action="store_true", help="peak memory too, a process per arm")
     made.add_argument("--json", type=Path, help="write the timings there too")
+    made.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
+    report = "write the timings to docs/measurements, under the device's name"
+    made.add_argument("--report", action="store_true", help=report)
     made.add_argument("--alone", help=argparse.SUPPRESS)
     made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return made
+
+
+def device_of(name: str | None) -> torch.device | None:
+    """The device that was asked for. Raises ResourceError if torch sees none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ResourceError("--device cuda, but torch sees no GPU; leave the option out")
+    return torch.device(name) if name else None
+
+
+def report_path(device: str, geometry: Geometry, conditions: Conditions) -> Path:
+    """Where a report is kept: docs/measurements/nvidia-h100-80gb-hbm3_base_64x128_bfloat16.json."""
+    kind = re.sub(r"[^a-z0-9]+", "-", device.removeprefix("cuda ").lower()).strip("-")
+    shape = f"{geometry.size}_{geometry.batch}x{geometry.tokens}_{conditions.precision}"
+    return Path("docs/measurements") / f"{kind}_{shape}{'_compiled' * conditions.compile}.json"
 
 
 @command
@@ -149,24 +169,31 @@ def main(argv: list[str] | None = None) -> int:
         return run_bench(options, options.folder or Path(temporary))
 
 
+def names_of(options: argparse.Namespace, bench: Bench) -> list[str]:
+    """The arms that were asked for. Raises ConfigError for one that there is not."""
+    known = bench.arms()
+    names = options.methods.split(",") if options.methods else known
+    for name in names:
+        if name not in known and name.removesuffix(f":{DISTILLED}") not in known:
+            raise ConfigError(unknown("arm", name, known))
+    return names
+
+
 def run_bench(options: argparse.Namespace, folder: Path) -> int:
     """Check, time and print."""
     torch.set_num_threads(options.threads)
     geometry = Geometry(options.model_size, options.batch, options.tokens, options.density)
     conditions = conditions_of(options, CONDITIONS)
-    bench = Bench(geometry, folder / "timed", options.threads, conditions)
+    device = device_of(options.device)
+    bench = Bench(geometry, folder / "timed", options.threads, conditions, device)
     if options.alone:
         arm = bench.arm(options.alone)
         for _ in range(3):
             arm.step()
         print(peak_memory(arm.run.device))
         return 0
-    known = bench.arms()
-    names = options.methods.split(",") if options.methods else known
-    for name in names:
-        if name not in known and name.removesuffix(f":{DISTILLED}") not in known:
-            raise ConfigError(unknown("arm", name, known))
-    check_same(folder / "same")
+    names = names_of(options, bench)
+    check_same(folder / "same", device)
     dense = bench.arm(methods.teacher)
     about = environment(dense.run.device, options.threads)
     where = f"{about.device}, {options.threads} threads, torch {about.packages['torch']}"
@@ -180,16 +207,20 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
         timings.append(timing)
         print(f"{name}: {timing.ratio:.2f} ({timing.low:.2f} to {timing.high:.2f})", flush=True)
     print("\n" + table(timings))
-    if options.json:
+    if options.json or options.report:
+        path = options.json or report_path(about.device, geometry, conditions)
         record = {
             "geometry": asdict(geometry),
             "conditions": to_json(conditions),
             "environment": to_json(about),
+            "kernels": dense.run.device.type == "cuda" and available(dense.run.device),
             "pairs": options.pairs,
             "steps": options.steps,
             "timings": [asdict(timing) for timing in timings],
         }
-        options.json.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+        print(f"written to {path}")
     return 0
 
 

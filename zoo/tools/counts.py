@@ -7,10 +7,12 @@ on a GPU. A launch is a kernel that the host starts; a pass is reading or writin
 all scores have in float32; a wait is the host asking for a number. Parts are the forward and
 backward passes; gradients, their norm and clipping; the optimiser; masks and working weights.
 Launches of torch's operations are its usual ones: one each, none for views, `foreach` and fused
-operations in chunks as torch makes them.
+operations in chunks as torch makes them. The last columns predict the ratio to the dense step from
+launches, bytes and products.
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -30,7 +32,7 @@ from torch.utils._pytree import tree_leaves
 from zoo.engine.build import PRECISIONS
 from zoo.engine.train import Trainer
 from zoo.errors import command
-from zoo.kernels.launch import telling
+from zoo.kernels.launch import PLAIN, telling
 from zoo.records.trial import Conditions
 from zoo.registry import methods
 from zoo.tools.arms import Bench, frozen_of
@@ -172,10 +174,14 @@ def _part(counting: Counting, part: str, function: Callable[..., Any]) -> Callab
     return counted
 
 
+META = torch.device("meta")
+
+
 def count(bench: Bench, name: str, distill: bool = False) -> dict[str, Tally]:
-    """The tallies of a step of a method in the middle of its run, part by part."""
+    """The tallies of a step of a method in the middle of its run, part by part; the bench is on the
+    meta device."""
     with on_meta():
-        run = bench.run(name, distill, steps=4, device=torch.device("meta"))
+        run = bench.run(name, distill, steps=4)
         counting = Counting()
         with counting, telling(lambda kernel, moved: counting.now.add(kernel, 1, moved)):
             trainer = Trainer(run, frozen_of(run))
@@ -209,20 +215,44 @@ def _adamw(tally: Tally, optimizer: Any) -> None:
             tally.add("_foreach_add", 1, 0)
 
 
-def table(found: Mapping[str, Mapping[str, Tally]], scores: int) -> str:
-    """Tallies by method as a pipe table; `scores` is how many there are."""
+LAUNCH = 5e-6
+"""Seconds that a launch takes of the host or the GPU, whichever is slower."""
+GPUS = {"A100": (0.5 * 312e12, 0.8 * 2.04e12), "H100": (0.4 * 989e12, 0.8 * 3.35e12)}
+"""What products in bfloat16 reach, in operations a second, and memory, in bytes a second: by
+assumption, of the peaks that the makers name."""
+
+
+def seconds(parts: Mapping[str, Tally], bandwidth: float) -> float:
+    """What all parts but the forward and backward passes take: launches and bytes."""
+    own = [parts[part] for part in PARTS[1:]]
+    return sum(tally.launches * LAUNCH + tally.bytes / bandwidth for tally in own)
+
+
+def predicted(
+    parts: Mapping[str, Tally], dense: Mapping[str, Tally], geometry: Geometry, gpu: str
+) -> float:
+    """The ratio of a method's step to the dense step on a GPU, in bfloat16: products alike, and
+    `seconds` of each."""
+    speed, bandwidth = GPUS[gpu]
+    products = 6 * geometry.prunable * geometry.batch * geometry.tokens / speed
+    return (products + seconds(parts, bandwidth)) / (products + seconds(dense, bandwidth))
+
+
+def table(found: Mapping[str, Mapping[str, Tally]], geometry: Geometry) -> str:
+    """Tallies of methods that prune as a pipe table, and predicted ratios to the dense step, which
+    is the first."""
     header = ["Method"]
-    header += [f"{what} {unit}" for what in PARTS[1:] for unit in ("launches", "passes")]
-    header += ["launches", "passes", "waits"]
-    body = []
+    header += [f"{what}: launches, passes" for what in PARTS[1:]]
+    header += ["All launches", "All passes", "Waits", *GPUS]
+    body, dense = [], next(iter(found.values()))
     for name, parts in found.items():
         own = [parts[part] for part in PARTS[1:]]
-        row = [name]
-        for tally in own:
-            row += [str(tally.launches), f"{tally.bytes / 4 / scores:.1f}"]
-        row += [str(sum(t.launches for t in own)), f"{sum(t.bytes for t in own) / 4 / scores:.1f}"]
-        body.append([*row, str(sum(tally.waits for tally in parts.values()))])
-    return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 9)
+        passes = [tally.bytes / 4 / geometry.prunable for tally in own]
+        row = [name, *(f"{t.launches}, {p:.1f}" for t, p in zip(own, passes, strict=True))]
+        row += [str(sum(t.launches for t in own)), f"{sum(passes):.1f}"]
+        row += [str(sum(tally.waits for tally in parts.values()))]
+        body.append([*row, *(f"{predicted(parts, dense, geometry, gpu):.2f}" for gpu in GPUS)])
+    return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 8)
 
 
 @command
@@ -233,14 +263,20 @@ def main(argv: list[str] | None = None) -> int:
     made.add_argument("--batch", type=int, default=64, help="examples of a step")
     made.add_argument("--tokens", type=int, default=128, help="tokens of an example")
     made.add_argument("--precision", choices=PRECISIONS, default="bfloat16")
-    made.add_argument("--methods", help="methods separated by commas (default: all)")
+    made.add_argument("--methods", help="methods separated by commas (default: all that prune)")
+    made.add_argument("--plain", action="store_true", help="the step without kernels")
     options = made.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         geometry = Geometry(options.model_size, options.batch, options.tokens, 0.1)
-        bench = Bench(geometry, Path(folder), 1, Conditions(precision=options.precision))
-        names = options.methods.split(",") if options.methods else [e.name for e in methods]
-        found = {name: count(bench, name) for name in names}
-        print(table(found, geometry.prunable))
+        conditions = Conditions(precision=options.precision)
+        bench = Bench(geometry, Path(folder), 1, conditions, META)
+        known = [entry.name for entry in methods if entry.facts.prunes]
+        names = options.methods.split(",") if options.methods else known
+        for name in names:
+            methods[name]  # raises ConfigError for an unknown one
+        with patch.dict(os.environ, {PLAIN: "1"} if options.plain else {}):
+            found = {name: count(bench, name) for name in dict.fromkeys([methods.teacher, *names])}
+        print(table(found, geometry))
     return 0
 
 
