@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from zoo.engine.build import make_method
+from zoo.errors import BenchmarkError
 from zoo.parts.recipes import Value, Values
 from zoo.records.result import GIVEN
 from zoo.registry import REGISTRIES, methods
@@ -71,7 +72,11 @@ def memory_line(jobs: Sequence[Job], planner: Planner) -> str:
     found: dict[str, float] = {}
     activations = 0.0
     for job in jobs:
-        need = memory_of(make_method(job.trial), planner.checkpoint, job.trial.train)
+        try:
+            method = make_method(job.trial)
+        except BenchmarkError:  # it was warned of, and its trials will fail
+            continue
+        need = memory_of(method, planner.checkpoint, job.trial.train)
         found[job.trial.method] = max(found.get(job.trial.method, 0.0), need.state)
         activations = max(activations, need.activations)
     each = ", ".join(f"{name} {_gigabytes(size)}" for name, size in found.items())
