@@ -14,7 +14,7 @@ import torch
 from tests.test_selection import by_sorting, some_scores
 from zoo import above_threshold, hard_concrete, topk_by_type, topk_global, topk_local
 from zoo.engine import sweeps
-from zoo.engine.train import Trainer
+from zoo.engine.trainer import Trainer
 from zoo.kernels import launch, proof, selection
 from zoo.registry import methods
 from zoo.tools.arms import Bench, frozen_of

@@ -14,7 +14,8 @@ from zoo import Cell, ConfigError, Scale, Score, Value, learned
 from zoo.engine.build import Run, build
 from zoo.engine.frozen import load_frozen
 from zoo.engine.streams import stream
-from zoo.engine.train import Trainer, run_trial
+from zoo.engine.train import run_trial
+from zoo.engine.trainer import Trainer
 from zoo.inputs.batches import collate, random_batches
 from zoo.records.codec import from_json
 from zoo.records.trial import Trial

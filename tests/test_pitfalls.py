@@ -66,7 +66,8 @@ from zoo.engine.compact import compact, compact_layers
 from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
 from zoo.engine.layers import Counts
-from zoo.engine.train import fit, make_optimizer, rate
+from zoo.engine.train import fit
+from zoo.engine.trainer import make_optimizer, rate
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation

@@ -36,7 +36,8 @@ from zoo.engine.evaluate import best_constant, evaluate
 from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teacher_logits
 from zoo.engine.measure import sketch
 from zoo.engine.streams import stream
-from zoo.engine.train import Trainer, clip, fit, make_optimizer, rate, run_trial
+from zoo.engine.train import fit, run_trial
+from zoo.engine.trainer import Trainer, clip, make_optimizer, rate
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
 from zoo.parts.method import may_collapse

@@ -29,6 +29,10 @@ class TrialError(BenchmarkError):
     exit_code = 3
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
+
+
 class StorageError(BenchmarkError):
     """A results folder or a cache cannot be written or read."""
 

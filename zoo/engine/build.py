@@ -39,8 +39,9 @@ class Resources:
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all; `models` is a folder in which the trained model is kept, "" keeps none;
-    `gpu_share` is the part of a GPU's memory that this process may take; `environment` is added to
-    the result's.
+    `gpu_share` is the part of a GPU's memory that this process may take; `snapshots` is a folder
+    for snapshots in training every `snapshot_minutes`, "" takes none; `environment` is added to the
+    result's.
     """
 
     model: str
@@ -52,6 +53,8 @@ class Resources:
     reads: int | None = None
     models: str = ""
     gpu_share: float = 1.0
+    snapshots: str = ""
+    snapshot_minutes: float = 10.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 

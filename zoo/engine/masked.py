@@ -135,6 +135,13 @@ class MaskedModel:
         self.refresh(self.method.level(step, total))
 
     @torch.no_grad()
+    def go_on(self, step: int) -> None:
+        """Make gates and W' for this step from the masks that are there."""
+        self.step, self.refreshed = step, True
+        if self.layers:
+            self._make_working()
+
+    @torch.no_grad()
     def refresh(self, level: float | None) -> None:
         """Make masks at `level` (None keeps the current ones), gates, and W' in place.
 

@@ -42,6 +42,7 @@ class Watch:
         self.start = time.monotonic()
         self.evaluation = 0.0
         self.step: float | None = None
+        self.trained, self.began, self.evaluated = 0.0, self.start, 0.0
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         release()
@@ -58,10 +59,25 @@ class Watch:
     @contextmanager
     def training(self, steps: int) -> Iterator[None]:
         """Count the time inside, without evaluation, as that of so many steps."""
-        start, before = time.monotonic(), self.evaluation
+        self.began, self.evaluated = time.monotonic(), self.evaluation
         yield
-        taken = time.monotonic() - start - (self.evaluation - before)
-        self.step = taken / steps
+        self.step = self._training() / steps
+
+    def _training(self) -> float:
+        evaluation = self.evaluation - self.evaluated
+        return self.trained + time.monotonic() - self.began - evaluation
+
+    def so_far(self) -> dict[str, float]:
+        """What `go_on` takes in another process."""
+        seconds = time.monotonic() - self.start
+        return {"seconds": seconds, "evaluation": self.evaluation, "trained": self._training()}
+
+    def go_on(self, seconds: float, evaluation: float, trained: float) -> None:
+        """Add the times of a trial that goes on here."""
+        self.start -= seconds
+        self.evaluation += evaluation
+        self.evaluated += evaluation
+        self.trained += trained
 
     def cost(self, device: torch.device) -> Cost:
         """Time and memory since the start."""

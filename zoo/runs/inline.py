@@ -6,6 +6,7 @@ from pathlib import Path
 
 from zoo.engine.build import Resources
 from zoo.engine.frozen import has_outputs
+from zoo.engine.snapshots import remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, cause_of
 from zoo.records.result import Failure, Outcome, Result
@@ -38,6 +39,8 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
         with reporting(Path(resources.cache), name_of(job.trial)):
             record = replace(run_trial(job.trial, resources), candidates=job.candidates)
         save(record, folder)
+        if resources.snapshots:
+            remove(Path(resources.snapshots) / job.trial.id)
     except StorageError:
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails

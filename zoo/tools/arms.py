@@ -8,7 +8,7 @@ import torch
 
 from zoo.engine.build import Resources, Run, build
 from zoo.engine.frozen import Frozen
-from zoo.engine.train import Trainer
+from zoo.engine.trainer import Trainer
 from zoo.errors import TrialError
 from zoo.parts.losses import Bank
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from zoo.engine.build import Run
 from zoo.engine.layers import MaskedLinear
 from zoo.engine.streams import stream
-from zoo.engine.train import rate
+from zoo.engine.trainer import rate
 from zoo.inputs.batches import collate, random_batches
 from zoo.inputs.task import divergence
 from zoo.parts.gates import straight_through

@@ -28,7 +28,7 @@ from tabulate import tabulate
 
 from zoo.engine.evaluate import evaluate
 from zoo.engine.measure import environment, peak_memory
-from zoo.engine.train import Trainer
+from zoo.engine.trainer import Trainer
 from zoo.errors import ConfigError, ResourceError, command, unknown
 from zoo.kernels.launch import available
 from zoo.records.codec import to_json

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from zoo.engine.build import PRECISIONS
-from zoo.engine.train import Trainer
+from zoo.engine.trainer import Trainer
 from zoo.errors import command
 from zoo.kernels.launch import PLAIN, telling
 from zoo.records.trial import Conditions

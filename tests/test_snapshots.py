@@ -1,0 +1,196 @@
+"""Snapshots: a trial that was ended anywhere gives the result of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.helpers import command
+from zoo import Cell, Score, learned, register_method
+from zoo.engine import snapshots
+from zoo.engine.build import Resources
+from zoo.engine.snapshots import KEPT, STATE, TENSORS, Snapshots
+from zoo.engine.train import run_trial
+from zoo.errors import Terminated
+from zoo.records.result import Cost, Result
+from zoo.records.trial import Trial
+from zoo.registry import methods
+
+STEPS = 9
+GIVEN = {"batch": 20, "evaluate_every": 2, "steps": STEPS}
+"""Three steps are an epoch: most steps end in the middle of one."""
+
+
+@pytest.fixture
+def kept(resources, tmp_path) -> Resources:
+    """Resources with a snapshot after every step."""
+    return replace(resources, snapshots=str(tmp_path / "training"), snapshot_minutes=0.0)
+
+
+def trial_of(planner, resources, name: str, **given: Any) -> Trial:
+    """A trial with dropout and, where methods prune, with a teacher, which has run."""
+    facts = methods[name].facts
+    driven = {"penalty": 30.0} if facts.drives == "penalty" else {}
+    values = tuple({**GIVEN, **driven, **given}.items())
+    cell = Cell(name, "sst2", 0.3 if facts.prunes else 1.0, facts.prunes, 0, values)
+    *teachers, last = planner.jobs([cell])
+    for job in teachers:
+        run_trial(job.trial, replace(resources, keep_outputs=True, snapshots=""))
+    return last.trial
+
+
+def ended_after(monkeypatch, trial: Trial, resources: Resources, step: int) -> None:
+    """Run a trial whose process ends after a step, a snapshot written."""
+    written = Snapshots.after_step
+
+    def end(self: Snapshots, trainer: Any) -> None:
+        written(self, trainer)
+        if trainer.taken == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Snapshots, "after_step", end)
+        run_trial(trial, resources)
+
+
+def told(result: Result) -> Result:
+    """A result without its times."""
+    return replace(result, cost=Cost(0.0, 0.0, 0))
+
+
+def disturbed() -> None:
+    """Whatever else a new process has drawn."""
+    torch.manual_seed(time.time_ns() % 1000)
+    np.random.seed(time.time_ns() % 1000)
+    random.seed(time.time_ns())
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in methods])
+def test_a_trial_goes_on_bit_for_bit(planner, resources, kept, monkeypatch, name):
+    """After steps in the middle of an epoch and of a ramp, at an evaluation, and once again."""
+    trial = trial_of(planner, resources, name)
+    whole = run_trial(trial, resources)
+    for step in (1, 4, 8):
+        ended_after(monkeypatch, trial, kept, step)
+        disturbed()
+    folder = Path(kept.snapshots) / trial.id
+    assert [path.name for path in sorted(folder.iterdir())] == ["000000007", "000000008"]
+    result = run_trial(trial, kept)
+    assert told(result) == told(whole)
+    assert result.curve == whole.curve and len(whole.curve) == 5
+    assert result.cost.seconds > result.cost.evaluation_seconds > 0
+
+
+def test_statistics_passes_and_precision_go_on_too(planner, resources, kept, monkeypatch):
+    """Scores that observe, several passes a step, bfloat16."""
+
+    def moving(layer: Any, upstream: torch.Tensor) -> None:
+        layer.score.mul_(0.9).add_(upstream.abs())
+
+    with_statistics = replace(learned, observe=moving)
+    assert isinstance(with_statistics, Score)
+
+    @register_method("snapshot_statistics", recipe="movement")
+    def made(density: float, *, start: float, stop: float) -> Any:
+        from methods.magnitude import magnitude
+
+        return replace(magnitude(density, start=start, stop=stop), score=with_statistics)
+
+    try:
+        for given in ({}, {"accumulation": 4}):
+            trial = trial_of(planner, resources, "snapshot_statistics", **given)
+            trial = replace(trial, train=replace(trial.train, precision="bfloat16"))
+            whole = run_trial(trial, resources)
+            ended_after(monkeypatch, trial, kept, 5)
+            assert told(run_trial(trial, kept)) == told(whole)
+    finally:
+        del methods._entries["snapshot_statistics"]
+
+
+def test_damaged_and_foreign_snapshots_are_named_and_not_used(
+    planner, resources, kept, monkeypatch
+):
+    trial = trial_of(planner, resources, "smp_s")
+    whole = run_trial(trial, resources)
+    ended_after(monkeypatch, trial, kept, 6)
+    last, before = sorted((Path(kept.snapshots) / trial.id).iterdir(), reverse=True)
+    content = bytearray((last / TENSORS).read_bytes())
+    content[len(content) // 2] ^= 1
+    (last / TENSORS).write_bytes(content)
+    result = run_trial(trial, kept)
+    assert told(replace(result, notes=whole.notes)) == told(whole)
+    assert "snapshot 000000006 is damaged: its tensors are not those that were written" in (
+        result.notes
+    )
+    ended_after(monkeypatch, trial, kept, 3)
+    for path in (Path(kept.snapshots) / trial.id).iterdir():
+        state = json.loads((path / STATE).read_text())
+        state["environment"][1] = "torch 1.0"
+        (path / STATE).write_text(json.dumps(state))
+    result = run_trial(trial, kept)
+    assert told(replace(result, notes=whole.notes)) == told(whole)
+    assert any("is not used: it was written on" in note for note in result.notes)
+    assert KEPT == 2 and before.name == "000000005"
+
+
+def test_a_snapshot_that_cannot_be_written_is_a_note(planner, resources, kept, monkeypatch):
+    trial = trial_of(planner, resources, "smp_s")
+    monkeypatch.setattr(snapshots, "whole_folder", broken)
+    result = run_trial(trial, kept)
+    assert result.ok and len([n for n in result.notes if n.startswith("no snapshot")]) == STEPS - 1
+
+
+def broken(target: Path) -> Any:
+    raise OSError("No space left on device")
+
+
+def test_a_trial_that_is_asked_to_end_writes_a_snapshot_first(planner, resources, kept):
+    kept = replace(kept, snapshot_minutes=60.0)
+    trial = trial_of(planner, resources, "smp_s")
+    assert not snapshots.ask_to_end()  # none trains
+    asked = []
+
+    def ask(self: Any) -> str:
+        asked.append(snapshots.ask_to_end())
+        return ""
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Terminated):
+        patched.setattr("zoo.engine.train.tell", lambda text: ask(text))
+        run_trial(trial, kept)
+    assert asked == [True]
+    assert [p.name for p in (Path(kept.snapshots) / trial.id).iterdir()] == ["000000001"]
+    assert not snapshots.ask_to_end()
+    assert told(run_trial(trial, kept)) == told(run_trial(trial, resources))
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_sigterm_ends_a_run_with_snapshots_and_the_next_goes_on(tmp_path, jobs):
+    """A process that is told to end, as a preempted machine is, and the same command again."""
+    results = tmp_path / "results"
+    options = ["--suite", "smoke", "--executor", "inline", "--jobs", str(jobs), "--methods", "smp_l"]
+    process = subprocess.Popen(
+        [*command(str(results), *options)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    training = results / "smoke" / ".training"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list((results / "smoke").glob("*smp_l*")):
+        assert process.poll() is None
+        lines = list((results / ".cache").glob("*"))
+        time.sleep(0.05)
+        if any("status" in str(line) for line in lines):
+            break
+    time.sleep(4)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, out
+    assert training
