@@ -10,11 +10,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.errors import TrialError, command
+from zoo.engine.snapshots import TRAINING, ask_to_end
+from zoo.errors import Terminated, TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Outcome, Plan
@@ -34,10 +35,6 @@ from zoo.runs.ray_tune import RayTune
 from zoo.runs.show import print_list, print_plan, print_trials, print_values, workers_of
 from zoo.runs.suites import Cell
 from zoo.runs.tuning import Tuner
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
 
 
 @command
@@ -60,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 143 if isinstance(stop, Terminated) else 130
 
 
-def _terminated(number: int, frame: Any) -> NoReturn:
-    raise Terminated
+def _terminated(number: int, frame: Any) -> None:
+    """End at once, or after a snapshot of the trial that trains here."""
+    if not ask_to_end():
+        raise Terminated
 
 
 def command_line(argv: Sequence[str] | None) -> str:
@@ -203,6 +202,8 @@ def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:
         cache=str(settings.cache),
         plugins=settings.plugins,
         threads=settings.cpus,
+        snapshots=str(settings.folder / TRAINING) if settings.minutes else "",
+        snapshot_minutes=settings.minutes,
         environment={
             "git": git_state(),
             "options": tuple(settings.options),

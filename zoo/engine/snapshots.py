@@ -31,6 +31,8 @@ from zoo.status import tell
 KEPT = 2
 """Snapshots that are kept: if the last one is damaged, the one before it is read."""
 TENSORS, STATE = "tensors.safetensors", "state.json"
+TRAINING = ".training"
+"""The folder of snapshots in a suite's folder."""
 NUMBERS = (bool, int, float, type(None))
 """What of an optimiser's state is no tensor."""
 
@@ -117,7 +119,9 @@ class Snapshots:
             try:
                 content = _read_files(path)
             except UNREADABLE as error:
-                self.notes.append(f"snapshot {path.name} is damaged: {str(error) or cause_of(error)}")
+                self.notes.append(
+                    f"snapshot {path.name} is damaged: {str(error) or cause_of(error)}"
+                )
                 continue
             if content.state["environment"] == _environment(trainer):
                 return content

@@ -113,6 +113,16 @@ def make_parser() -> argparse.ArgumentParser:
         default="results",
         help="folder of the results (default: results)",
     )
+    _add_running(p)
+    add_conditions(p, condition_fields())
+    _add_keeping(p)
+    p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
+    p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
+    return p
+
+
+def _add_running(p: argparse.ArgumentParser) -> None:
+    """Options of how trials run."""
     p.add_argument(
         "--executor", choices=EXECUTORS, default="ray", help="ray (default), or without Ray"
     )
@@ -120,14 +130,17 @@ def make_parser() -> argparse.ArgumentParser:
     gpus = number(float, 0, "a number")
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
-    add_conditions(p, condition_fields())
+
+
+def _add_keeping(p: argparse.ArgumentParser) -> None:
+    """Options of what is kept beside results."""
+    often = "between snapshots of a trial in training, from which it goes on (default 10; 0: none)"
+    minutes = number(float, 0, "a number")
+    p.add_argument("--checkpoint-minutes", type=minutes, default=10.0, help=often)
     saves = "trained models that are kept: none (default), best (of the seeds) or all"
     p.add_argument("--save", choices=SAVE, default=SAVE[0], help=saves)
     times = "time a kept model of each row in all its forms, on the CPU; needs --save best or all"
     p.add_argument("--latency", action="store_true", help=times)
-    p.add_argument("--dry-run", action="store_true", help="show trials, cost and values, run none")
-    p.add_argument("--list", action="store_true", help="show methods, tasks, suites and scales")
-    return p
 
 
 def add_conditions(p: argparse.ArgumentParser, wanted: Iterable[Field[Any]]) -> None:
@@ -164,6 +177,7 @@ class Settings:
     cpus: int
     gpus: float | None
     conditions: Conditions
+    minutes: float
     save: str
     latency: bool
     dry_run: bool
@@ -246,12 +260,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
             check_one(value)
     if options.distill is not None:
         given["distill"] = DISTILL[options.distill]
-    if options.executor == "inline" and options.gpus_per_trial is not None:
-        raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
-    if options.executor == "ray" and options.jobs is not None:
-        raise ConfigError("--jobs belongs to --executor inline; ray fills the machine by itself")
-    if options.latency and options.save == SAVE[0]:
-        raise ConfigError("--latency times models that were kept: add --save best")
+    _check_together(options)
     return Settings(
         suite=options.suite,
         scale=scale,
@@ -266,10 +275,21 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         cpus=options.cpus_per_trial,
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),
+        minutes=options.checkpoint_minutes,
         save=options.save,
         latency=options.latency,
         dry_run=options.dry_run,
     )
+
+
+def _check_together(options: argparse.Namespace) -> None:
+    """Raise ConfigError for options that do not go together."""
+    if options.executor == "inline" and options.gpus_per_trial is not None:
+        raise ConfigError("--gpus-per-trial belongs to --executor ray; inline uses what torch sees")
+    if options.executor == "ray" and options.jobs is not None:
+        raise ConfigError("--jobs belongs to --executor inline; ray fills the machine by itself")
+    if options.latency and options.save == SAVE[0]:
+        raise ConfigError("--latency times models that were kept: add --save best")
 
 
 def _check_seed(seed: int) -> None:

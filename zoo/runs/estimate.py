@@ -62,10 +62,11 @@ def _steps(job: Job, planner: Planner) -> int:
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a trial holds while it trains: weights, scores, gradients and the optimiser's
-    moments; and activations, of batches without padding to spare."""
+    moments; activations, of batches without padding to spare; and a snapshot of it on disk."""
 
     state: float
     activations: float
+    snapshot: float
 
 
 def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory:
@@ -90,7 +91,9 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
     state = prunable * each + others * (4 + (4 + MOMENTS) * embedded)
     tokens = train.batch / train.accumulation * train.max_length
     width = checkpoint.layers * checkpoint.hidden
-    return Memory(state, tokens * width * (34 if low else 68))
+    trains = prunable * trained + others * embedded + prunable * method.learns_scores
+    snapshot = trains * (4 + MOMENTS) + prunable / 8 * (method.score is not None)
+    return Memory(state, tokens * width * (34 if low else 68), snapshot)
 
 
 MOMENTS = 8

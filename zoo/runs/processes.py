@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from threading import Thread
 from typing import Any
 
 from zoo.engine.build import Resources, usual_device
-from zoo.errors import StorageError
+from zoo.engine.snapshots import ask_to_end
+from zoo.errors import StorageError, Terminated
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
@@ -108,11 +110,27 @@ class Processes:
                 workers.append(Worker(resources, folder))
             for phase in in_phases(jobs):
                 _share(phase, workers, folder, report)
+        except Terminated:
+            _end_softly(workers)
+            raise
         finally:
             for worker in workers:
                 worker.process.kill()  # all, before waiting for one
             for worker in workers:
                 worker.end()
+
+
+GRACE = 60.0
+"""Seconds that workers have to finish a step and write a snapshot when the run is told to end."""
+
+
+def _end_softly(workers: Sequence[Worker]) -> None:
+    """Tell all workers to end, and wait for the snapshots of their trials."""
+    for worker in workers:
+        worker.process.terminate()
+    deadline = time.monotonic() + GRACE
+    for worker in workers:
+        worker.process.join(max(deadline - time.monotonic(), 0))
 
 
 def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report: Report) -> None:
@@ -142,7 +160,8 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
 def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
     """What a worker does: run the jobs that come in, until none can come any more."""
     Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(EOFError):
+    signal.signal(signal.SIGTERM, lambda number, frame: ask_to_end() or os._exit(1))
+    with contextlib.suppress(EOFError, Terminated):
         while True:
             job = from_json(Job, json.loads(pipe.recv_bytes()))
             answer: dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Any
 from tabulate import tabulate
 
 from zoo.engine.build import make_method
+from zoo.engine.snapshots import KEPT
 from zoo.errors import BenchmarkError
 from zoo.parts.recipes import Value, Values
 from zoo.records.result import GIVEN
@@ -64,13 +65,15 @@ def print_trials(planner: Planner, jobs: Sequence[Job], state: Pending, workers:
         f" with {workers} workers ({source}); {len(state.jobs) * RESULT_KB / 1000:.1f} MB of"
         " results"
     )
-    print(memory_line(jobs, planner))
+    for line in memory_lines(jobs, planner):
+        print(line)
 
 
-def memory_line(jobs: Sequence[Job], planner: Planner) -> str:
-    """What a trial of each method needs in memory, the most of its trials."""
+def memory_lines(jobs: Sequence[Job], planner: Planner) -> list[str]:
+    """What a trial of each method needs in memory, the most of its trials, and on disk while it
+    trains."""
     found: dict[str, float] = {}
-    activations = 0.0
+    activations = snapshot = 0.0
     for job in jobs:
         try:
             method = make_method(job.trial)
@@ -79,11 +82,14 @@ def memory_line(jobs: Sequence[Job], planner: Planner) -> str:
         need = memory_of(method, planner.checkpoint, job.trial.train)
         found[job.trial.method] = max(found.get(job.trial.method, 0.0), need.state)
         activations = max(activations, need.activations)
+        snapshot = max(snapshot, need.snapshot)
     each = ", ".join(f"{name} {_gigabytes(size)}" for name, size in found.items())
-    return (
+    return [
         f"memory of a trial: {each}; activations up to {_gigabytes(activations)} more; libraries on"
-        " top (by arithmetic)"
-    )
+        " top (by arithmetic)",
+        f"snapshots while a long trial trains: up to {KEPT} of {_gigabytes(snapshot)} on disk, one"
+        " every --checkpoint-minutes",
+    ]
 
 
 def _gigabytes(size: float) -> str:
