@@ -1,12 +1,16 @@
-"""A cache of arrays on disk, memory-mapped, keyed by everything that they depend on."""
+"""A cache of arrays on disk, memory-mapped, keyed by everything that they depend on.
+
+An entry is a folder of arrays, a JSON value and the sha256 of each. A process checks these when it
+first reads an entry; what is damaged, missing or half there is made again."""
 
 import contextlib
 import hashlib
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import FunctionType, MethodType
 from typing import Any
@@ -16,6 +20,12 @@ import numpy as np
 from zoo.errors import StorageError
 from zoo.records.trial import canonical
 
+VALUE, SUMS, WRITING = "value.json", "sums.json", ".writing-"
+"""Files of an entry, and how the names of those that are being written begin."""
+DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
+"""What reading a damaged entry may raise."""
+ABANDONED = 3600.0
+"""Seconds after which what is half written has no writer."""
 Contents = tuple[Mapping[str, np.ndarray], Any]
 """Named arrays, and one JSON-serialisable value."""
 
@@ -57,10 +67,10 @@ def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -
     StorageError if the cache cannot be written.
     """
     entry = entry_of(folder, key)
-    if (entry / "value.json").exists():
+    if entry.exists():
         try:
             return _load(entry)
-        except (OSError, ValueError, EOFError):  # damaged: computed again
+        except DAMAGED:  # computed again
             shutil.rmtree(entry, ignore_errors=True)
     _store(entry, make())
     return _load(entry)
@@ -72,8 +82,13 @@ def forget(folder: Path, key: Mapping[str, Any]) -> None:
 
 
 def is_cached(folder: Path, key: Mapping[str, Any]) -> bool:
-    """Whether there are contents under `key`."""
-    return (entry_of(folder, key) / "value.json").exists()
+    """Whether there are contents under `key`, all as they were written."""
+    entry = entry_of(folder, key)
+    try:
+        _check(entry)
+    except DAMAGED:
+        return False
+    return True
 
 
 def entry_of(folder: Path, key: Mapping[str, Any]) -> Path:
@@ -86,10 +101,13 @@ def _store(entry: Path, contents: Contents) -> None:
     temporary = None
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
+        _remove_leftovers(entry.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=WRITING, dir=entry.parent))
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        (temporary / "value.json").write_text(json.dumps(value), encoding="utf-8")
+        (temporary / VALUE).write_text(json.dumps(value), encoding="utf-8")
+        sums = {path.name: _sha256(path) for path in temporary.iterdir()}
+        (temporary / SUMS).write_text(json.dumps(sums), encoding="utf-8")
         temporary.chmod(0o755)
         with contextlib.suppress(FileExistsError):
             temporary.rename(entry)
@@ -104,8 +122,39 @@ def _store(entry: Path, contents: Contents) -> None:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed have left half written."""
+    for path in folder.glob(f"{WRITING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+
+
 def _load(entry: Path) -> Contents:
     arrays = {
-        path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in entry.glob("*.npy")
+        name.removesuffix(".npy"): np.load(entry / name, mmap_mode="r", allow_pickle=False)
+        for name in _check(entry)
+        if name != VALUE
     }
-    return arrays, json.loads((entry / "value.json").read_text(encoding="utf-8"))
+    return arrays, json.loads((entry / VALUE).read_text(encoding="utf-8"))
+
+
+def _check(entry: Path) -> list[str]:
+    """The files of an entry; one of DAMAGED is raised unless all are as they were written. Files
+    that have not changed since this process read them are not read again."""
+    sums = json.loads((entry / SUMS).read_text(encoding="utf-8"))
+    for name, written in sums.items():
+        found = (entry / name).stat()
+        if _sum_of(entry / name, found.st_mtime_ns, found.st_size) != written:
+            raise ValueError(f"{name} is not what was written")
+    return list(sums)
+
+
+@lru_cache(maxsize=256)
+def _sum_of(path: Path, changed: int, size: int) -> str:
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,5 +1,6 @@
 """Run one job and write its record; and the executor that runs jobs in this process."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from zoo.engine.train import run_trial
 from zoo.errors import StorageError, cause_of
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, save
+from zoo.runs.claims import claimed, pause
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
 from zoo.runs.progress import name_of
@@ -25,15 +27,30 @@ ENDED_TWICE = "its worker process ended twice without a result (out of memory, o
 
 
 def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
-    """Run one trial and write its record. Faults of the trial become a Failure; StorageError is
-    raised, since no other trial could be written either."""
+    """Run one trial and write its record, or wait for that of another driver that has claimed it.
+    Faults of the trial become a Failure; StorageError is raised, since no other trial could be
+    written either."""
+    while True:
+        record = attempt_if_free(job, resources, folder)
+        if record is not None:
+            return record
+        pause()
+
+
+def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | None:
+    """The same, but None if another driver has claimed the trial."""
     environment = {**resources.environment, "sources": job.sources}
     resources = replace(
         resources, keep_outputs=job.teaches, reads=job.reads, environment=environment
     )
-    found = written_meanwhile(job, resources, folder)
-    if found:
-        return found
+    with claimed(folder, job.trial.id) as ours:
+        found = written_meanwhile(job, resources, folder)
+        if found or not ours:
+            return found
+        return _attempt(job, resources, folder)
+
+
+def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     record: Outcome
     try:
         with reporting(Path(resources.cache), name_of(job.trial)):
@@ -62,7 +79,18 @@ def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | 
 
 
 def inline(jobs: Sequence[Job], resources: Resources, folder: Path, report: Report) -> None:
-    """Run jobs one after another in this process."""
+    """Run jobs one after another in this process; those that other drivers have claimed last."""
     for phase in in_phases(jobs):
-        for job in phase:
-            report(attempt(job, resources, folder))
+        left, others = deque(phase), 0
+        while left:
+            job = left.popleft()
+            record = attempt_if_free(job, resources, folder)
+            if record is not None:
+                report(record)
+                others = 0
+                continue
+            left.append(job)
+            others += 1
+            if others >= len(left):
+                pause()
+                others = 0

@@ -27,12 +27,18 @@ from zoo.errors import StorageError, Terminated
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
-from zoo.runs.inline import ENDED_TWICE, Report, attempt
+from zoo.runs.inline import ENDED_TWICE, Report, attempt_if_free
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
 
 Pipe = Connection
 """An end of the pipe between this process and a worker."""
+
+
+DIED, CLAIMED = "died", "claimed"
+"""Why a worker has no record: its process died, or another driver has claimed the trial."""
+GLANCE = 0.3
+"""Seconds that a worker rests after a trial that another driver has."""
 
 
 class Worker:
@@ -70,13 +76,15 @@ class Worker:
         with contextlib.suppress(OSError):  # it died just now, which `take` will see
             self.pipe.send_bytes(json.dumps(to_json(job)).encode())
 
-    def take(self) -> Outcome | None:
-        """The record of its job; None if its process died. Raises StorageError."""
+    def take(self) -> Outcome | str:
+        """The record of its job; DIED or CLAIMED where there is none. Raises StorageError."""
         try:
             said = json.loads(self.pipe.recv_bytes())
         except (EOFError, OSError):
             self.end()
-            return None
+            return DIED
+        if "claimed" in said:
+            return CLAIMED
         if "storage_error" in said:
             raise StorageError(said["storage_error"])
         kind: type[Any] = Result if said["ok"] else Failure
@@ -147,11 +155,14 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
             worker, job = busy.pop(pipe)
             record = worker.take()
             idle.append(worker)
-            if record is None and job.trial.id not in again:
+            if record == CLAIMED:
+                left.append(job)
+                continue
+            if record == DIED and job.trial.id not in again:
                 again.add(job.trial.id)
                 left.appendleft(job)
                 continue
-            if record is None:
+            if isinstance(record, str):
                 record = Failure(job.trial, ENDED_TWICE, job.facts)
                 save(record, folder)
             report(record)
@@ -166,8 +177,12 @@ def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
             job = from_json(Job, json.loads(pipe.recv_bytes()))
             answer: dict[str, Any]
             try:
-                record = attempt(job, resources, folder)
-                answer = {"ok": isinstance(record, Result), "record": to_json(record)}
+                record = attempt_if_free(job, resources, folder)
+                if record is None:
+                    time.sleep(GLANCE)
+                    answer = {"claimed": True}
+                else:
+                    answer = {"ok": isinstance(record, Result), "record": to_json(record)}
             except StorageError as error:
                 answer = {"storage_error": str(error)}
             pipe.send_bytes(json.dumps(answer).encode())
