@@ -14,7 +14,7 @@ from typing import Any
 
 from leaderboard import write
 from zoo.engine.build import Resources
-from zoo.engine.snapshots import TRAINING, ask_to_end
+from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
 from zoo.errors import Terminated, TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
@@ -22,6 +22,7 @@ from zoo.records.result import Outcome, Plan
 from zoo.records.storage import check_folder, make_folder, save_plan
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
+from zoo.runs.claims import now_in
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, Report, inline
@@ -58,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _terminated(number: int, frame: Any) -> None:
-    """End at once, or after a snapshot of the trial that trains here."""
-    if not ask_to_end():
+    """End at once, or after a snapshot of the trial that trains here, unless asked again."""
+    if asked_to_end() or not ask_to_end():
         raise Terminated
 
 
@@ -142,7 +143,7 @@ def execute(
     """Run what is left, the longest first; trained models are kept in `models`."""
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
-        given = resources(settings, planner.checkpoint)
+        given = replace(resources(settings, planner.checkpoint), since=now_in(folder))
         if models is not None and settings.save != "none":
             given = replace(given, models=str(models))
         executor(settings)(ordered, given, folder, report)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.optim import AdamW
 
+from zoo.engine.sweeps import Update
 from zoo.records.trial import Conditions
 from zoo.registry import methods
 from zoo.tools import counts
@@ -88,3 +90,25 @@ def test_the_command_prints_a_row_for_each_method(capsys):
     assert counts.main(command) == 0
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.split("|")[1].strip() == "smp_l" and Path(counts.__file__).exists()
+
+
+def test_an_optimiser_of_several_groups_takes_its_own_steps(bench):
+    """Kernels take one rate for all weights and one for all scores, and know no hooks."""
+    with counts.on_meta():
+        run = bench.run("movement", steps=4)
+        layers = list(run.masked.layers.values())
+        weights, scores = [x.weight for x in layers], run.masked.trained_scores
+        groups = [{"params": weights}, {"params": scores, "lr": 0.1}]
+        assert Update.possible(run.method, layers, AdamW(groups, lr=1e-3))
+        for apart in (
+            [{"params": weights[:3], "lr": 1e-5}, {"params": weights[3:]}, groups[1]],
+            [groups[0], {**groups[1], "betas": (0.5, 0.9)}],
+            [groups[0], {**groups[1], "eps": 1e-3}],
+            [groups[0], {"params": scores[:5]}, {"params": scores[5:]}],
+            [groups[0]],
+            [{**groups[0], "amsgrad": True}, groups[1]],
+        ):
+            assert not Update.possible(run.method, layers, AdamW(apart, lr=1e-3))
+        hooked = AdamW(groups, lr=1e-3)
+        hooked.register_step_pre_hook(lambda *_: None)
+        assert not Update.possible(run.method, layers, hooked)

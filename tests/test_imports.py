@@ -26,10 +26,13 @@ SHARED = {"zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
 ROOMS = {
     "records": {"errors"},
     "inputs": {"errors", "status", "records"},
-    "kernels": set(),
+    "kernels": {"errors"},
     "parts": {"errors", "records", "inputs", "kernels"},
     "engine": {"errors", "status", "records", "inputs", "kernels", "parts", "registry", "plugins"},
-    "runs": {"errors", "status", "records", "inputs", "parts", "engine", "registry", "plugins"},
+    "runs": {
+        *("errors", "status", "records", "inputs", "kernels", "parts", "engine", "registry"),
+        "plugins",
+    },
     "tools": {
         *("errors", "records", "inputs", "kernels", "parts", "engine", "runs", "registry"),
         "plugins",

@@ -15,7 +15,7 @@ from tests.helpers import finished, results_of, start_command
 from zoo import Cell, Score, learned, register_method
 from zoo.engine import snapshots
 from zoo.engine.build import Resources
-from zoo.engine.snapshots import KEPT, STATE, TENSORS, TRAINING, Snapshots
+from zoo.engine.snapshots import KEPT, STATE, SUMS, TENSORS, TRAINING, Snapshots
 from zoo.engine.train import run_trial
 from zoo.errors import Terminated
 from zoo.records.result import Cost, Result
@@ -125,17 +125,24 @@ def test_damaged_and_foreign_snapshots_are_named_and_not_used(
     (last / TENSORS).write_bytes(content)
     result = run_trial(trial, kept)
     assert told(replace(result, notes=whole.notes)) == told(whole)
-    (note,) = [note for note in result.notes if "000000006 is damaged" in note]
-    assert note.endswith("its tensors are not those that were written")
+    (note,) = [note for note in result.notes if "000000006" in note]
+    assert "is not used: it is damaged" in note
+    assert note.endswith("tensors.safetensors is not what was written")
     snapshots.remove(Path(kept.snapshots) / trial.id)
-    ended_after(monkeypatch, trial, kept, 3)
+    ended_after(monkeypatch, trial, kept, 8)
     for path in (Path(kept.snapshots) / trial.id).iterdir():
         state = json.loads((path / STATE).read_text())
         state["environment"][1] = "torch 1.0"
         (path / STATE).write_text(json.dumps(state))
+        sums = {name: snapshots._sha256(path / name) for name in (TENSORS, STATE)}
+        (path / SUMS).write_text(json.dumps(sums))
+    ended_after(monkeypatch, trial, kept, 2)  # which begins anew, and keeps snapshots of its own
+    assert [path.name[-1] for path in sorted((Path(kept.snapshots) / trial.id).iterdir())] == [
+        *"12"
+    ]
     result = run_trial(trial, kept)
     assert told(replace(result, notes=whole.notes)) == told(whole)
-    assert any("is not used: it was written on" in note for note in result.notes)
+    assert not any("snapshot" in note for note in result.notes)
     assert KEPT == 2 and before.name == "000000005"
 
 
@@ -165,7 +172,8 @@ def test_a_trial_that_is_asked_to_end_writes_a_snapshot_first(planner, resources
         run_trial(trial, kept)
     assert asked == [True]
     assert [p.name for p in (Path(kept.snapshots) / trial.id).iterdir()] == ["000000001"]
-    assert not snapshots.ask_to_end()
+    assert snapshots.asked_to_end() and not snapshots.ask_to_end()
+    snapshots._asked.clear()  # the process would have ended
     assert told(run_trial(trial, kept)) == told(run_trial(trial, resources))
 
 
@@ -212,3 +220,26 @@ def test_a_machine_that_is_taken_away_loses_no_step(here, jobs):
         result.pop(part), whole.pop(part)
     assert result == whole and 1 < int(snapshot.name) < 12
     assert not (suite / TRAINING / snapshot.parent.name).exists()
+
+
+def test_state_that_is_not_stored_and_networks_that_changed_are_notes(
+    planner, resources, kept, monkeypatch
+):
+    trial = trial_of(planner, resources, "smp_s")
+    ended_after(monkeypatch, trial, kept, 4)
+    for path in (Path(kept.snapshots) / trial.id).iterdir():
+        content = snapshots._read_files(path)
+        tensors = {n: t for n, t in content.tensors.items() if not n.startswith("score.")}
+        snapshots._write_files(path, snapshots.Content(tensors, content.state))
+    result = run_trial(trial, kept)
+    assert sum("of another network" in note for note in result.notes) == KEPT
+    snapshots.remove(Path(kept.snapshots) / trial.id)
+    plain = torch.optim.AdamW.step
+
+    def with_own_state(self: Any, closure: Any = None) -> Any:
+        self.state["distance"] = {"d": 1.0}
+        return plain(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", with_own_state)
+    result = run_trial(trial, kept)
+    assert any("keeps state that belongs to no parameter" in note for note in result.notes)

@@ -1,5 +1,6 @@
 """A trial made ready to train: its data, checkpoint, head, method and masks."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
-from zoo.kernels.launch import refusal
+from zoo.kernels.launch import PLAIN, available, refusal
 from zoo.parts.heads import Network
 from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.plugins import Plugin, load_plugin
@@ -40,8 +41,9 @@ class Resources:
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all; `models` is a folder in which the trained model is kept, "" keeps none;
     `gpu_share` is the part of a GPU's memory that this process may take; `snapshots` is a folder
-    for snapshots in training every `snapshot_minutes`, "" takes none; `environment` is added to the
-    result's.
+    for snapshots in training every `snapshot_minutes`, "" takes none; records of other drivers
+    that were written after `since`, by the clock of the results, are taken over; `environment` is
+    added to the result's.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Resources:
     gpu_share: float = 1.0
     snapshots: str = ""
     snapshot_minutes: float = 10.0
+    since: float = math.inf
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -198,5 +201,6 @@ def _warned(trial: Trial, method: Method, steps: int) -> list[str]:
 
 def _slower(device: torch.device) -> list[str]:
     """What a reader should know where a GPU takes plain steps."""
-    why = refusal(device.type) if device.type == "cuda" else ""
-    return [f"slower steps, without kernels: {why}"] if why else []
+    if device.type != "cuda" or available(device):
+        return []
+    return [f"slower steps, without kernels: {refusal(device.type) or PLAIN + '=1'}"]

@@ -166,7 +166,8 @@ class MaskedModel:
                 layer.gate = layer.mask
             return
         if gate.draw is not None:
-            noises = in_threads(self._noise, list(self.layers))
+            each = in_threads if layers[0].weight.device.type == "cpu" else map
+            noises = each(self._noise, list(self.layers))
             for layer, noise in zip(layers, noises, strict=True):
                 layer.noise = noise
         for name, layer in self.layers.items():

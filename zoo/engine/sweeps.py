@@ -29,13 +29,18 @@ from zoo.kernels.launch import (
 )
 from zoo.parts.gates import SHIFT, Gate, hard_concrete, straight_through
 from zoo.parts.method import Method
-from zoo.parts.penalties import expected_l0_gradient, mean_sigmoid_gradient
+from zoo.parts.penalties import Penalty, expected_l0_gradient, mean_sigmoid_gradient
 
 ROOM = "stepping"
 MASK, HARD_CONCRETE = 0, 1
 """The gates that kernels know."""
-SHIFTS: Mapping[Any, float] = {mean_sigmoid_gradient: 0.0, expected_l0_gradient: SHIFT}
+SHIFTS = ((mean_sigmoid_gradient, 0.0), (expected_l0_gradient, SHIFT))
 """Penalties that kernels know: their gradient is sigmoid'(S - shift) / (matrices * entries)."""
+
+
+def shift_of(penalty: Penalty) -> float | None:
+    """The shift of a penalty that kernels know; None for another one."""
+    return next((shift for known, shift in SHIFTS if penalty.gradient is known), None)
 
 
 def kind_of(gate: Gate) -> int | None:
@@ -52,7 +57,7 @@ def knows(method: Method) -> bool:
     score, penalty = method.score, method.penalty
     if score is None or score.observe is not None or kind_of(method.gate) is None:
         return False
-    return penalty is None or penalty.gradient in SHIFTS
+    return penalty is None or shift_of(penalty) is not None
 
 
 def _shapes(layers: Sequence[MaskedLinear]) -> Shapes:
@@ -134,11 +139,9 @@ class Update:
         every = weights + ([x.score for x in layers] if method.learns_scores else [])
         if len(trained) > 1 or not (method.learns_scores or trained == {True}):
             return False
-        plain = all(
-            not g["amsgrad"] and not g["maximize"] and isinstance(g["lr"], float | int)
-            for g in optimizer.param_groups
-        )
-        return plain and all(p.dtype == torch.float32 for p in every) and fit(every)
+        own = every if trained == {True} else every[len(weights) :]
+        floats = all(p.dtype == torch.float32 for p in every)
+        return floats and _plain(optimizer, own, weights) and fit(every)
 
     def _given(
         self, penalty_weight: float, seed: int
@@ -168,7 +171,7 @@ class Update:
         read = bytes_of(*(lists[name] for name in used))
         sizes = tuple(x.weight.numel() for x in layers)
         shares = _shares(sizes, shapes.sizes.device)
-        shift = SHIFTS[penalty.gradient] if penalty is not None and penalised else 0.0
+        shift = (shift_of(penalty) or 0.0) if penalty is not None else 0.0
         flags = {"SCORES": self.scores, "WEIGHTS": self.weights, "PENALTY": penalised}
         given = [*map(table, lists.values()), shapes.sizes, shapes.places, shares]
         flags |= _flags(gate, upstream[0], *lists.values())
@@ -236,6 +239,29 @@ class Update:
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state, by torch's names."""
+
+
+def _plain(
+    optimizer: torch.optim.Optimizer, own: Sequence[Tensor], weights: Sequence[Tensor]
+) -> bool:
+    """Whether an AdamW does nothing that kernels do not: one group for all weights of these, one
+    for all scores, alike but for rate and decay, without variants and hooks."""
+    group_of = {
+        id(p): number for number, g in enumerate(optimizer.param_groups) for p in g["params"]
+    }
+    inside = {id(weight) for weight in weights}
+    kinds = {(id(p) in inside, group_of.get(id(p))) for p in own}
+    if len(kinds) != len({kind for kind, _ in kinds}) or None in {group for _, group in kinds}:
+        return False
+    groups = [optimizer.param_groups[number or 0] for _, number in kinds]
+    hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return not hooked and all(
+        not g["amsgrad"]
+        and not g["maximize"]
+        and isinstance(g["lr"], float | int)
+        and (g["betas"], g["eps"]) == (groups[0]["betas"], groups[0]["eps"])
+        for g in groups
+    )
 
 
 def _shares(sizes: tuple[int, ...], device: torch.device) -> Tensor:

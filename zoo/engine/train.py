@@ -71,7 +71,8 @@ def _snapshots(
     if not resources.snapshots:
         return None
     folder = Path(resources.snapshots) / run.trial.id
-    return Snapshots(folder, resources.snapshot_minutes, curve, watch, run.notes)
+    git = str(resources.environment.get("git", ""))
+    return Snapshots(folder, resources.snapshot_minutes, curve, watch, run.notes, git)
 
 
 def _read_by_students(run: Run, many: int | None) -> np.ndarray | None:

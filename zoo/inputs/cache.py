@@ -67,12 +67,13 @@ def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -
     StorageError if the cache cannot be written.
     """
     entry = entry_of(folder, key)
-    if entry.exists():
-        try:
-            return _load(entry)
-        except DAMAGED:  # computed again
-            shutil.rmtree(entry, ignore_errors=True)
-    _store(entry, make())
+    for _ in range(3):  # another process may remove what this one has stored, and store it again
+        if entry.exists():
+            try:
+                return _load(entry)
+            except DAMAGED:  # computed again
+                shutil.rmtree(entry, ignore_errors=True)
+        _store(entry, make())
     return _load(entry)
 
 

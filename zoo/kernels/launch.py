@@ -7,7 +7,7 @@ have no numbers, a launch is only told: so what a GPU does can be counted withou
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from zoo.errors import cause_of
 
 BLOCK = 4096
 """Numbers that a program of a kernel works on."""
@@ -68,7 +70,7 @@ def refusal(kind: str) -> str:
     try:
         proof.check(torch.device(kind))
     except Exception as error:  # Triton raises what it likes; plain torch goes on without it
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
+        return cause_of(error)
     return ""
 
 
@@ -80,12 +82,14 @@ def launch(
     told = _told.get()
     if told is not None:
         told(name, moved)
-    if next(a for a in arguments if isinstance(a, Tensor)).is_meta:
+    device = next(a for a in arguments if isinstance(a, Tensor)).device
+    if device.type == "meta":
         return
     kernel = getattr(importlib.import_module(f"zoo.kernels.{room}"), name)
     if "KIND" in fixed:
         fixed["KIND"] = getattr(importlib.import_module("triton.language"), fixed["KIND"])
-    kernel[grid](*arguments, **fixed, num_warps=WARPS)
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        kernel[grid](*arguments, **fixed, num_warps=WARPS)
 
 
 @dataclass(frozen=True)

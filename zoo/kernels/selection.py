@@ -18,7 +18,9 @@ STEPS = 6
 def fits(scores: Sequence[Tensor]) -> bool:
     """Whether these scores can be ranked here."""
     small = all(0 < score.numel() < 2**31 for score in scores)
-    return small and all(s.dtype == torch.float32 for s in scores) and fit(scores)
+    return (
+        len(scores) > 0 and small and all(s.dtype == torch.float32 for s in scores) and fit(scores)
+    )
 
 
 class Ranking:

@@ -51,7 +51,7 @@ class Gate:
     `value` is the gate in training. `slope` is d value / dS; its fourth argument is the gate's
     current value. Without a slope scores get no gradient. `test` is the gate in evaluation, None if
     it is the same. `draw` makes the noise anew at every step, from the score and a seed of 63 bits
-    that (trial, step, matrix) has alone; without it noise is None.
+    for (task, seed, step, matrix), on a CPU in threads; without it noise is None.
 
     >>> import torch
     >>> from zoo import Gate

@@ -9,6 +9,7 @@ system that all drivers see, not by their own.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import secrets
@@ -57,7 +58,11 @@ def _make(path: Path) -> str:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         return ""
-    return _write(handle)
+    try:
+        return _write(handle)
+    except OSError:  # a full disk: nobody would touch it
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _write(handle: int) -> str:
@@ -96,11 +101,19 @@ def _is_over(path: Path) -> bool:
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was touched, by the clock that dates the files of its folder."""
-    with tempfile.TemporaryFile(dir=path.parent) as probe:
-        probe.write(b"now")
-        probe.flush()
-        return os.fstat(probe.fileno()).st_mtime - path.stat().st_mtime
+    """Seconds since a file was touched."""
+    return now_in(path.parent) - path.stat().st_mtime
+
+
+def now_in(folder: Path) -> float:
+    """The time by the clock that dates the files of a folder; endless where none can be made."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"now")
+            probe.flush()
+            return os.fstat(probe.fileno()).st_mtime
+    except OSError:
+        return math.inf
 
 
 def _owner(path: Path) -> str:

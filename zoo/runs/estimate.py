@@ -11,6 +11,7 @@ import torch
 from zoo.engine.build import usual_device
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.checkpoint import Checkpoint
+from zoo.kernels.launch import available
 from zoo.parts.method import Method
 from zoo.records.result import Result
 from zoo.records.trial import Training
@@ -73,20 +74,23 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
     """What a trial of a method needs, to some ten per cent, without what Python and torch need.
 
     In bfloat16 with one pass a step, W' and G take two bytes an entry, and a dense step caches its
-    weights in bfloat16. On a CPU gradients of scores, noise and gates are stored too. Activations:
+    weights in bfloat16. Without kernels gradients of scores, noise and gates are stored
+    too. Activations:
     34 bytes a token, layer and hidden unit in half precision, twice that in float32 (Korthikanti et
     al. 2022, without attention matrices).
     """
     low = train.precision != "float32"
     prunable, others = checkpoint.prunable_weights, checkpoint.weights - checkpoint.prunable_weights
-    trained = method.trains(Parameter("encoder.layer.0.weight", "layers", 0))
+    trained = method.trains(
+        Parameter("encoder.layer.0.attention.self.query.weight", "layers", 0, "Q")
+    )
     embedded = method.trains(Parameter("embeddings.word_embeddings.weight", "embeddings"))
     each = 4.0 + (4 + MOMENTS + 2 * low) * trained
     if method.score is not None:
         working = 2 if low and train.accumulation == 1 else 4
         each = 4 + 2 * working + 1 + MOMENTS * trained  # W, W' and G, the mask
         each += 4 * (method.score.init is not None) + MOMENTS * method.learns_scores
-        if usual_device().type == "cpu":
+        if not available(usual_device()):
             each += 4 * (trained and method.learns_scores) + 8 * (method.gate.draw is not None)
     state = prunable * each + others * (4 + (4 + MOMENTS) * embedded)
     tokens = train.batch / train.accumulation * train.max_length

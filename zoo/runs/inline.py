@@ -1,5 +1,6 @@
 """Run one job and write its record; and the executor that runs jobs in this process."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,11 +8,11 @@ from pathlib import Path
 
 from zoo.engine.build import Resources
 from zoo.engine.frozen import has_outputs
-from zoo.engine.snapshots import remove
+from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
-from zoo.errors import StorageError, cause_of
-from zoo.records.result import Failure, Outcome, Result
-from zoo.records.storage import UNREADABLE, load_result, result_path, save
+from zoo.errors import StorageError, Terminated, cause_of
+from zoo.records.result import Failure, Outcome
+from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
 from zoo.runs.claims import claimed, pause
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
@@ -47,7 +48,10 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
         found = written_meanwhile(job, resources, folder)
         if found or not ours:
             return found
-        return _attempt(job, resources, folder)
+        record = _attempt(job, resources, folder)
+    if asked_to_end():  # after its last step, so that there was no snapshot to write
+        raise Terminated
+    return record
 
 
 def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
@@ -56,8 +60,7 @@ def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
         with reporting(Path(resources.cache), name_of(job.trial)):
             record = replace(run_trial(job.trial, resources), candidates=job.candidates)
         save(record, folder)
-        if resources.snapshots:
-            remove(Path(resources.snapshots) / job.trial.id)
+        remove(folder / TRAINING / job.trial.id)
     except StorageError:
         raise
     except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
@@ -66,8 +69,11 @@ def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     return record
 
 
-def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | None:
-    """The result that another driver of the same folder wrote since this run was planned."""
+def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Outcome | None:
+    """The record that another driver of the same folder wrote since this run was planned."""
+    found = _since(job, resources, folder)
+    if found:
+        return found
     if job.teaches and not has_outputs(Path(resources.cache), job.trial.id, job.reads):
         return None
     if resources.models and not (Path(resources.models) / job.trial.id).is_dir():
@@ -76,6 +82,17 @@ def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Result | 
         return load_result(result_path(job.trial, folder))
     except UNREADABLE:
         return None
+
+
+def _since(job: Job, resources: Resources, folder: Path) -> Outcome | None:
+    """The record that another driver has written since this run was planned, a failure too, and
+    whatever became of its model."""
+    path = result_path(job.trial, folder)
+    for file in (path, path.with_name(f"{job.trial.id}{FAILED}.json")):
+        with contextlib.suppress(*UNREADABLE):
+            if file.stat().st_mtime > resources.since:
+                return load(file)
+    return None
 
 
 def inline(jobs: Sequence[Job], resources: Resources, folder: Path, report: Report) -> None:

@@ -22,7 +22,7 @@ from threading import Thread
 from typing import Any
 
 from zoo.engine.build import Resources, usual_device
-from zoo.engine.snapshots import ask_to_end
+from zoo.engine.snapshots import ask_to_end, asked_to_end
 from zoo.errors import StorageError, Terminated
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
@@ -128,7 +128,7 @@ class Processes:
                 worker.end()
 
 
-GRACE = 60.0
+GRACE = 25.0
 """Seconds that workers have to finish a step and write a snapshot when the run is told to end."""
 
 
@@ -171,7 +171,7 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
 def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
     """What a worker does: run the jobs that come in, until none can come any more."""
     Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGTERM, lambda number, frame: ask_to_end() or os._exit(1))
+    signal.signal(signal.SIGTERM, _terminated)
     with contextlib.suppress(EOFError, Terminated):
         while True:
             job = from_json(Job, json.loads(pipe.recv_bytes()))
@@ -186,6 +186,12 @@ def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
             except StorageError as error:
                 answer = {"storage_error": str(error)}
             pipe.send_bytes(json.dumps(answer).encode())
+
+
+def _terminated(number: int, frame: Any) -> None:
+    """End after a snapshot; told again, as where a whole group of processes is told, go on."""
+    if not asked_to_end() and not ask_to_end():
+        os._exit(1)
 
 
 def _end_with_parent() -> None:

@@ -87,8 +87,8 @@ def memory_lines(jobs: Sequence[Job], planner: Planner) -> list[str]:
     return [
         f"memory of a trial: {each}; activations up to {_gigabytes(activations)} more; libraries on"
         " top (by arithmetic)",
-        f"snapshots while a long trial trains: up to {KEPT} of {_gigabytes(snapshot)} on disk, one"
-        " every --checkpoint-minutes",
+        f"snapshots while a long trial trains, one every --checkpoint-minutes: up to {KEPT + 1} of"
+        f" {_gigabytes(snapshot)} on disk",
     ]
 
 
