@@ -207,6 +207,17 @@ def test_a_value_of_the_wrong_type_is_named_with_its_path(change, message):
         ("best", {"metrics": {"acc": "good"}}, "best.metrics.acc is 'good', not a number"),
         ("trial", {"train": {}}, "trial.train.batch is missing"),
         ("trial", {"seed": None}, "trial.seed is null, not a whole number"),
+        (
+            "cost",
+            {"seconds": 10**30},
+            "cost.seconds is 1000000000000000000000000000000, not a number",
+        ),
+        ("steps", {"taken": 2**63}, "steps.taken is 9223372036854775808, not a whole number"),
+        (
+            "best",
+            {"metrics": {"acc": 1e6}},
+            "best: acc must be a percentage, from -100 to 100, got 1000000.0",
+        ),
         ("environment", {"options": [1]}, r"environment.options\[0\] is 1, not a text"),
         (
             "remaining",

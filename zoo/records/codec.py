@@ -110,9 +110,12 @@ def _one_of(hints: Sequence[Any], value: Any, path: str) -> Any:
 
 
 def _is(value: Any, kind: type) -> bool:
-    """Whether a plain value is of a plain type: a whole number is a float too, a bool no number."""
+    """Whether a plain value is of a plain type: a whole number is a float too, a bool no number.
+    Whole numbers fit 64 bits, as those of numpy must."""
     if isinstance(value, bool):
         return kind is bool
+    if isinstance(value, int) and not -MOST <= value <= MOST:
+        return False
     if kind is float and isinstance(value, float | int):
         return math.isfinite(value)
     return isinstance(value, kind)
@@ -135,6 +138,8 @@ def _hints(kind: Hashable) -> dict[str, Any]:
     return {f.name: hints[f.name] for f in fields_of(kind)}
 
 
+MOST = 2**63 - 1
+"""The largest whole number that is read."""
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 

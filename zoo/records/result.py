@@ -17,6 +17,13 @@ Metrics = Mapping[str, float | None]
 """Percent by name of metric; None where the metric is undefined."""
 
 
+def check_metrics(metrics: Metrics) -> None:
+    """Raise ValueError for a metric that is no percentage, from -100 to 100."""
+    for name, value in metrics.items():
+        if value is not None and abs(value) > 100.001:
+            raise ValueError(f"{name} must be a percentage, from -100 to 100, got {value!r:.40}")
+
+
 @dataclass(frozen=True)
 class Best(Record):
     """The best evaluation at the final density, by the task's first metric.
@@ -27,6 +34,9 @@ class Best(Record):
     candidates: int
     step: int | None = None
     metrics: Metrics = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics)
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,11 @@ class Point(Record):
     loss: float
     remaining: float
     metrics: Metrics
+
+    def __post_init__(self) -> None:
+        check_metrics(self.metrics)
+        if not 0 <= self.remaining <= 1:
+            raise ValueError(f"remaining must be in [0, 1], got {self.remaining!r:.40}")
 
 
 @dataclass(frozen=True)
@@ -249,6 +264,8 @@ class Result(Record):
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
+        check_metrics(self.metrics)
+        check_metrics(self.majority)
         for split, text in self.correct.items():
             number, _, packed = text.partition(":")
             bytes_of = (len(packed.rstrip("=")) * 3) // 4
