@@ -125,7 +125,7 @@ def _place() -> str:
     """Names what has its own numbers of processes: this start of the machine, or a container on
     it; "" where the system does not tell."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8")
         inode = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
         return ""
