@@ -143,7 +143,11 @@ def execute(
     """Run what is left, the longest first; trained models are kept in `models`."""
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
-        given = replace(resources(settings, planner.checkpoint), since=now_in(folder))
+        given = replace(
+            resources(settings, planner.checkpoint),
+            snapshots=str(folder / TRAINING) if settings.minutes else "",
+            since=now_in(folder),
+        )
         if models is not None and settings.save != "none":
             given = replace(given, models=str(models))
         executor(settings)(ordered, given, folder, report)
@@ -203,7 +207,6 @@ def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:
         cache=str(settings.cache),
         plugins=settings.plugins,
         threads=settings.cpus,
-        snapshots=str(settings.folder / TRAINING) if settings.minutes else "",
         snapshot_minutes=settings.minutes,
         environment={
             "git": git_state(),

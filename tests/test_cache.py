@@ -78,14 +78,14 @@ def test_every_bit_counts(tmp_path):
 
 def test_a_process_reads_an_entry_once_to_check_it(tmp_path, monkeypatch):
     make, read = Maker(), []
-    plain = cache._sha256
-    monkeypatch.setattr(cache, "_sha256", lambda path: read.append(path.name) or plain(path))
+    plain = cache.sha256_of
+    monkeypatch.setattr(cache, "sha256_of", lambda path: read.append(path.name) or plain(path))
     check(tmp_path, make)
     read.clear()
     for _ in range(3):
         check(tmp_path, make)
     assert read == []
-    cache._sum_of.cache_clear()
+    cache._known_sum.cache_clear()
     check(tmp_path, make)
     assert sorted(read) == ["labels.npy", "tokens.npy", "value.json"]
 

@@ -26,7 +26,7 @@ SHARED = {"zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
 ROOMS = {
     "records": {"errors"},
     "inputs": {"errors", "status", "records"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "inputs"},
     "parts": {"errors", "records", "inputs", "kernels"},
     "engine": {"errors", "status", "records", "inputs", "kernels", "parts", "registry", "plugins"},
     "runs": {

@@ -5,20 +5,23 @@ import random
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import run_benchmark
 from tests.helpers import finished, results_of, start_command
 from zoo import Cell, Score, learned, register_method
 from zoo.engine import snapshots
 from zoo.engine.build import Resources
-from zoo.engine.snapshots import KEPT, STATE, SUMS, TENSORS, TRAINING, Snapshots
+from zoo.engine.snapshots import KEPT, STATE, TENSORS, TRAINING, Snapshots
 from zoo.engine.train import run_trial
 from zoo.errors import Terminated
 from zoo.records.result import Cost, Result
+from zoo.records.storage import SUMS, seal
 from zoo.records.trial import Trial
 from zoo.registry import methods
 
@@ -134,8 +137,8 @@ def test_damaged_and_foreign_snapshots_are_named_and_not_used(
         state = json.loads((path / STATE).read_text())
         state["environment"][1] = "torch 1.0"
         (path / STATE).write_text(json.dumps(state))
-        sums = {name: snapshots._sha256(path / name) for name in (TENSORS, STATE)}
-        (path / SUMS).write_text(json.dumps(sums))
+        (path / SUMS).unlink()
+        seal(path)
     ended_after(monkeypatch, trial, kept, 2)  # which begins anew, and keeps snapshots of its own
     assert [path.name[-1] for path in sorted((Path(kept.snapshots) / trial.id).iterdir())] == [
         *"12"
@@ -230,6 +233,7 @@ def test_state_that_is_not_stored_and_networks_that_changed_are_notes(
     for path in (Path(kept.snapshots) / trial.id).iterdir():
         content = snapshots._read_files(path)
         tensors = {n: t for n, t in content.tensors.items() if not n.startswith("score.")}
+        (path / SUMS).unlink()
         snapshots._write_files(path, snapshots.Content(tensors, content.state))
     result = run_trial(trial, kept)
     assert sum("of another network" in note for note in result.notes) == KEPT
@@ -243,3 +247,20 @@ def test_state_that_is_not_stored_and_networks_that_changed_are_notes(
     monkeypatch.setattr(torch.optim.AdamW, "step", with_own_state)
     result = run_trial(trial, kept)
     assert any("keeps state that belongs to no parameter" in note for note in result.notes)
+
+
+def test_snapshots_lie_beside_the_results_of_their_trials(tmp_path, monkeypatch):
+    """Those of candidates that --tune tries too: a result removes what is beside it."""
+    seen: list[Any] = []
+    monkeypatch.setattr(run_benchmark, "longest_first", lambda jobs, planner: jobs)
+    monkeypatch.setattr(run_benchmark, "resources", lambda *_: Resources("model", None, "cache"))
+    monkeypatch.setattr(
+        run_benchmark, "executor", lambda settings: lambda *given: seen.append(given)
+    )
+    for minutes in (10.0, 0.0):
+        settings: Any = SimpleNamespace(minutes=minutes, save="none")
+        planner: Any = SimpleNamespace(checkpoint=None)
+        state: Any = SimpleNamespace(jobs=["job"])
+        run_benchmark.execute(planner, state, settings, tmp_path / "tuning", print)
+    found = [given[1].snapshots for given in seen]
+    assert found == [str(tmp_path / "tuning" / TRAINING), ""]

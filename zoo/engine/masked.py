@@ -79,6 +79,7 @@ class MaskedModel:
         self.refreshed = False
         self.penalty_weight = 0.0
         self.step, self.fused = 0, False
+        self._working: sweeps.Working | None = None
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(method.trains(where[name]))
         if method.score is not None:
@@ -104,7 +105,7 @@ class MaskedModel:
     def scores(self) -> dict[str, Tensor]:
         """The current score of each matrix."""
         assert self.method.score is not None
-        return {name: self.method.score.read(layer) for name, layer in self.layers.items()}
+        return {name: self._score(name) for name in self.layers}
 
     @property
     def trained_scores(self) -> list[Tensor]:
@@ -157,11 +158,14 @@ class MaskedModel:
             self._set_masks(self.method.mask(self.scores, level))
         self._make_working()
 
+    @torch.no_grad()
     def _make_working(self) -> None:
         """Make gates and W' from masks, scores and noise."""
         layers, gate = list(self.layers.values()), self.method.gate
-        if sweeps.makes_working(gate, layers, self.fused):
-            sweeps.make_working(gate, layers, self.seed())
+        if self._working is None and sweeps.Working.possible(gate, layers, self.fused):
+            self._working = sweeps.Working(gate, layers)
+        if self._working is not None:
+            self._working.make(self.seed())
             for layer in layers:
                 layer.gate = layer.mask
             return
@@ -191,6 +195,7 @@ class MaskedModel:
         """Keep W' in this type from now on; evaluation computes in float32 in any case."""
         for layer in self.layers.values():
             layer.working = layer.working.detach().to(kind).requires_grad_()
+        self._working = None
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
         if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
@@ -246,17 +251,8 @@ class MaskedModel:
         finally:
             for name, layer in self.layers.items():
                 layer.working = held[name]
-            if self.method.gate.test is not None:
-                with torch.no_grad():
-                    self._restore()
-
-    def _restore(self) -> None:
-        """W' of training, after an evaluation with other gates."""
-        if self.fused:
-            self._make_working()
-            return
-        for layer in self.layers.values():
-            torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
+            if self.layers and self.method.gate.test is not None:
+                self._make_working()
 
     @torch.no_grad()
     def test_gates(self) -> dict[str, Tensor]:

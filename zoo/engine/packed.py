@@ -6,7 +6,6 @@ whole; nothing for a tensor that is the base model's, times the mask. A method t
 needs the mask alone.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from zoo.errors import ConfigError, one_line
 from zoo.inputs.checkpoint import Checkpoint, load_encoder, load_masked_lm, quiet
 from zoo.inputs.kinds import encoder_prefix, prunable
 from zoo.records.mask_file import decode, encode
+from zoo.records.storage import sha256_of
 
 VERSION = 1
 ABOUT, VALUES = "packed.json", "values.safetensors"
@@ -63,7 +63,7 @@ def pack(
         "config": config_to_write(model),
         "exact": not half,
         "matrices": list(masks),
-        "values_sha256": _sha(folder / VALUES) if values else "",
+        "values_sha256": sha256_of(folder / VALUES) if values else "",
     }
     (folder / ABOUT).write_text(json.dumps(about, indent=1), encoding="utf-8")
     return grids
@@ -86,7 +86,7 @@ def unpack(folder: Path, checkpoint: Checkpoint) -> Any:
             )
         values = {}
         if about["values_sha256"]:
-            if _sha(folder / VALUES) != about["values_sha256"]:
+            if sha256_of(folder / VALUES) != about["values_sha256"]:
                 raise ValueError(f"{VALUES} is damaged: its sha256 is wrong")
             values = load_file(folder / VALUES)
         config = config_of(about["config"])
@@ -164,7 +164,3 @@ def base_state(checkpoint: Checkpoint, loader: str, model: Any) -> dict[str, Ten
 def matrices_of(model: Any) -> list[str]:
     """Names of the weights of a stock model's prunable matrices, in order."""
     return [f"{encoder_prefix(model)}{name}.weight" for name in prunable(model.base_model)]
-
-
-def _sha(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -6,28 +6,29 @@ a folder of a safetensors file, a JSON file and the sha256 of both, written whol
 all are removed when the trial has a result.
 """
 
-import hashlib
 import json
 import shutil
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from zoo.engine.measure import Watch, environment
 from zoo.engine.state import OF_NETWORK, Content, of_network, restore, taken_from
+from zoo.engine.trainer import Trainer
 from zoo.errors import StorageError, Terminated, TrialError, cause_of
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Point
-from zoo.records.storage import UNREADABLE, whole_folder
+from zoo.records.storage import UNREADABLE, seal, sealed, whole_folder
 from zoo.status import tell
 
 KEPT = 2
 """Snapshots that are kept: if the last one is damaged, the one before it is read."""
-TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "sums.json"
+TENSORS, STATE = "tensors.safetensors", "state.json"
 TRAINING = ".training"
 """The folder of snapshots in a suite's folder."""
 _asked, _training = threading.Event(), threading.Event()
@@ -66,7 +67,7 @@ class Snapshots:
         self.curve, self.watch, self.notes = curve, watch, notes
         self.last = time.monotonic()
 
-    def resume(self, trainer: Any) -> None:
+    def resume(self, trainer: Trainer) -> None:
         """Bring a fresh trainer to the state of the newest snapshot, if there is any."""
         found = self._newest(trainer)
         if found is not None:
@@ -76,7 +77,7 @@ class Snapshots:
             tell(f"going on from step {trainer.taken:,}")
         _training.set()
 
-    def after_step(self, trainer: Any) -> None:
+    def after_step(self, trainer: Trainer) -> None:
         """Write a snapshot if it is time. Raises Terminated, after writing one, if the trial was
         asked to end."""
         if _asked.is_set():
@@ -90,25 +91,25 @@ class Snapshots:
         """No step of this trial follows."""
         _training.clear()
 
-    def _write(self, trainer: Any) -> None:
+    def _write(self, trainer: Trainer) -> None:
         """Write a snapshot; one that cannot be written is a note, and training goes on."""
         tell("writing a snapshot")
         try:
             self._store(trainer, taken_from(trainer))
-        except (StorageError, TrialError, OSError) as error:
+        except (StorageError, TrialError, OSError, SafetensorError) as error:
             self.notes.append(f"no snapshot at step {trainer.taken:,}: {cause_of(error)}")
             return
         for old in sorted(self.folder.glob("[0-9]*"))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _store(self, trainer: Any, content: Content) -> None:
+    def _store(self, trainer: Trainer, content: Content) -> None:
         more = {"curve": [to_json(point) for point in self.curve], "watch": self.watch.so_far()}
         state = {**content.state, **more, "environment": _environment(trainer, self.git)}
         self.folder.mkdir(parents=True, exist_ok=True)
         with whole_folder(self.folder / f"{trainer.taken:09d}") as half:
             _write_files(half, Content(content.tensors, state))
 
-    def _newest(self, trainer: Any) -> Content | None:
+    def _newest(self, trainer: Trainer) -> Content | None:
         """The newest snapshot that is whole and fits; those that cannot be used are removed."""
         for path in sorted(self.folder.glob("[0-9]*"), reverse=True):
             try:
@@ -123,7 +124,7 @@ class Snapshots:
         return None
 
 
-def _misfit(trainer: Any, content: Content, environment: Sequence[str]) -> str:
+def _misfit(trainer: Trainer, content: Content, environment: Sequence[str]) -> str:
     """Why a trainer cannot go on from a snapshot; "" if it can."""
     if list(content.state["environment"]) != list(environment):
         return f"it was written with {', '.join(content.state['environment'])}"
@@ -139,7 +140,7 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(trainer: Any, git: str) -> list[str]:
+def _environment(trainer: Trainer, git: str) -> list[str]:
     """With what a snapshot may go on: with other things the numbers would be others."""
     about = environment(trainer.run.device, torch.get_num_threads())
     packages = [f"{n} {about.packages.get(n, '')}" for n in ("torch", "transformers", "numpy")]
@@ -148,29 +149,13 @@ def _environment(trainer: Any, git: str) -> list[str]:
 
 
 def _write_files(folder: Path, content: Content) -> None:
-    from safetensors.torch import save_file
-
-    try:
-        save_file(dict(content.tensors), folder / TENSORS)
-    except Exception as error:  # safetensors has errors of its own, for a full disk too
-        raise StorageError(
-            f"cannot write a snapshot in {folder.parent}: {cause_of(error)}"
-        ) from error
+    """Raises SafetensorError, and OSError."""
+    save_file(dict(content.tensors), folder / TENSORS)
     (folder / STATE).write_text(json.dumps(content.state), "utf-8")
-    sums = {name: _sha256(folder / name) for name in (TENSORS, STATE)}
-    (folder / SUMS).write_text(json.dumps(sums), "utf-8")
+    seal(folder)
 
 
 def _read_files(folder: Path) -> Content:
-    from safetensors.torch import load_file
-
-    sums = json.loads((folder / SUMS).read_text("utf-8"))
-    for name in (TENSORS, STATE):
-        if _sha256(folder / name) != sums[name]:
-            raise ValueError(f"{name} is not what was written")
+    """Raises one of UNREADABLE for a snapshot that is damaged."""
+    sealed(folder)
     return Content(load_file(folder / TENSORS), json.loads((folder / STATE).read_text("utf-8")))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.engine.trainer import Trainer
 from zoo.errors import TrialError
 
 NUMBERS = (bool, int, float, type(None))
@@ -25,7 +26,7 @@ class Content:
     state: Mapping[str, Any]
 
 
-def of_network(trainer: Any) -> dict[str, Tensor]:
+def of_network(trainer: Trainer) -> dict[str, Tensor]:
     """Parameters that train, buffers, scores that change, and masks as packed bits."""
     masked = trainer.run.masked
     tensors = {f"network.{n}": t for n, t in _changing(trainer.run.network).items()}
@@ -36,7 +37,7 @@ def of_network(trainer: Any) -> dict[str, Tensor]:
     return tensors
 
 
-def taken_from(trainer: Any) -> Content:
+def taken_from(trainer: Trainer) -> Content:
     """The state between two steps. Raises Diverged if a loss that was not read is not finite, and
     TrialError for an optimiser whose state is neither tensors nor numbers."""
     trainer.look()
@@ -49,10 +50,7 @@ def taken_from(trainer: Any) -> Content:
             elif isinstance(value, NUMBERS):
                 numbers[f"optimiser.{number}.{key}"] = value
             else:
-                kind = type(value).__name__
-                raise TrialError(
-                    f"its optimiser's state {key} is a {kind}: no snapshot is possible"
-                )
+                raise TrialError(f"its optimiser's state {key} is a {type(value).__name__}")
     streams, positions = _streams(trainer)
     return Content(
         {n: t.detach().cpu().contiguous() for n, t in {**tensors, **streams}.items()},
@@ -68,7 +66,7 @@ def taken_from(trainer: Any) -> Content:
     )
 
 
-def restore(trainer: Any, content: Content) -> None:
+def restore(trainer: Trainer, content: Content) -> None:
     """Bring a fresh trainer of the same trial to a state."""
     run, masked, tensors = trainer.run, trainer.run.masked, dict(content.tensors)
     state = content.state
@@ -129,7 +127,7 @@ def _changing(network: torch.nn.Module) -> dict[str, Tensor]:
     return {**trained, **dict(network.named_buffers())}
 
 
-def _streams(trainer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _streams(trainer: Trainer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All streams of random numbers that are not made anew at each step."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -145,7 +143,7 @@ def _streams(trainer: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _restore_streams(
-    trainer: Any, tensors: Mapping[str, Tensor], positions: Mapping[str, Any]
+    trainer: Trainer, tensors: Mapping[str, Tensor], positions: Mapping[str, Any]
 ) -> None:
     trainer.draws.set_state(tensors["stream.losses"])
     torch.set_rng_state(tensors["stream.torch"])

@@ -8,30 +8,32 @@ optimiser.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.engine.layers import MaskedLinear
 from zoo.errors import TrialError
+from zoo.inputs.batches import sent
 from zoo.kernels.launch import (
     BLOCK,
     KINDS,
+    Matrices,
     Shapes,
-    bytes_of,
-    even,
+    available,
     fit,
     launch,
-    sent,
+    matrices_of,
     shapes_of,
-    table,
 )
 from zoo.parts.gates import SHIFT, Gate, hard_concrete, straight_through
 from zoo.parts.method import Method
 from zoo.parts.penalties import Penalty, expected_l0_gradient, mean_sigmoid_gradient
 
-ROOM = "stepping"
+STEPPING = "stepping"
 MASK, HARD_CONCRETE = 0, 1
 """The gates that kernels know."""
 SHIFTS = ((mean_sigmoid_gradient, 0.0), (expected_l0_gradient, SHIFT))
@@ -64,69 +66,89 @@ def _shapes(layers: Sequence[MaskedLinear]) -> Shapes:
     return shapes_of(tuple(x.weight.numel() for x in layers), layers[0].weight.device)
 
 
-def _flags(gate: Gate, working: Tensor, *lists: Sequence[Tensor]) -> dict[str, Any]:
+def _fixed(gate: Gate, kind: torch.dtype, *lists: Matrices) -> dict[str, Any]:
     """What a kernel is compiled for."""
-    kind = KINDS[working.dtype]
-    return {"GATE": kind_of(gate), "KIND": kind, "EVEN": even(*lists), "BLOCK": BLOCK}
+    wide = all(one.even for one in lists)
+    return {"GATE": kind_of(gate), "KIND": KINDS[kind], "EVEN": wide, "BLOCK": BLOCK}
 
 
-def makes_working(gate: Gate, layers: Sequence[MaskedLinear], fused: bool) -> bool:
-    """Whether kernels make W'. Hard concrete gates that are not `fused` must be stored, since
-    `backward` reads them."""
-    kind = kind_of(gate)
-    if kind is None or (kind == HARD_CONCRETE and not fused):
-        return False
-    if any(x.weight.dtype != torch.float32 or x.working.dtype not in KINDS for x in layers):
-        return False
-    return fit([x.weight for x in layers], [x.working for x in layers], [x.mask for x in layers])
+class Working:
+    """The product W' = W * gate of all layers. Layers, their weights, scores and working weights
+    must stay where they are."""
+
+    def __init__(self, gate: Gate, layers: Sequence[MaskedLinear]):
+        self.gate, self.layers, self.shapes = gate, layers, _shapes(layers)
+        self.weights = matrices_of([x.weight for x in layers], self.shapes)
+        self.working = matrices_of([x.working for x in layers], self.shapes)
+        self.samples = kind_of(gate) == HARD_CONCRETE
+        if self.samples:
+            self.scores = matrices_of([x.score for x in layers], self.shapes)
+
+    @staticmethod
+    def possible(gate: Gate, layers: Sequence[MaskedLinear], fused: bool) -> bool:
+        """Whether kernels make the product. Hard concrete gates that are not `fused` must be
+        stored, since `backward` reads them."""
+        kind = kind_of(gate)
+        if not available(layers[0].weight.device) or kind is None:
+            return False
+        if kind == HARD_CONCRETE and not fused:
+            return False
+        if any(x.weight.dtype != torch.float32 or x.working.dtype not in KINDS for x in layers):
+            return False
+        return fit([x.weight for x in layers], [x.working for x in layers])
+
+    def make(self, seed: int) -> None:
+        """Make W' from the current masks or, with the noise of this seed, from scores."""
+        if self.samples:
+            scores = masks = read = self.scores
+        else:
+            scores = masks = read = matrices_of([x.mask for x in self.layers], self.shapes)
+        launch(
+            STEPPING,
+            "make_working",
+            self.shapes.grid,
+            [
+                *(self.weights.table, scores.table, masks.table, self.working.table),
+                *(self.shapes.sizes, self.shapes.places, seed),
+            ],
+            self.weights.bytes + read.bytes + self.working.bytes,
+            **_fixed(self.gate, self.layers[0].working.dtype, self.weights, read, self.working),
+        )
 
 
-def make_working(gate: Gate, layers: Sequence[MaskedLinear], seed: int) -> None:
-    """W' = W * gate in all layers, with the noise of this seed where the gate draws any."""
-    weights, working, masks = ([getattr(x, n) for x in layers] for n in FACTORS)
-    scores = [x.score for x in layers] if kind_of(gate) == HARD_CONCRETE else weights
-    read = scores if kind_of(gate) == HARD_CONCRETE else masks
-    shapes = _shapes(layers)
-    tables = [table([x.detach() for x in one]) for one in (weights, scores, masks, working)]
-    launch(
-        ROOM,
-        "make_working",
-        shapes.grid,
-        [*tables, shapes.sizes, shapes.places, seed],
-        bytes_of(weights, read, working),
-        **_flags(gate, working[0], weights, scores, masks, working),
-    )
+@dataclass(frozen=True)
+class Gradients:
+    """What kernels need to compute the gradients of a step: arguments, what they are compiled for,
+    and the bytes of what they read, those of scores and weights apart."""
 
-
-FACTORS = ("weight", "working", "mask")
-"""What the product is made of, by the names of a layer."""
+    arguments: list[Any]
+    fixed: dict[str, Any]
+    read: int
+    scores: int
+    weights: int
 
 
 class Update:
-    """Gradients, clipping and AdamW of the scores and weights of all masked layers.
+    """Gradients, clipping and AdamW of the scores and weights of all masked layers, which must stay
+    where they are. Only for methods, optimisers and devices where `possible` says so.
 
-    `squares` gives the sum of the squares of their gradients, `step` takes AdamW's step with
-    gradients times a factor. Only for methods, optimisers and devices where `possible` says so.
+    `clip` comes first in a step, while G is there, then `step`, which drops G.
     """
 
     def __init__(self, method: Method, layers: Sequence[MaskedLinear], optimizer: Any):
-        self.method, self.layers, self.optimizer = method, layers, optimizer
-        self.scores = method.learns_scores
-        self.weights = layers[0].weight.requires_grad
-        self.groups = {id(p): g for g in optimizer.param_groups for p in g["params"]}
-        own = [x.score for x in layers if self.scores]
-        own += [x.weight for x in layers if self.weights]
-        held = [optimizer.state[p]["step"] for p in own if p in optimizer.state]
+        self.method, self.layers, self.shapes = method, layers, _shapes(layers)
+        weights = [x.weight for x in layers]
+        scores = [x.score for x in layers] if method.learns_scores else []
+        held = [optimizer.state[p]["step"] for p in (*scores, *weights) if p in optimizer.state]
         self.taken = int(held[0]) if held else 0  # of an optimiser that goes on
-        counter = torch.full((), float(self.taken), device=own[0].device)
-        for parameter in own:
-            state = optimizer.state[parameter]
-            state.setdefault("step", counter)
-            for name in MOMENTS:
-                if name not in state:
-                    state[name] = torch.zeros_like(parameter.detach())
-        counters = [optimizer.state[parameter]["step"] for parameter in own]
-        self.counters = list({id(one): one for one in counters}.values())
+        self.weights = _trained(weights, optimizer, self.shapes)
+        self.scores = _trained(scores, optimizer, self.shapes)
+        steps = [*self.scores.steps, *self.weights.steps]
+        self.steps = list({id(step): step for step in steps}.values())
+        sizes = [x.weight.numel() for x in layers]
+        shares = np.array([1 / (len(sizes) * size) for size in sizes], np.float32)
+        self.shares = sent(shares, layers[0].weight.device)
+        self.gradients: Gradients | None = None
         self.factor: Tensor | None = None
 
     @staticmethod
@@ -135,61 +157,25 @@ class Update:
         if not layers or type(optimizer) is not torch.optim.AdamW or not knows(method):
             return False
         weights = [x.weight for x in layers]
-        trained = {w.requires_grad for w in weights}
-        every = weights + ([x.score for x in layers] if method.learns_scores else [])
-        if len(trained) > 1 or not (method.learns_scores or trained == {True}):
+        scores = [x.score for x in layers] if method.learns_scores else []
+        trained = [weight for weight in weights if weight.requires_grad]
+        if len(trained) not in (0, len(weights)) or not (trained or scores):
             return False
-        own = every if trained == {True} else every[len(weights) :]
-        floats = all(p.dtype == torch.float32 for p in every)
-        return floats and _plain(optimizer, own, weights) and fit(every)
-
-    def _given(
-        self, penalty_weight: float, seed: int
-    ) -> tuple[list[Any], int, dict[str, Any], frozenset[str]]:
-        """Arguments of a kernel that computes gradients, the bytes that it reads for them, what it
-        is compiled for, and the names of what it reads."""
-        layers, shapes, gate = self.layers, _shapes(self.layers), self.method.gate
-        upstream = [x.working.grad for x in layers if x.working.grad is not None]
-        if len(upstream) < len(layers):
-            raise TrialError("no gradient arrived: call the loss's backward() first")
-        lists: Mapping[str, list[Tensor]] = {
-            "upstream": upstream,
-            "weights": [x.weight.detach() for x in layers],
-            "scores": [(x.score if self.scores else x.weight).detach() for x in layers],
-            "masks": [x.mask for x in layers],
-        }
-        penalty = self.method.penalty
-        penalised = penalty is not None and penalty_weight != 0
-        sampling = kind_of(gate) == HARD_CONCRETE
-        needed = {
-            "upstream": True,
-            "weights": self.scores,
-            "scores": self.scores and (penalised or sampling),
-            "masks": self.weights and not sampling,
-        }
-        used = frozenset(name for name in lists if needed[name])
-        read = bytes_of(*(lists[name] for name in used))
-        sizes = tuple(x.weight.numel() for x in layers)
-        shares = _shares(sizes, shapes.sizes.device)
-        shift = (shift_of(penalty) or 0.0) if penalty is not None else 0.0
-        flags = {"SCORES": self.scores, "WEIGHTS": self.weights, "PENALTY": penalised}
-        given = [*map(table, lists.values()), shapes.sizes, shapes.places, shares]
-        flags |= _flags(gate, upstream[0], *lists.values())
-        return [*given, float(penalty_weight), shift, seed], read, flags, used
-
-    def squares(self, penalty_weight: float, seed: int) -> Tensor:
-        """The sum of the squares of all gradients of scores and weights, on the device."""
-        given, read, flags, _ = self._given(penalty_weight, seed)
-        shapes = _shapes(self.layers)
-        rows, many = shapes.grid
-        sums = torch.empty(many, rows, device=shapes.sizes.device)
-        launch(ROOM, "sum_squares", shapes.grid, [*given, sums, rows], read, **flags)
-        return sums.sum()
+        if any(p.dtype != torch.float32 for p in (*weights, *scores)):
+            return False
+        return fit(weights, scores) and _plain(optimizer, trained, scores)
 
     def clip(self, others: Sequence[Tensor], most: float, weight: float, seed: int) -> Tensor:
         """Scale the gradients of `others` down if the norm of all gradients is over `most`, and
-        those of scores and weights in `step`; returns the norm before."""
-        squares = self.squares(weight, seed)
+        those of scores and weights in `step`; returns the norm before. `weight` is that of the
+        penalty."""
+        self.gradients = given = self._gradients(weight, seed)
+        rows, many = self.shapes.grid
+        sums = torch.empty(many, rows, device=self.shares.device)
+        read = given.read + given.scores + given.weights
+        arguments = [*given.arguments, sums, rows]
+        launch(STEPPING, "sum_squares", self.shapes.grid, arguments, read, **given.fixed)
+        squares = sums.sum()
         held = [p.grad for p in others if p.grad is not None]
         if held:
             squares = squares + torch.stack(torch._foreach_norm(held)).square().sum()
@@ -199,42 +185,105 @@ class Update:
             torch._foreach_mul_(held, self.factor)
         return norm
 
+    def _gradients(self, weight: float, seed: int) -> Gradients:
+        layers, gate, penalty = self.layers, self.method.gate, self.method.penalty
+        arrived = [g for g in (x.working.grad for x in layers) if g is not None]
+        if len(arrived) < len(layers):
+            raise TrialError("no gradient arrived: call the loss's backward() first")
+        samples, penalised = kind_of(gate) == HARD_CONCRETE, penalty is not None and weight != 0
+        upstream, masks = matrices_of(arrived, self.shapes), self.weights.parameters
+        read, scores = upstream.bytes, self.scores.parameters
+        if self.weights.train and not samples:
+            masks = matrices_of([x.mask for x in layers], self.shapes)
+            read += masks.bytes
+        lists = upstream, self.weights.parameters, scores or masks, masks
+        shift = (shift_of(penalty) or 0.0) if penalty is not None else 0.0
+        fixed = {"SCORES": scores is not None, "WEIGHTS": self.weights.train, "PENALTY": penalised}
+        return Gradients(
+            arguments=[
+                *(one.table for one in lists),
+                *(self.shapes.sizes, self.shapes.places, self.shares, float(weight), shift, seed),
+            ],
+            fixed={**fixed, **_fixed(gate, arrived[0].dtype, *lists, *self._moments())},
+            read=read,
+            scores=scores.bytes if scores and (penalised or samples) else 0,
+            weights=self.weights.parameters.bytes if scores else 0,
+        )
+
+    def _moments(self) -> list[Matrices]:
+        return [*self.scores.moments, *self.weights.moments]
+
     @torch.no_grad()
-    def step(self, weight: float, seed: int) -> None:
-        """Take AdamW's step and drop G."""
-        assert self.factor is not None
-        given, read, flags, used = self._given(weight, seed)
+    def step(self) -> None:
+        """Take AdamW's step with the gradients of `clip`, and drop G."""
+        given = self.gradients
+        assert given is not None and self.factor is not None
         self.taken += 1
-        torch._foreach_add_(self.counters, 1)
-        tables, values, moved = [], [], read
-        for name, trains in (("score", self.scores), ("weight", self.weights)):
-            own = [getattr(x, name) for x in self.layers] if trains else []
-            states = [[self.optimizer.state[p][m] for p in own] for m in MOMENTS]
-            tables += [table(one) if one else given[0] for one in states]
-            values += self._values(own)
-            moved += 2 * bytes_of(own, *states) - bytes_of(own) * (f"{name}s" in used)
-        group = self.groups[id(self.layers[0].score if self.scores else self.layers[0].weight)]
-        betas = group["betas"]
+        torch._foreach_add_(self.steps, 1)
+        tables, values, moved = [], [], given.read
+        for own, read in ((self.scores, given.scores), (self.weights, given.weights)):
+            moments = own.moments or [self.weights.parameters] * 2  # not read where nothing trains
+            tables += [one.table for one in moments]
+            values += own.values(self.taken)
+            moved += own.moved or read  # what trains is read once, whatever for
+        group = self.scores.group or self.weights.group
+        rest = [*group["betas"], *(1 - beta for beta in group["betas"]), group["eps"]]
         launch(
-            ROOM,
+            STEPPING,
             "update",
-            _shapes(self.layers).grid,
-            [*given, self.factor, *tables, *values, *betas, *(1 - b for b in betas), group["eps"]],
+            self.shapes.grid,
+            [*given.arguments, self.factor, *tables, *values, *rest],
             moved,
-            **flags,
+            **given.fixed,
         )
         for layer in self.layers:
             layer.working.grad = None
 
-    def _values(self, parameters: Sequence[Tensor]) -> list[float]:
+
+@dataclass(frozen=True)
+class Trained:
+    """The scores or the weights of all layers, with AdamW's state where they `train`: its group,
+    its moments, its counts of steps."""
+
+    parameters: Any
+    train: bool
+    group: Mapping[str, Any]
+    moments: list[Matrices]
+    steps: list[Tensor]
+
+    @property
+    def moved(self) -> int:
+        """Bytes that AdamW reads and writes."""
+        return 6 * self.parameters.bytes if self.train else 0
+
+    def values(self, taken: int) -> list[float]:
         """Learning rate over the first correction, root of the second, what decay leaves."""
-        if not parameters:
+        if not self.train:
             return [0.0, 1.0, 1.0]
-        group = self.groups[id(parameters[0])]
-        beta1, beta2 = group["betas"]
-        rate = group["lr"]
-        left = 1 - rate * group["weight_decay"]
-        return [rate / (1 - beta1**self.taken), math.sqrt(1 - beta2**self.taken), left]
+        beta1, beta2 = self.group["betas"]
+        rate = self.group["lr"]
+        left = 1 - rate * self.group["weight_decay"]
+        return [rate / (1 - beta1**taken), math.sqrt(1 - beta2**taken), left]
+
+
+def _trained(parameters: Sequence[Tensor], optimizer: Any, shapes: Shapes) -> Trained:
+    """Parameters and their state in the optimiser, which is made where it is missing."""
+    if not parameters:
+        return Trained(None, False, {}, [], [])
+    given = matrices_of(parameters, shapes)
+    if not parameters[0].requires_grad:
+        return Trained(given, False, {}, [], [])
+    first = torch.zeros((), device=parameters[0].device)
+    states = [optimizer.state[parameter] for parameter in parameters]
+    for parameter, state in zip(parameters, states, strict=True):
+        state.setdefault("step", first)
+        for name in MOMENTS:
+            if name not in state:
+                state[name] = torch.zeros_like(parameter.detach())
+    moments = [matrices_of([state[name] for state in states], shapes) for name in MOMENTS]
+    steps = [state["step"] for state in states]
+    groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    return Trained(given, True, groups[id(parameters[0])], moments, steps)
 
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -242,18 +291,17 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 def _plain(
-    optimizer: torch.optim.Optimizer, own: Sequence[Tensor], weights: Sequence[Tensor]
+    optimizer: torch.optim.Optimizer, weights: Sequence[Tensor], scores: Sequence[Tensor]
 ) -> bool:
     """Whether an AdamW does nothing that kernels do not: one group for all weights of these, one
     for all scores, alike but for rate and decay, without variants and hooks."""
-    group_of = {
-        id(p): number for number, g in enumerate(optimizer.param_groups) for p in g["params"]
-    }
-    inside = {id(weight) for weight in weights}
-    kinds = {(id(p) in inside, group_of.get(id(p))) for p in own}
-    if len(kinds) != len({kind for kind, _ in kinds}) or None in {group for _, group in kinds}:
+    numbered = enumerate(optimizer.param_groups)
+    number_of = {id(p): number for number, g in numbered for p in g["params"]}
+    kinds = [{number_of.get(id(p)) for p in one} for one in (weights, scores) if one]
+    numbers = [number for kind in kinds for number in kind]
+    if len(numbers) > len(kinds) or None in numbers:
         return False
-    groups = [optimizer.param_groups[number or 0] for _, number in kinds]
+    groups = [optimizer.param_groups[number] for number in numbers if number is not None]
     hooked = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     return not hooked and all(
         not g["amsgrad"]
@@ -262,8 +310,3 @@ def _plain(
         and (g["betas"], g["eps"]) == (groups[0]["betas"], groups[0]["eps"])
         for g in groups
     )
-
-
-def _shares(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """1 / (matrices * entries) of each matrix."""
-    return sent([1 / (len(sizes) * size) for size in sizes], torch.float32, device)

@@ -75,7 +75,7 @@ class Trainer:
             self.look()
         self.optimizer.step()
         if self.update:
-            self.update.step(masked.penalty_weight, masked.seed())
+            self.update.step()
         self.optimizer.zero_grad()
         try:
             masked.advance(self.taken, run.steps)

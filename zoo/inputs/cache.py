@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 
 from zoo.errors import StorageError
+from zoo.records.storage import UNREADABLE, seal, sealed, sha256_of
 from zoo.records.trial import canonical
 
-VALUE, SUMS, WRITING = "value.json", "sums.json", ".writing-"
-"""Files of an entry, and how the names of those that are being written begin."""
-DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError)
-"""What reading a damaged entry may raise."""
+VALUE, WRITING = "value.json", ".writing-"
+"""A file of an entry, and how the names of entries that are being written begin."""
 ABANDONED = 3600.0
 """Seconds after which what is half written has no writer."""
 Contents = tuple[Mapping[str, np.ndarray], Any]
@@ -71,7 +70,7 @@ def cached(folder: Path, key: Mapping[str, Any], make: Callable[[], Contents]) -
         if entry.exists():
             try:
                 return _load(entry)
-            except DAMAGED:  # computed again
+            except UNREADABLE:  # computed again
                 shutil.rmtree(entry, ignore_errors=True)
         _store(entry, make())
     return _load(entry)
@@ -87,7 +86,7 @@ def is_cached(folder: Path, key: Mapping[str, Any]) -> bool:
     entry = entry_of(folder, key)
     try:
         _check(entry)
-    except DAMAGED:
+    except UNREADABLE:
         return False
     return True
 
@@ -107,8 +106,7 @@ def _store(entry: Path, contents: Contents) -> None:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
         (temporary / VALUE).write_text(json.dumps(value), encoding="utf-8")
-        sums = {path.name: _sha256(path) for path in temporary.iterdir()}
-        (temporary / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+        seal(temporary)
         temporary.chmod(0o755)
         with contextlib.suppress(FileExistsError):
             temporary.rename(entry)
@@ -141,21 +139,16 @@ def _load(entry: Path) -> Contents:
 
 
 def _check(entry: Path) -> list[str]:
-    """The files of an entry; one of DAMAGED is raised unless all are as they were written. Files
-    that have not changed since this process read them are not read again."""
-    sums = json.loads((entry / SUMS).read_text(encoding="utf-8"))
-    for name, written in sums.items():
-        found = (entry / name).stat()
-        if _sum_of(entry / name, found.st_mtime_ns, found.st_size) != written:
-            raise ValueError(f"{name} is not what was written")
-    return list(sums)
+    """The files of an entry; one of UNREADABLE is raised unless all are as they were written."""
+    return sealed(entry, _sum_of)
+
+
+def _sum_of(path: Path) -> str:
+    """The sha256 of a file, which is read again only if it has changed."""
+    state = path.stat()
+    return _known_sum(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=256)
-def _sum_of(path: Path, changed: int, size: int) -> str:
-    return _sha256(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _known_sum(path: Path, changed: int, size: int) -> str:
+    return sha256_of(path)

@@ -14,10 +14,12 @@ from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from zoo.errors import cause_of
+from zoo.inputs.batches import sent
 
 BLOCK = 4096
 """Numbers that a program of a kernel works on."""
@@ -75,9 +77,14 @@ def refusal(kind: str) -> str:
 
 
 def launch(
-    room: str, name: str, grid: tuple[int, ...], arguments: Sequence[Any], moved: int, **fixed: Any
+    module: str,
+    name: str,
+    grid: tuple[int, ...],
+    arguments: Sequence[Any],
+    moved: int,
+    **fixed: Any,
 ) -> None:
-    """Launch the kernel `name` of zoo.kernels.`room`; `moved` are the bytes of matrices that it
+    """Launch the kernel `name` of zoo.kernels.`module`; `moved` are the bytes of matrices that it
     reads and writes, `fixed` the values that it is compiled for."""
     told = _told.get()
     if told is not None:
@@ -85,7 +92,7 @@ def launch(
     device = next(a for a in arguments if isinstance(a, Tensor)).device
     if device.type == "meta":
         return
-    kernel = getattr(importlib.import_module(f"zoo.kernels.{room}"), name)
+    kernel = getattr(importlib.import_module(f"zoo.kernels.{module}"), name)
     if "KIND" in fixed:
         fixed["KIND"] = getattr(importlib.import_module("triton.language"), fixed["KIND"])
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
@@ -95,13 +102,15 @@ def launch(
 @dataclass(frozen=True)
 class Shapes:
     """What kernels know of a list of matrices, on their device: `sizes` (entries) and `places`
-    (the sum of sizes before), int64; `blocks`, int32; `rows`: blocks of the longest."""
+    (the sum of sizes before), int64; `blocks`, int32; `rows`: blocks of the longest; `whole`: the
+    sum of sizes; `even`: whether all are multiples of ALIGNED."""
 
     sizes: Tensor
     places: Tensor
     blocks: Tensor
     rows: int
     whole: int
+    even: bool
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -115,30 +124,39 @@ def shapes_of(sizes: tuple[int, ...], device: torch.device) -> Shapes:
     blocks = [-(-size // BLOCK) for size in sizes]
     places = [sum(sizes[:number]) for number in range(len(sizes))]
     return Shapes(
-        sizes=sent(sizes, torch.int64, device),
-        places=sent(places, torch.int64, device),
-        blocks=sent(blocks, torch.int32, device),
+        sizes=sent(np.array(sizes, np.int64), device),
+        places=sent(np.array(places, np.int64), device),
+        blocks=sent(np.array(blocks, np.int32), device),
         rows=max(blocks),
         whole=sum(sizes),
+        even=all(size % ALIGNED == 0 for size in sizes),
     )
 
 
-def sent(numbers: Sequence[float], kind: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers as a tensor on the device; the host does not wait for the copy."""
-    here = torch.tensor(numbers, dtype=kind)
-    if device.type == "cuda":
-        here = here.pin_memory()
-    return here.to(device, non_blocking=True)
+@dataclass(frozen=True)
+class Matrices:
+    """What a kernel is told of a list of matrices: the table of their addresses, their bytes, and
+    whether sizes and addresses are `even`: kernels then read and write 16 bytes at once."""
+
+    table: Tensor
+    bytes: int
+    even: bool
+
+
+def matrices_of(matrices: Sequence[Tensor], shapes: Shapes) -> Matrices:
+    """The addresses of matrices of these shapes; the same ones are sent to the device once. They
+    must live, where they are, until the kernel is launched."""
+    addresses = tuple(matrix.data_ptr() for matrix in matrices)
+    return Matrices(
+        _table(addresses, shapes.sizes.device),
+        shapes.whole * matrices[0].element_size(),
+        shapes.even and all(address % ALIGNED == 0 for address in addresses),
+    )
 
 
 @lru_cache(maxsize=64)
 def _table(addresses: tuple[int, ...], device: torch.device) -> Tensor:
-    return sent(addresses, torch.int64, device)
-
-
-def table(matrices: Sequence[Tensor]) -> Tensor:
-    """The addresses of matrices, on their device. The same ones are sent once."""
-    return _table(tuple(matrix.data_ptr() for matrix in matrices), matrices[0].device)
+    return sent(np.array(addresses, np.int64), device)
 
 
 def fit(*lists: Sequence[Tensor]) -> bool:
@@ -148,19 +166,6 @@ def fit(*lists: Sequence[Tensor]) -> bool:
     if not available(device):
         return False
     return all(m.device == device and m.is_contiguous() and not m.is_sparse for m in every)
-
-
-def even(*lists: Sequence[Tensor]) -> bool:
-    """Whether sizes and addresses of all matrices are multiples of 16, as they are on GPUs: kernels
-    then read and write 16 bytes at once."""
-    return all(
-        m.numel() % ALIGNED == 0 and m.data_ptr() % ALIGNED == 0 for one in lists for m in one
-    )
-
-
-def bytes_of(*lists: Sequence[Tensor]) -> int:
-    """Bytes of matrices in all."""
-    return sum(m.numel() * m.element_size() for matrices in lists for m in matrices)
 
 
 KINDS: Mapping[torch.dtype, str] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}

@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.inputs.batches import sent
 from zoo.kernels import selection
-from zoo.kernels.launch import BLOCK, KINDS, even, launch, sent, shapes_of, table
+from zoo.kernels.launch import BLOCK, KINDS, launch, matrices_of, shapes_of
 
 Sizes = tuple[tuple[int, int], ...]
 ODD, EVEN = ((96, 80), (33, 7)), ((96, 80), (32, 16))
@@ -35,7 +37,9 @@ def _check_selection(device: torch.device, draw: torch.Generator, sizes: Sizes) 
         wanted = torch.cat([_kept(score.flatten(), k) for score in scores])
         _same(selection.keep_each(there, [k] * len(scores)), wanted, "each matrix")
         _same(selection.keep_among(there, k), _kept(whole, k), "all matrices")
-    _same(selection.above(there, 0.61, [1] * len(scores)), whole.sigmoid() > 0.61, "a threshold")
+    _same(
+        selection.keep_above(there, 0.61, [1] * len(scores)), whole.sigmoid() > 0.61, "a threshold"
+    )
     counts = selection.counts_by_type(there, ["a", "b"], 0.25, 1.0).tolist()
     if any(abs(n - 0.25 * score.numel()) > 1 for n, score in zip(counts, scores, strict=True)):
         raise RuntimeError("other shares of a density")
@@ -59,8 +63,10 @@ def _check_working(device: torch.device, draw: torch.Generator) -> None:
     shapes = shapes_of(tuple(w.numel() for w in weights), device)
     for gate in (0, 1):
         working = [torch.empty(shape, dtype=torch.bfloat16, device=device) for shape in EVEN]
-        given = [*map(table, (*there, working)), shapes.sizes, shapes.places, 7]
-        flags = {"GATE": gate, "KIND": "bfloat16", "EVEN": even(*there, working), "BLOCK": BLOCK}
+        lists = [matrices_of(own, shapes) for own in (*there, working)]
+        given = [*(one.table for one in lists), shapes.sizes, shapes.places, 7]
+        wide = all(one.even for one in lists)
+        flags = {"GATE": gate, "KIND": "bfloat16", "EVEN": wide, "BLOCK": BLOCK}
         launch("stepping", "make_working", shapes.grid, given, 0, **flags)
         for made, weight, mask in zip(working, weights, masks, strict=True):
             product = made.cpu().float()
@@ -83,22 +89,19 @@ def _check_update(
     moments = [[torch.zeros(s, device=device) for s in sizes] for _ in range(4)]
     entries = tuple(x.numel() for x in values["scores"])
     shapes = shapes_of(entries, device)
-    shares = sent([1 / size for size in entries], torch.float32, device)
-    given: list[Any] = [
-        *(table(own) for own in there.values()),
-        shapes.sizes,
-        shapes.places,
-        shares,
-    ]
-    given += [STRENGTH, SHIFT, 0]
+    shares = sent(np.array([1 / size for size in entries], np.float32), device)
+    lists = [matrices_of(own, shapes) for own in there.values()]
+    given: list[Any] = [one.table for one in lists]
+    given += [shapes.sizes, shapes.places, shares, STRENGTH, SHIFT, 0]
+    held = [matrices_of(own, shapes) for own in moments]
     flags: dict[str, Any] = {"SCORES": True, "WEIGHTS": True, "PENALTY": True, "GATE": 0}
-    flags |= {"KIND": KINDS[kind], "EVEN": even(*there.values(), *moments)}
+    flags |= {"KIND": KINDS[kind], "EVEN": all(one.even for one in (*lists, *held))}
     rows, many = shapes.grid
     sums = torch.empty(many, rows, device=device)
     launch("stepping", "sum_squares", shapes.grid, [*given, sums, rows], 0, **flags, BLOCK=BLOCK)
     numbers = [RATE / (1 - BETAS[0]), math.sqrt(1 - BETAS[1]), 1.0] * 2
     scale = torch.full((), FACTOR, device=device)
-    tables = [table(own) for own in moments]
+    tables = [one.table for one in held]
     rest = [1 - beta for beta in BETAS]
     step = [*given, scale, *tables, *numbers, *BETAS, *rest, EPSILON]
     launch("stepping", "update", shapes.grid, step, 0, **flags, BLOCK=BLOCK)

@@ -24,22 +24,44 @@ def ordered(x):
 
 
 @triton.jit
-def size_of(sizes, matrix, EVEN: tl.constexpr):
-    """Entries of a matrix. EVEN says that these and all addresses are multiples of 16, so that
-    loads may be wide."""
+def block_of(sizes, matrix, number, EVEN: tl.constexpr, BLOCK: tl.constexpr):
+    """A block of a matrix: offsets of its entries, which of them are inside the matrix, and whether
+    any is. EVEN says that sizes and addresses are multiples of 16, so that loads may be wide."""
     size = tl.load(sizes + matrix)
     if EVEN:
         size = tl.multiple_of(size, 16)
-    return size
+    offsets = number * BLOCK + tl.arange(0, BLOCK)
+    return offsets, offsets < size, number * BLOCK < size
+
+
+@triton.jit
+def start_of(table, matrix, kind: tl.constexpr, EVEN: tl.constexpr):
+    """Where a matrix begins."""
+    start = tl.load(table + matrix).to(tl.pointer_type(kind))
+    if EVEN:
+        start = tl.multiple_of(start, 16)
+    return start
+
+
+@triton.jit
+def place_of(places, matrix, EVEN: tl.constexpr):
+    """Where a matrix begins among all masks."""
+    place = tl.load(places + matrix)
+    if EVEN:
+        place = tl.multiple_of(place, 16)
+    return place
+
+
+@triton.jit
+def read(table, matrix, kind: tl.constexpr, offsets, inside, EVEN: tl.constexpr):
+    """Entries of a matrix, 0 outside it."""
+    return tl.load(start_of(table, matrix, kind, EVEN) + offsets, mask=inside, other=0)
 
 
 @triton.jit
 def keys_of(table, matrix, offsets, inside, EVEN: tl.constexpr):
     """Ordered numbers of a block."""
-    start = tl.load(table + matrix).to(tl.pointer_type(tl.float32))
-    if EVEN:
-        start = tl.multiple_of(start, 16)
-    return ordered(tl.load(start + offsets, mask=inside, other=0.0))
+    return ordered(read(table, matrix, tl.float32, offsets, inside, EVEN))
 
 
 @triton.jit
@@ -51,11 +73,9 @@ def count_digit(
     STRIDE-th block; with CHECK also the numbers that begin higher."""
     matrix = tl.program_id(1)
     group = tl.load(groups + matrix)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * STRIDE * BLOCK
-    if (first < size) & (tl.load(todo + group) != 0):
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
+    number = tl.program_id(0) * STRIDE
+    offsets, inside, some = block_of(sizes, matrix, number, EVEN, BLOCK)
+    if some & (tl.load(todo + group) != 0):
         key = keys_of(table, matrix, offsets, inside, EVEN)
         if SHIFT == 24:
             among = inside
@@ -68,9 +88,9 @@ def count_digit(
             if CHECK:
                 over = tl.sum((inside & (begins > start)).to(tl.int32), axis=0)
                 tl.atomic_add(higher + matrix, over, sem="relaxed")
-        number = tl.histogram(digit, DIGIT, mask=among)
-        bins = tl.arange(0, DIGIT)
-        tl.atomic_add(counts + matrix * DIGIT + bins, number, mask=number > 0, sem="relaxed")
+        found_here = tl.histogram(digit, DIGIT, mask=among)
+        bins = counts + matrix * DIGIT + tl.arange(0, DIGIT)
+        tl.atomic_add(bins, found_here, mask=found_here > 0, sem="relaxed")
 
 
 @triton.jit
@@ -181,12 +201,9 @@ def count_ties(
     """Numbers equal to the threshold in each block, where only some of them are kept."""
     matrix = tl.program_id(1)
     group = tl.load(groups + matrix)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
-    some = (tl.load(need + matrix) < tl.load(ties + matrix)) & (tl.load(todo + group) != 0)
-    if some & (first < size):
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
+    ranked = tl.load(need + matrix) < tl.load(ties + matrix)
+    if some & ranked & (tl.load(todo + group) != 0):
         key = keys_of(table, matrix, offsets, inside, EVEN)
         equal = (inside & (key == tl.load(found + group))).to(tl.int32)
         tl.store(starts + matrix * ROW + tl.program_id(0), tl.sum(equal, axis=0))
@@ -210,11 +227,8 @@ def make_mask(
     """1 above the threshold, and at as many of the numbers equal to it as are kept."""
     matrix = tl.program_id(1)
     group = tl.load(groups + matrix)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
-    if (first < size) & (tl.load(todo + group) != 0):
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
+    if some & (tl.load(todo + group) != 0):
         key = keys_of(table, matrix, offsets, inside, EVEN)
         threshold = tl.load(found + group)
         equal = (key == threshold) & inside
@@ -224,7 +238,4 @@ def make_mask(
             before = tl.load(starts + matrix * ROW + tl.program_id(0))
             equal = equal & (before + tl.cumsum(one, 0) - one < number)
         mask = ((key > threshold) | equal).to(tl.uint8)
-        place = tl.load(places + matrix)
-        if EVEN:
-            place = tl.multiple_of(place, 16)
-        tl.store(masks + place + offsets, mask, mask=inside)
+        tl.store(masks + place_of(places, matrix, EVEN) + offsets, mask, mask=inside)

@@ -10,19 +10,10 @@ of the longest matrix, matrices); tables hold the addresses of matrices.
 import triton
 import triton.language as tl
 
-from zoo.kernels.ranking import size_of
+from zoo.kernels.ranking import block_of, place_of, read, start_of
 
 GAMMA, ZETA, BETA = tl.constexpr(-0.1), tl.constexpr(1.1), tl.constexpr(2 / 3)
 """As in zoo/parts/gates.py."""
-
-
-@triton.jit
-def start_of(table, matrix, kind: tl.constexpr, EVEN: tl.constexpr):
-    """Where a matrix begins."""
-    start = tl.load(table + matrix).to(tl.pointer_type(kind))
-    if EVEN:
-        start = tl.multiple_of(start, 16)
-    return start
 
 
 @triton.jit
@@ -45,15 +36,10 @@ def hard_concrete(score, seed, counter):
 def sum_sigmoids(scores, sizes, temperature, sums, ROWS, EVEN: tl.constexpr, BLOCK: tl.constexpr):
     """The sum of sigmoid(S / temperature) of each block, (matrices, ROWS)."""
     matrix = tl.program_id(1)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
     total = 0.0
-    if first < size:
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
-        score = tl.load(
-            start_of(scores, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-        )
+    if some:
+        score = read(scores, matrix, tl.float32, offsets, inside, EVEN)
         total = tl.sum(tl.where(inside, sigmoid(score / temperature), 0.0), axis=0)
     tl.store(sums + matrix * ROWS + tl.program_id(0), total)
 
@@ -64,18 +50,11 @@ def make_above(
 ):
     """1 where sigmoid(S) > level, and how many there are in each matrix."""
     matrix = tl.program_id(1)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
-    if first < size:
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
-        score = tl.load(
-            start_of(scores, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-        )
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
+    if some:
+        score = read(scores, matrix, tl.float32, offsets, inside, EVEN)
         mask = (sigmoid(score) > level) & inside
-        place = tl.load(places + matrix)
-        if EVEN:
-            place = tl.multiple_of(place, 16)
+        place = place_of(places, matrix, EVEN)
         tl.store(masks + place + offsets, mask.to(tl.uint8), mask=inside)
         tl.atomic_add(kept + matrix, tl.sum(mask.to(tl.int32), axis=0), sem="relaxed")
 
@@ -87,22 +66,15 @@ def make_working(
 ):
     """W' = W * gate."""
     matrix = tl.program_id(1)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
-    if first < size:
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
-        weight = tl.load(
-            start_of(weights, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-        )
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
+    if some:
+        weight = read(weights, matrix, tl.float32, offsets, inside, EVEN)
         if GATE == 1:
-            score = tl.load(
-                start_of(scores, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-            )
+            score = read(scores, matrix, tl.float32, offsets, inside, EVEN)
             counter = (tl.load(places + matrix) + offsets).to(tl.int32)
             product = weight * hard_concrete(score, seed, counter)
         else:
-            mask = tl.load(start_of(masks, matrix, tl.uint8, EVEN) + offsets, mask=inside, other=0)
+            mask = read(masks, matrix, tl.uint8, offsets, inside, EVEN)
             product = weight * mask.to(tl.float32)
         tl.store(start_of(working, matrix, KIND, EVEN) + offsets, product.to(KIND), mask=inside)
 
@@ -117,24 +89,20 @@ def gradients(
 
     PENALTY adds strength * penalties[matrix] * sigmoid'(S - shift) to those of scores.
     """
-    above = tl.load(start_of(upstream, matrix, KIND, EVEN) + offsets, mask=inside, other=0.0)
+    above = read(upstream, matrix, KIND, offsets, inside, EVEN)
     above = above.to(tl.float32)
     of_scores = tl.zeros_like(above)
     of_weights = tl.zeros_like(above)
     if SCORES and (PENALTY or GATE == 1):
-        score = tl.load(
-            start_of(scores, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-        )
+        score = read(scores, matrix, tl.float32, offsets, inside, EVEN)
     if GATE == 1:
         counter = (tl.load(places + matrix) + offsets).to(tl.int32)
         gate = hard_concrete(score, seed, counter)
     elif WEIGHTS:
-        gate = tl.load(start_of(masks, matrix, tl.uint8, EVEN) + offsets, mask=inside, other=0)
+        gate = read(masks, matrix, tl.uint8, offsets, inside, EVEN)
         gate = gate.to(tl.float32)
     if SCORES:
-        weight = tl.load(
-            start_of(weights, matrix, tl.float32, EVEN) + offsets, mask=inside, other=0.0
-        )
+        weight = read(weights, matrix, tl.float32, offsets, inside, EVEN)
         of_scores = above * weight
         if GATE == 1:
             s = (gate - GAMMA) / (ZETA - GAMMA)
@@ -157,12 +125,9 @@ def sum_squares(
 ):
     """The sum of the squares of all gradients of each block, (matrices, ROWS)."""
     matrix = tl.program_id(1)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
     total = 0.0
-    if first < size:
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
+    if some:
         of_scores, of_weights = gradients(
             upstream, weights, scores, masks, sizes, places, penalties, strength, shift, seed,
             matrix, offsets, inside, SCORES, WEIGHTS, PENALTY, GATE, KIND, EVEN
@@ -203,11 +168,8 @@ def update(
 ):
     """Gradients, scaled by `factor`, and AdamW of scores and weights."""
     matrix = tl.program_id(1)
-    size = size_of(sizes, matrix, EVEN)
-    first = tl.program_id(0) * BLOCK
-    if first < size:
-        offsets = first + tl.arange(0, BLOCK)
-        inside = offsets < size
+    offsets, inside, some = block_of(sizes, matrix, tl.program_id(0), EVEN, BLOCK)
+    if some:
         of_scores, of_weights = gradients(
             upstream, weights, scores, masks, sizes, places, penalties, strength, shift, seed,
             matrix, offsets, inside, SCORES, WEIGHTS, PENALTY, GATE, KIND, EVEN

@@ -104,7 +104,7 @@ def draw_uniform(score: Tensor, seed: int) -> Tensor:
     >>> draw_uniform(torch.zeros(2, 3), 0).shape
     torch.Size([2, 3])
     """
-    if score.device.type == "cpu":  # three times as fast as torch's generator
+    if score.device.type == "cpu":  # in half the time of torch's generator
         drawn = np.random.Generator(np.random.SFC64(seed)).random(score.shape, np.float32)
         return torch.from_numpy(drawn).clamp_(1e-4, 1 - 1e-4).to(score.dtype)
     draws = None if score.is_meta else torch.Generator(score.device).manual_seed(seed)

@@ -13,7 +13,7 @@ from torch import Tensor
 from zoo.errors import ConfigError
 from zoo.kernels import selection as at_once
 from zoo.parts.gates import CLOSED
-from zoo.parts.selection import keep, keep_among, keep_each
+from zoo.parts.selection import keep_above, keep_among, keep_each
 
 MaskFn = Callable[[Mapping[str, Tensor], float], dict[str, Tensor]]
 """(scores by name, level) -> masks by name."""
@@ -145,10 +145,8 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     """
     matrices = list(scores.values())
     k = int(_fraction(level) * sum(s.numel() for s in matrices)) + 1
-    if at_once.fits(matrices):
-        kept = at_once.keep_among(matrices, k, [_least(s) for s in matrices])
-        return dict(zip(scores, kept, strict=True))
-    return _at_least(dict(zip(scores, keep_among(matrices, k), strict=True)), scores)
+    kept = keep_among(matrices, k, [int(FLOOR * s.numel()) for s in matrices])
+    return dict(zip(scores, kept, strict=True))
 
 
 def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
@@ -161,28 +159,8 @@ def above_threshold(scores: Mapping[str, Tensor], level: float) -> dict[str, Ten
     {'a': tensor([[False,  True,  True]])}
     """
     matrices = list(scores.values())
-    if at_once.fits(matrices):
-        kept = at_once.above(matrices, level, [_least(s, 1) for s in matrices])
-        return dict(zip(scores, kept, strict=True))
-    masks = {name: torch.sigmoid(s.detach()) > level for name, s in scores.items()}
-    return _at_least(masks, scores, 1)
-
-
-def _least(matrix: Tensor, more: int = 0) -> int:
-    """The fewest weights that a threshold keeps of a matrix."""
-    return int(FLOOR * matrix.numel()) + more
-
-
-def _at_least(
-    masks: Mapping[str, Tensor], scores: Mapping[str, Tensor], more: int = 0
-) -> dict[str, Tensor]:
-    """The masks; where one keeps fewer than int(0.5 %) + `more`, that many highest scores."""
-    counts = torch.stack([mask.count_nonzero() for mask in masks.values()]).tolist()
-    found = {}
-    for (name, mask), kept in zip(masks.items(), counts, strict=True):
-        least = _least(mask, more)
-        found[name] = mask if kept >= least else keep(scores[name], least)
-    return found
+    kept = keep_above(matrices, level, [int(FLOOR * s.numel()) + 1 for s in matrices])
+    return dict(zip(scores, kept, strict=True))
 
 
 def open_gates(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:

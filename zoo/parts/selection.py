@@ -36,7 +36,7 @@ def keep(score: Tensor, k: int) -> Tensor:
 
 def keep_each(scores: Sequence[Tensor], counts: Sequence[int] | Tensor) -> list[Tensor]:
     """The masks of the counts[i] largest of scores[i]; ties go to the lowest flat index. `counts`
-    may be a tensor on a device with kernels (`at_once.fits`).
+    may be a tensor where kernels select (`at_once.fits`).
 
     >>> import torch
     >>> from zoo import keep_each
@@ -45,28 +45,56 @@ def keep_each(scores: Sequence[Tensor], counts: Sequence[int] | Tensor) -> list[
     """
     if at_once.fits(scores):
         return at_once.keep_each(scores, counts)
-    if isinstance(counts, Tensor):
-        counts = counts.tolist()
+    assert not isinstance(counts, Tensor)
     if any(score.device.type != "cpu" for score in scores):
         return list(map(keep, scores, counts))
     return in_threads(keep, scores, counts)
 
 
-def keep_among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
+def keep_among(
+    scores: Sequence[Tensor], k: int, least: Sequence[int] | None = None
+) -> list[Tensor]:
     """The masks of the k largest of all scores together; ties go to the first tensor, then to the
-    lowest flat index. NaN counts as minus infinity.
+    lowest flat index. NaN counts as minus infinity. Of scores[i], least[i] are kept at least.
 
     >>> import torch
     >>> from zoo import keep_among
     >>> keep_among([torch.tensor([1.0, 4.0]), torch.tensor([3.0, 2.0])], 2)
     [tensor([False,  True]), tensor([ True, False])]
     """
+    if at_once.fits(scores):
+        return at_once.keep_among(scores, k, least)
+    masks = _among(scores, k)
+    return masks if least is None else _at_least(masks, scores, least)
+
+
+def keep_above(scores: Sequence[Tensor], level: float, least: Sequence[int]) -> list[Tensor]:
+    """The masks of sigmoid(scores[i]) > level; of scores[i], least[i] are kept at least.
+
+    >>> import torch
+    >>> from zoo.parts.selection import keep_above
+    >>> keep_above([torch.tensor([-3.0, 0.0, 3.0])], 0.1, [1])
+    [tensor([False,  True,  True])]
+    """
+    if at_once.fits(scores):
+        return at_once.keep_above(scores, level, least)
+    return _at_least([torch.sigmoid(s.detach()) > level for s in scores], scores, least)
+
+
+def _at_least(
+    masks: Sequence[Tensor], scores: Sequence[Tensor], least: Sequence[int]
+) -> list[Tensor]:
+    """The masks; where one keeps too few, that many highest scores."""
+    counts = torch.stack([mask.count_nonzero() for mask in masks]).tolist()
+    kept = zip(masks, scores, counts, least, strict=True)
+    return [mask if n >= fewest else keep(score, fewest) for mask, score, n, fewest in kept]
+
+
+def _among(scores: Sequence[Tensor], k: int) -> list[Tensor]:
     if k >= sum(score.numel() for score in scores):
         return [torch.ones_like(score, dtype=torch.bool) for score in scores]
     if k <= 0:
         return [torch.zeros_like(score, dtype=torch.bool) for score in scores]
-    if at_once.fits(scores):
-        return at_once.keep_among(scores, k)
     flat = [score.detach().flatten() for score in scores]
     if all(x.device.type == "cpu" and x.dtype.itemsize >= 4 for x in flat):
         found = [torch.from_numpy(mask) for mask in _on_cpu([x.numpy() for x in flat], k)]

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from zoo.records.trial import Trial, canonical
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What reading a damaged or foreign file may raise."""
 
+SUMS = "sums.json"
+"""The file that `seal` writes."""
 PLAN = "plan-"
 """How the names of plan files begin."""
 FAILED = ".failed"
@@ -237,6 +239,28 @@ def write_whole(path: Path, content: bytes) -> None:
             f"cannot write {path.name} in {path.parent}: {error.strerror or error};"
             " finished trials are safe, run the same command again to continue"
         ) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, which need not fit into memory."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write down the sha256 of every file in a folder, in SUMS."""
+    sums = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    (folder / SUMS).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def sealed(folder: Path, sum_of: Callable[[Path], str] = sha256_of) -> list[str]:
+    """The names of the files in a folder when it was sealed. Raises ValueError unless all are as
+    they were then, or one of UNREADABLE; `sum_of` gives the sha256 of a file."""
+    sums = _read(folder / SUMS)
+    for name, written in sums.items():
+        if sum_of(folder / name) != written:
+            raise ValueError(f"{name} is not what was written")
+    return list(sums)
 
 
 @contextlib.contextmanager

@@ -74,10 +74,9 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
     """What a trial of a method needs, to some ten per cent, without what Python and torch need.
 
     In bfloat16 with one pass a step, W' and G take two bytes an entry, and a dense step caches its
-    weights in bfloat16. Without kernels gradients of scores, noise and gates are stored
-    too. Activations:
-    34 bytes a token, layer and hidden unit in half precision, twice that in float32 (Korthikanti et
-    al. 2022, without attention matrices).
+    weights in bfloat16. Without kernels gradients of scores, noise and gates are stored too.
+    Activations: 34 bytes a token, layer and hidden unit in half precision, twice that in float32
+    (Korthikanti et al. 2022, without attention matrices).
     """
     low = train.precision != "float32"
     prunable, others = checkpoint.prunable_weights, checkpoint.weights - checkpoint.prunable_weights

@@ -33,8 +33,6 @@ from zoo.runs.pending import in_phases
 
 Pipe = Connection
 """An end of the pipe between this process and a worker."""
-
-
 DIED, CLAIMED = "died", "claimed"
 """Why a worker has no record: its process died, or another driver has claimed the trial."""
 GLANCE = 0.3

@@ -38,7 +38,6 @@ from zoo.registry import methods
 from zoo.tools.arms import Bench, frozen_of
 from zoo.tools.synthetic import SIZES, Geometry
 
-aten = torch.ops.aten
 PASSES = "forward, backward"
 PARTS = (PASSES, "gradients", "optimiser", "masks")
 """The parts of a step."""
@@ -228,17 +227,22 @@ def seconds(parts: Mapping[str, Tally], bandwidth: float) -> float:
     return sum(tally.launches * LAUNCH + tally.bytes / bandwidth for tally in own)
 
 
+def prunable(bench: Bench) -> int:
+    """How many scores a method has, one for each prunable weight."""
+    return bench.planner.checkpoint.prunable_weights
+
+
 def predicted(
-    parts: Mapping[str, Tally], dense: Mapping[str, Tally], geometry: Geometry, gpu: str
+    parts: Mapping[str, Tally], dense: Mapping[str, Tally], bench: Bench, gpu: str
 ) -> float:
     """The ratio of a method's step to the dense step on a GPU, in bfloat16: products alike, and
     `seconds` of each."""
-    speed, bandwidth = GPUS[gpu]
-    products = 6 * geometry.prunable * geometry.batch * geometry.tokens / speed
+    (speed, bandwidth), geometry = GPUS[gpu], bench.geometry
+    products = 6 * prunable(bench) * geometry.batch * geometry.tokens / speed
     return (products + seconds(parts, bandwidth)) / (products + seconds(dense, bandwidth))
 
 
-def table(found: Mapping[str, Mapping[str, Tally]], geometry: Geometry) -> str:
+def table(found: Mapping[str, Mapping[str, Tally]], bench: Bench) -> str:
     """Tallies of methods that prune as a pipe table, and predicted ratios to the dense step, which
     is the first."""
     header = ["Method"]
@@ -247,11 +251,11 @@ def table(found: Mapping[str, Mapping[str, Tally]], geometry: Geometry) -> str:
     body, dense = [], next(iter(found.values()))
     for name, parts in found.items():
         own = [parts[part] for part in PARTS[1:]]
-        passes = [tally.bytes / 4 / geometry.prunable for tally in own]
+        passes = [tally.bytes / 4 / prunable(bench) for tally in own]
         row = [name, *(f"{t.launches}, {p:.1f}" for t, p in zip(own, passes, strict=True))]
         row += [str(sum(t.launches for t in own)), f"{sum(passes):.1f}"]
         row += [str(sum(tally.waits for tally in parts.values()))]
-        body.append([*row, *(f"{predicted(parts, dense, geometry, gpu):.2f}" for gpu in GPUS)])
+        body.append([*row, *(f"{predicted(parts, dense, bench, gpu):.2f}" for gpu in GPUS)])
     return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 8)
 
 
@@ -276,7 +280,7 @@ def main(argv: list[str] | None = None) -> int:
             methods[name]  # raises ConfigError for an unknown one
         with patch.dict(os.environ, {PLAIN: "1"} if options.plain else {}):
             found = {name: count(bench, name) for name in dict.fromkeys([methods.teacher, *names])}
-        print(table(found, geometry))
+        print(table(found, bench))
     return 0
 
 

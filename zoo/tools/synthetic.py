@@ -23,12 +23,6 @@ class Geometry:
     tokens: int
     density: float
 
-    @property
-    def prunable(self) -> int:
-        """Entries of all prunable matrices."""
-        layers, hidden, _, intermediate = SIZES[self.size]
-        return layers * (4 * hidden**2 + 2 * hidden * intermediate)
-
 
 def _config(size: str) -> Any:
     from transformers import BertConfig
