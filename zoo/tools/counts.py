@@ -8,7 +8,7 @@ all scores have in float32; a wait is the host asking for a number. Parts are th
 backward passes; gradients, their norm and clipping; the optimiser; masks and working weights.
 Launches of torch's operations are its usual ones: one each, none for views, `foreach` and fused
 operations in chunks as torch makes them. The last columns predict the ratio to the dense step from
-launches, bytes and products.
+launches, bytes and products, in bfloat16.
 """
 
 import argparse
@@ -243,11 +243,12 @@ def predicted(
 
 
 def table(found: Mapping[str, Mapping[str, Tally]], bench: Bench) -> str:
-    """Tallies of methods that prune as a pipe table, and predicted ratios to the dense step, which
-    is the first."""
+    """Tallies of methods that prune as a pipe table and, in bfloat16, predicted ratios to the dense
+    step, which is the first."""
+    gpus = GPUS if bench.planner.conditions.precision == "bfloat16" else {}
     header = ["Method"]
     header += [f"{what}: launches, passes" for what in PARTS[1:]]
-    header += ["All launches", "All passes", "Waits", *GPUS]
+    header += ["All launches", "All passes", "Waits", *gpus]
     body, dense = [], next(iter(found.values()))
     for name, parts in found.items():
         own = [parts[part] for part in PARTS[1:]]
@@ -255,8 +256,14 @@ def table(found: Mapping[str, Mapping[str, Tally]], bench: Bench) -> str:
         row = [name, *(f"{t.launches}, {p:.1f}" for t, p in zip(own, passes, strict=True))]
         row += [str(sum(t.launches for t in own)), f"{sum(passes):.1f}"]
         row += [str(sum(tally.waits for tally in parts.values()))]
-        body.append([*row, *(f"{predicted(parts, dense, bench, gpu):.2f}" for gpu in GPUS)])
-    return tabulate(body, header, "pipe", disable_numparse=True, colalign=["left"] + ["right"] * 8)
+        body.append([*row, *(f"{predicted(parts, dense, bench, gpu):.2f}" for gpu in gpus)])
+    return tabulate(
+        body,
+        header,
+        "pipe",
+        disable_numparse=True,
+        colalign=["left"] + ["right"] * (len(header) - 1),
+    )
 
 
 @command
