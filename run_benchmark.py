@@ -1,6 +1,11 @@
 #!/usr/bin/env python3
 """Run a benchmark suite: plan it, run what is pending, rebuild the leaderboard."""
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import os
 import shlex
 import signal
@@ -13,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from leaderboard import write
+from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
-from zoo.errors import Terminated, TrialError, command
+from zoo.errors import Terminated, TrialError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Outcome, Plan
@@ -41,7 +47,15 @@ from zoo.runs.tuning import Tuner
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    told: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        """End at once, or after a snapshot of the trial that trains here, unless asked again."""
+        told.append(number)
+        if asked_to_end() or not ask_to_end():
+            raise Terminated(number)
+
+    listen(end, (signal.SIGTERM, signal.SIGHUP))
     try:
         options = make_parser().parse_args(argv)
         plugins = load_plugins(options.plugin)
@@ -49,19 +63,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_list()
             return 0
         return run_suite(check(options, plugins))
-    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt as stop:
-        print("\nstopped; finished trials are kept. To continue:", file=sys.stderr)
-        print(f"  {command_line(argv)}", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
-
-
-def _terminated(number: int, frame: Any) -> None:
-    """End at once, or after a snapshot of the trial that trains here, unless asked again."""
-    if asked_to_end() or not ask_to_end():
-        raise Terminated
+    except KeyboardInterrupt:  # Ray makes one of a Terminated, therefore `told`
+        bar = "\n" if sys.stdout.isatty() else ""
+        say(f"{bar}stopped; finished trials are kept. To continue: {command_line(argv)}")
+        return 128 + (told or [signal.SIGINT])[0]
 
 
 def command_line(argv: Sequence[str] | None) -> str:
@@ -239,8 +244,4 @@ def finish(folder: Path, progress: Progress) -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    if code in (130, 143):  # interrupted inside torch, whose threads may abort a normal exit
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(main())

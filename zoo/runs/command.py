@@ -6,7 +6,7 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import ConfigError, unknown
+from zoo.errors import ConfigError, one_line, unknown
 from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.storage import check_folder
@@ -71,10 +71,14 @@ def not_empty(text: str) -> str:
 def existing_folder(text: str) -> str:
     """An argparse type: the path of a folder."""
     path = Path(not_empty(text)).expanduser()
-    if not path.is_dir():
+    try:
         what = "is not a folder" if path.exists() else "does not exist"
-        raise argparse.ArgumentTypeError(f"{text} {what}; give a folder with glue/ and squad/")
-    return text
+        if path.is_dir():
+            return text
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+    shown = one_line(text, 200)
+    raise argparse.ArgumentTypeError(f"{shown} {what}; give a folder with glue/ and squad/")
 
 
 WHOLE = number(int, 1, "a whole number")

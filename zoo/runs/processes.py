@@ -47,12 +47,14 @@ class Worker:
         self.begin()
 
     def begin(self) -> None:
-        """Start the process. Ctrl-C reaches this process alone, from the first moment on."""
+        """Start the process. What a terminal sends reaches this process alone, from the start."""
         context = _context()
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self.given))
         resource_tracker.ensure_running()  # it would unblock the signal
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it
+        mask = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP}
+        )  # a child inherits it
         try:
             process.start()
             self.process, self.pipe = process, ours
