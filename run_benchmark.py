@@ -195,7 +195,8 @@ def executor(settings: Settings) -> Executor:
     """What runs the jobs."""
     if settings.executor == "ray":
         return RayTune(settings.cpus, settings.gpus)
-    return inline if settings.workers == 1 else Processes(settings.workers)
+    apart = any(plugin.path for plugin in settings.plugins)  # this process has run their code
+    return Processes(settings.workers) if apart or settings.workers > 1 else inline
 
 
 def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:

@@ -40,7 +40,8 @@ GLANCE = 0.3
 
 
 class Worker:
-    """A process that runs one job at a time."""
+    """A process that runs one job at a time. One that ran a user's plugin runs no trial without it:
+    the plugin may have changed anything there."""
 
     def __init__(self, resources: Resources, folder: Path):
         self.given = resources, folder
@@ -58,6 +59,7 @@ class Worker:
             self.process, self.pipe = process, ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self.plugins = ""
         theirs.close()
 
     def end(self) -> None:
@@ -67,10 +69,11 @@ class Worker:
         self.pipe.close()
 
     def give(self, job: Job) -> None:
-        """Let it run a job, in a new process if its own has died."""
-        if not self.process.is_alive():
+        """Let it run a job, in a new process if its own has died or has run other plugins."""
+        if not self.process.is_alive() or self.plugins not in ("", job.trial.plugin_sha):
             self.end()
             self.begin()
+        self.plugins = job.trial.plugin_sha
         with contextlib.suppress(OSError):  # it died just now, which `take` will see
             self.pipe.send_bytes(json.dumps(to_json(job)).encode())
 
@@ -145,7 +148,9 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
     busy: dict[Pipe, tuple[Worker, Job]] = {}
     while left or busy:
         while left and idle:
-            worker, job = idle.pop(), left.popleft()
+            job = left.popleft()
+            worker = max(idle, key=lambda one: one.plugins == job.trial.plugin_sha)
+            idle.remove(worker)
             worker.give(job)
             busy[worker.pipe] = worker, job
         ready = wait(list(busy))
