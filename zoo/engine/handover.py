@@ -50,6 +50,8 @@ def read_handover(folder: Path) -> Handover:
     masks = {}
     for name, bits in load_file(folder / MASKS).items():
         shape = encoder[f"{name}.weight"].shape
+        if bits.numel() != (shape.numel() + 7) // 8:
+            raise ValueError(f"the mask of {name} has {bits.numel()} bytes")
         flat = np.unpackbits(bits.numpy(), count=shape.numel()).astype(bool)
         masks[name] = torch.from_numpy(flat).view(shape)
     return Handover(encoder, load_file(folder / HEAD), masks)

@@ -16,14 +16,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from zoo.engine import measure
-from zoo.engine.build import Resources, located, usual_device
+from zoo.engine.build import Resources, located, make_method, usual_device
 from zoo.engine.evaluate import best_constant, best_of, metrics_of
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.handover import Handover, read_handover
 from zoo.engine.layers import Counts
 from zoo.errors import BenchmarkError, TrialError
 from zoo.inputs.checkpoint import Checkpoint
-from zoo.inputs.task import Evaluation, Source, Task
+from zoo.inputs.task import Source, Task
 from zoo.parts.heads import BUILT_IN, Network
 from zoo.records.packed import pack_bits
 from zoo.records.result import Judgement, Result
@@ -46,36 +46,63 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
         return _unjudged(claim, reason)
     torch.set_num_threads(resources.threads)
     task, source, checkpoint = located(trial, resources)
-    given = _read(folder)
-    torch.manual_seed(0)  # a fresh head's first values, which the trial's replace
-    network = BUILT_IN[claim.head.name].build(checkpoint, task)
+    given, network = _read(folder), _network(claim, checkpoint, task)
     if not _same_shapes(network, given):
         return _unjudged(claim, "its network has other tensors than the checkpoint and its head")
     counts = _counts(network, given)
     _check_claimed(claim, network, given, counts)
     network.encoder.load_state_dict(given.encoder)
     network.head.load_state_dict(given.head)
-    remaining = measure.remaining_of(counts, given.masks, network.encoder)
+    claim = _measured(claim, network, given, counts)
     network.to(usual_device())
-    data = _evaluation_set(task, source, checkpoint, trial.train.max_length).splits
-    metrics, found = metrics_of(task, network, data)
-    _check_metrics(claim, metrics, sum(map(len, data.values())))
-    last = replace(claim.curve[-1], metrics=metrics, remaining=remaining.density)
-    curve = (*claim.curve[:-1], last)
-    digests = measure.digests(given.masks, (), given.encoder) | {"scores": claim.digests["scores"]}
+    examples = _evaluation_set(task, source, checkpoint, trial.train.max_length)
+    claim = _evaluated(claim, network, examples)
+    seconds = time.monotonic() - start
     return replace(
         claim,
         facts=methods[trial.method].facts if trial.method in methods else claim.facts,
+        whole_data=task.is_whole(source),
+        cost=replace(claim.cost, judging_seconds=seconds),
+    )
+
+
+def _network(claim: Result, checkpoint: Checkpoint, task: Task) -> Network:
+    """The network before training. First values of a fresh head do not matter: the trial's replace
+    them."""
+    torch.manual_seed(0)
+    network = BUILT_IN[claim.head.name].build(checkpoint, task)
+    if claim.trial.method in methods:
+        make_method(claim.trial).start(network.encoder)
+    return network
+
+
+def _measured(claim: Result, network: Network, given: Handover, counts: Counts) -> Result:
+    """The claim with remaining weights and digests as the files have them."""
+    masks = {name: given.masks[name] for name in counts.kept if name in given.masks}  # in order
+    digests = measure.digests(masks, (), given.encoder)
+    return replace(
+        claim,
+        remaining=measure.remaining_of(counts, masks, network.encoder),
+        digests={n: d if n == "scores" else digests[n] for n, d in claim.digests.items()},
+    )
+
+
+def _evaluated(claim: Result, network: Network, examples: EvaluationSet) -> Result:
+    """The claim with metrics and answers as the network gives them."""
+    task, data = examples.task, examples.splits
+    measured, found = metrics_of(task, network, data)
+    metrics = {name: measured.get(name) for name in task.metrics}
+    _check_metrics(claim, metrics, sum(map(len, data.values())))
+    last = replace(claim.curve[-1], metrics=measured, remaining=claim.remaining.density)
+    curve = (*claim.curve[:-1], last)
+    return replace(
+        claim,
         metrics=metrics,
         best=best_of(task.metrics, curve),
         majority=best_constant(task, data),
         curve=curve,
-        remaining=remaining,
-        whole_data=task.is_whole(source),
-        digests={name: digests[name] for name in claim.digests},
-        correct=_bits(found),
+        correct={s: pack_bits(e.correct) for s, e in found.items() if e.correct is not None},
         answers=measure.answers(task, found, data),
-        cost=replace(claim.cost, judging_seconds=time.monotonic() - start),
         judgement=Judgement(apart=True, claims=claim.metrics),
     )
 
@@ -192,10 +219,6 @@ def _check_metrics(claim: Result, judged: Mapping[str, float | None], examples: 
 
 def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
-
-
-def _bits(found: Mapping[str, Evaluation]) -> dict[str, str]:
-    return {s: pack_bits(one.correct) for s, one in found.items() if one.correct is not None}
 
 
 def reason_of(error: Exception) -> str:

@@ -4,6 +4,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 from zoo.engine.build import Resources
@@ -72,12 +73,19 @@ def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
         remove(folder / TRAINING / job.trial.id)
     except StorageError:
         raise
-    except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
+    except BaseException as error:  # a method may raise anything; its trial alone fails
+        if not isinstance(error, Exception | SystemExit) and not _of_the_method(error):
+            raise
         record = Failure(job.trial, cause_of(error), job.facts)
         save(record, folder)
     if resources.models and isinstance(record, Failure):
         remove(Path(resources.models) / job.trial.id)
     return record
+
+
+def _of_the_method(error: BaseException) -> bool:
+    """Whether no signal can have raised this: Ctrl-C never reaches a worker process."""
+    return parent_process() is not None and not isinstance(error, Terminated)
 
 
 def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Outcome | None:

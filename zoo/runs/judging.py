@@ -10,12 +10,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from zoo.engine.build import Resources
 from zoo.errors import StorageError
@@ -48,58 +48,83 @@ class Request(Record):
 class Judge:
     """The process, and a pipe to it in each direction."""
 
-    def __init__(self) -> None:
-        paths = [str(_ROOT), *(path for path in _PATHS if path)]
-        program = (
-            f"import sys; sys.path[:] = {paths!r}; from zoo.runs.judging import serve; serve()"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_ENVIRONMENT,
-            start_new_session=True,  # Ctrl-C ends it by the end of this process, not before
-            text=True,
-            encoding="utf-8",
-        )
+    def __init__(self, process: int, requests: TextIO, answers: TextIO):
+        self.process, self.requests, self.answers = process, requests, answers
 
     def ask(self, request: Request) -> dict[str, Any]:
         """Its answer. Raises EOFError if it ended."""
-        assert self.process.stdin is not None and self.process.stdout is not None
         try:
-            self.process.stdin.write(json.dumps(to_json(request)) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-            answer: dict[str, Any] = json.loads(line)
+            self.requests.write(json.dumps(to_json(request)) + "\n")
+            self.requests.flush()
+            answer: dict[str, Any] = json.loads(self.answers.readline())
         except (OSError, ValueError):
             raise EOFError from None
         return answer
 
     def end(self) -> None:
-        """End the process, which waits for nothing."""
-        self.process.kill()
-        self.process.wait()
+        """End the process at once: nobody waits for what it does."""
+        with contextlib.suppress(OSError):
+            os.kill(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
 
 
-_lock = threading.Lock()
+def _fresh() -> Judge:
+    """A judge in a new Python process. Ctrl-C reaches it by the end of this process, not before."""
+    paths = [str(_ROOT), *(path for path in _PATHS if path)]
+    program = f"import sys; sys.path[:] = {paths!r}; from zoo.runs.judging import serve; serve()"
+    requests, answers = os.pipe(), os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=requests[0],
+        stdout=answers[1],
+        stderr=subprocess.DEVNULL,
+        env=_ENVIRONMENT,
+        start_new_session=True,
+    )
+    os.close(requests[0])
+    os.close(answers[1])
+    return Judge(process.pid, *_files(answers[0], requests[1])[::-1])
+
+
+def _forked() -> Judge:
+    """A judge in a fork of this process, which starts at once and shares its memory."""
+    requests, answers = os.pipe(), os.pipe()
+    process = os.fork()
+    if process:
+        os.close(requests[0])
+        os.close(answers[1])
+        return Judge(process, *_files(answers[0], requests[1])[::-1])
+    try:
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.dup2(requests[0], 0)
+        os.dup2(answers[1], 1)
+        os.closerange(3, max(*requests, *answers, 1024))  # others wait for their ends
+        serve()
+    finally:
+        os._exit(1)
+
+
+def _files(read: int, write: int) -> tuple[TextIO, TextIO]:
+    return os.fdopen(read, "r", encoding="utf-8"), os.fdopen(write, "w", encoding="utf-8")
+
+
 _judges: list[Judge] = []
 """The judge of this process, once it has started."""
 
 
-def start() -> Judge:
-    """The judge of this process, which is started if none is running."""
-    with _lock:
-        if _judges and _judges[0].process.poll() is None:
-            return _judges[0]
-        _judges[:] = [Judge()]
-        return _judges[0]
+def start(*, fork: bool = False) -> Judge:
+    """The judge of this process, which is started if there is none. `fork` is for a process on a
+    CPU that has run nothing yet: no plugin, no thread."""
+    if not _judges:
+        _judges.append(_forked() if fork else _fresh())
+    return _judges[0]
 
 
 @atexit.register
 def _end() -> None:
-    for one in _judges:
-        one.end()
+    while _judges:
+        _judges.pop().end()
 
 
 def _leave_behind() -> None:
@@ -122,8 +147,10 @@ def judged(claim: Result, resources: Resources, folder: Path) -> Outcome:
     request = Request(claim, folder=str(folder), **given)
     try:
         for _ in range(2):
-            with contextlib.suppress(EOFError):
+            try:
                 return _record(start().ask(request))
+            except EOFError:
+                _end()
     finally:
         shutil.rmtree(resources.handover, ignore_errors=True)
     record = Failure(claim.trial, ENDED, claim.facts)
@@ -140,7 +167,7 @@ def _record(answer: dict[str, Any]) -> Outcome:
 
 def serve() -> None:
     """What the judge does: answer requests, a line of JSON each, until none can come any more."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    requests, answers = _files(os.dup(0), os.dup(1))
     os.dup2(2, 1)  # what libraries print is no answer
     from zoo.inputs.checkpoint import quiet
     from zoo.plugins import load_built_in
@@ -149,7 +176,7 @@ def serve() -> None:
     quiet()
     import transformers.modeling_utils  # noqa: F401 - slow, and needed by every trial
 
-    for line in sys.stdin:
+    for line in requests:
         answers.write(json.dumps(_answer(from_json(Request, json.loads(line)))) + "\n")
         answers.flush()
 

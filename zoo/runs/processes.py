@@ -27,6 +27,7 @@ from zoo.errors import StorageError, Terminated
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
+from zoo.runs import judging
 from zoo.runs.inline import ENDED_TWICE, Report, attempt_if_free
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
@@ -173,6 +174,8 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
 
 def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
     """What a worker does: run the jobs that come in, until none can come any more."""
+    if usual_device().type == "cpu":
+        judging.start(fork=True)
     Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _terminated)
     with contextlib.suppress(EOFError, Terminated):
