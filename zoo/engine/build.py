@@ -10,6 +10,7 @@ import torch
 
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
+from zoo.engine.settings import settle
 from zoo.engine.streams import stream
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.inputs.architecture import Parameter
@@ -135,7 +136,7 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
     """
     for plugin in resources.plugins:
         load_plugin(plugin)
-    torch.set_num_threads(resources.threads)
+    settle(trial, resources.threads)
     keep_freed()
     tell("loading model and data")
     task, source, checkpoint = located(trial, resources)

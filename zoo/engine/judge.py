@@ -24,6 +24,7 @@ from zoo.engine.layers import Counts
 from zoo.errors import BenchmarkError, TrialError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
+from zoo.inputs.tokenised import check_cached
 from zoo.parts.heads import BUILT_IN, Network
 from zoo.records.packed import pack_bits
 from zoo.records.result import Judgement, Result
@@ -38,7 +39,8 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
     """The result of a trial as its files in `folder` show it.
 
     Raises TrialError where they contradict what the trial claims. A result whose task, head or
-    encoder is a plugin's own stays as it was claimed, and says so.
+    encoder is a plugin's own stays as it was claimed, and says so. `resources.cache` is a cache
+    whose examples are compared with the data, "" for none.
     """
     start, trial = time.monotonic(), claim.trial
     reason = _not_ours(claim)
@@ -46,6 +48,8 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
         return _unjudged(claim, reason)
     torch.set_num_threads(resources.threads)
     task, source, checkpoint = located(trial, resources)
+    if resources.cache:
+        check_cached(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     given, network = _read(folder), _network(claim, checkpoint, task)
     if not _same_shapes(network, given):
         return _unjudged(claim, "its network has other tensors than the checkpoint and its head")

@@ -25,6 +25,8 @@ from zoo.records.storage import save
 
 JUDGING = ".judging"
 """The folder of files that wait for the judge, in a suite's folder."""
+TOUCHED = "plugins"
+"""The file in a cache that says that a plugin ran beside it."""
 ENDED = "the process that judges trials ended twice without a result (out of memory, or killed)"
 """Why a trial failed that could not be judged."""
 _ENVIRONMENT, _PATHS = dict(os.environ), list(sys.path)
@@ -35,7 +37,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 @dataclass(frozen=True)
 class Request(Record):
     """What the judge is asked: the trial's own result, the folder of its files, the suite's folder
-    for the record, and of Resources what a judge needs."""
+    for the record, and of Resources what a judge needs. `cache` is "" unless a plugin ever ran
+    beside it."""
 
     claim: Result
     handover: str
@@ -43,6 +46,15 @@ class Request(Record):
     model: str
     data_dir: str | None
     threads: int
+    cache: str
+
+
+def as_before_plugins() -> None:
+    """Put back the environment and the module path, which processes that are started inherit."""
+    sys.path[:] = _PATHS
+    for name in {*os.environ} - {*_ENVIRONMENT}:
+        del os.environ[name]
+    os.environ.update(_ENVIRONMENT)
 
 
 class Judge:
@@ -79,6 +91,7 @@ def _fresh() -> Judge:
         stdout=answers[1],
         stderr=subprocess.DEVNULL,
         env=_ENVIRONMENT,
+        cwd=_ROOT,
         start_new_session=True,
     )
     os.close(requests[0])
@@ -144,7 +157,8 @@ def judged(claim: Result, resources: Resources, folder: Path) -> Outcome:
     given = {
         name: getattr(resources, name) for name in ("handover", "model", "data_dir", "threads")
     }
-    request = Request(claim, folder=str(folder), **given)
+    cache = resources.cache if (Path(resources.cache) / TOUCHED).exists() else ""
+    request = Request(claim, folder=str(folder), cache=cache, **given)
     try:
         for _ in range(2):
             try:
@@ -185,7 +199,9 @@ def _answer(request: Request) -> dict[str, Any]:
     from zoo.engine.judge import judge, reason_of
 
     claim = request.claim
-    resources = Resources(request.model, request.data_dir, cache="", threads=request.threads)
+    resources = Resources(
+        request.model, request.data_dir, cache=request.cache, threads=request.threads
+    )
     record: Outcome
     try:
         record = judge(claim, Path(request.handover), resources)

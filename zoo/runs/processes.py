@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -98,7 +99,8 @@ def _context() -> Any:
     if usual_device().type != "cpu":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "zoo.engine.train", "transformers.modeling_utils"])
+    models = [name for name in sys.modules if name.startswith("transformers.models.")]
+    context.set_forkserver_preload(["__main__", "zoo.engine.train", "methods", "tasks", *models])
     return context
 
 
