@@ -16,9 +16,10 @@ from tests.helpers import save_checkpoint
 from zoo import Cell, ConfigError, from_random_weights, learned, learned_from
 from zoo.engine.build import Resources, build, make_method
 from zoo.engine.frozen import load_frozen
+from zoo.engine.judge import judge
 from zoo.engine.train import fit, run_trial
 from zoo.plugins import Plugin, find_plugin, load_plugin
-from zoo.records.result import Steps
+from zoo.records.result import Judgement, Steps
 from zoo.records.trial import Conditions, Trial
 from zoo.registry import methods
 from zoo.runs.plan import Planner
@@ -91,6 +92,15 @@ def test_a_method_repeats_bit_for_bit_and_keeps_what_it_may(ready):
         assert allowed - len(matrices) <= kept <= allowed + len(matrices)
     assert first.best.candidates == 1 and first.best.metrics == first.metrics
     assert first.steps == Steps(taken=STEPS, planned=STEPS, recipe=250)
+
+
+def test_a_judge_finds_what_a_method_claims(ready, tmp_path):
+    """Bit for bit, from the model's files alone."""
+    resources = replace(ready.resources, handover=str(tmp_path / "files"))
+    claim = run_trial(ready.trial, resources)
+    found = judge(claim, tmp_path / "files", resources)
+    assert found.judgement == Judgement(apart=True, claims=claim.metrics)
+    assert replace(found, judgement=None, cost=claim.cost) == claim
 
 
 def test_a_method_trains_what_it_says(ready):
