@@ -133,6 +133,7 @@ def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
     """Look for the cluster, tokenise what is left to run, and set unreadable files aside."""
     if state.jobs:
         if settings.executor == "ray":
+            cluster.check_version()
             cluster.check_address(cluster.address())
         planner.tokenise(state.jobs, settings.cache)
         state.set_aside()
@@ -153,6 +154,7 @@ def execute(
             resources(settings, planner.checkpoint),
             snapshots=str(folder / TRAINING) if settings.minutes else "",
             since=now_in(folder),
+            trial_minutes=settings.timeout,
         )
         if models is not None and settings.save != "none":
             given = replace(given, models=str(models))
@@ -204,7 +206,7 @@ def executor(settings: Settings) -> Executor:
     """What runs the jobs."""
     if settings.executor == "ray":
         return RayTune(settings.cpus, settings.gpus)
-    apart = has_plugins(settings) or settings.workers > 1
+    apart = has_plugins(settings) or settings.workers > 1 or settings.timeout > 0
     return Processes(settings.workers) if apart else inline
 
 

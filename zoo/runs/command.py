@@ -134,6 +134,8 @@ def _add_running(p: argparse.ArgumentParser) -> None:
     gpus = number(float, 0, "a number")
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
+    late = "minutes after which a trial is ended, and fails (default 0: it may take any time)"
+    p.add_argument("--trial-timeout", type=number(float, 0, "a number"), default=0.0, help=late)
 
 
 def _add_keeping(p: argparse.ArgumentParser) -> None:
@@ -182,6 +184,7 @@ class Settings:
     gpus: float | None
     conditions: Conditions
     minutes: float
+    timeout: float
     save: str
     latency: bool
     dry_run: bool
@@ -280,6 +283,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),
         minutes=options.checkpoint_minutes,
+        timeout=options.trial_timeout,
         save=options.save,
         latency=options.latency,
         dry_run=options.dry_run,
