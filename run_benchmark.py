@@ -11,7 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,11 @@ from leaderboard import write
 from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
-from zoo.errors import Terminated, TrialError
+from zoo.errors import StorageError, Terminated, TrialError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Outcome, Plan
-from zoo.records.storage import check_folder, make_folder, save_plan, write_whole
+from zoo.records.storage import FAILED, check_folder, make_folder, save_plan, write_whole
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
 from zoo.runs.claims import now_in
@@ -104,15 +104,17 @@ def run_suite(settings: Settings) -> int:
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))
+    written: list[str] = []
+    report = every(progress, keeper, lambda record: written.append(record.trial.id))
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
     with progress.showing(cache):
         make_ready(planner, state, settings)
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
-        execute(planner, state, settings, folder, both(progress, keeper), folder / MODELS)
+        execute(planner, state, settings, folder, report, folder / MODELS)
     if settings.latency:
         time_forms(settings, folder, {job.trial.id for job in jobs})
-    return finish(folder, progress)
+    return finish(folder, progress, written)
 
 
 def time_forms(settings: Settings, folder: Path, trials: Collection[str]) -> None:
@@ -164,12 +166,12 @@ def execute(
         executor(settings)(ordered, given, folder, report)
 
 
-def both(one: Report, other: Report) -> Report:
-    """Both reports of a record, one after the other."""
+def every(*reports: Callable[[Outcome], object]) -> Report:
+    """All reports of a record, one after the other."""
 
     def report(record: Outcome) -> None:
-        one(record)
-        other(record)
+        for one in reports:
+            one(record)
 
     return report
 
@@ -245,13 +247,21 @@ def git_state() -> str:
     return said[0].decode()[:12] + "+" * bool(said[1])
 
 
-def finish(folder: Path, progress: Progress) -> int:
-    """Write the leaderboard, name what went wrong; returns the exit code."""
+def finish(folder: Path, progress: Progress, written: Sequence[str]) -> int:
+    """Write the leaderboard, name what went wrong; returns the exit code. Raises StorageError if
+    the records of trials that this run has ended are no longer there."""
+    there = {path.name for path in folder.glob("*.json")}
+    lost = [id for id in written if there.isdisjoint((f"{id}.json", f"{id}{FAILED}.json"))]
     page = write(folder)
     for title, lines in (("diverged", progress.diverged), ("failed", progress.failures)):
         for line in lines:
             print(f"{title}: {line}")
     print(f"leaderboard: {os.path.relpath(page)}")
+    if lost:
+        raise StorageError(
+            f"{len(lost)} of the {len(written)} records that this run has written are no longer in"
+            f" {folder}: it was changed meanwhile; run the same command again to make them anew"
+        )
     return TrialError.exit_code if progress.failures else 0
 
 

@@ -87,6 +87,13 @@ def one_line(text: object, most: int | None = None) -> str:
     return line if most is None or len(line) <= most else line[: most - 3] + "..."
 
 
+def without_folders(text: str) -> str:
+    """A text with the last names alone of absolute paths, and without tokens of the hub: what a
+    record keeps must not tell where it was made, and by whom."""
+    text = re.sub(r"\bhf_\w{8,}", "hf_...", text)
+    return re.sub(r"(?<![\w./:])(?:/[^\s/'\",:;()]+)*/([^\s/'\",:;()]+)", r"\1", text)
+
+
 def cause_of(error: BaseException) -> str:
     """'ValueError: its message' on one line of at most 200 characters or so."""
     return f"{type(error).__name__}: {one_line(error, 200)}"

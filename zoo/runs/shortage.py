@@ -4,7 +4,7 @@ import re
 import signal
 from pathlib import Path
 
-from zoo.errors import cause_of
+from zoo.errors import cause_of, without_folders
 
 MEND = (
     "give trials more memory: fewer --jobs, a larger --gpus-per-trial or --cpus-per-trial, or the"
@@ -17,7 +17,7 @@ SIGNS = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of mem
 def reason_of(error: BaseException, peak: int) -> str:
     """Why a trial failed, on one line; where memory was short, with the most bytes that it had and
     how to mend it."""
-    said = cause_of(error)
+    said = without_folders(cause_of(error))
     if not any(sign in said for sign in SIGNS):
         return said
     return f"out of memory, with {peak / 1e9:.1f} GB at its peak ({_shortened(said)}); {MEND}"
