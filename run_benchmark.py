@@ -14,6 +14,7 @@ from typing import Any
 
 from leaderboard import write
 from zoo.engine.build import Resources
+from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
 from zoo.errors import Terminated, TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
@@ -46,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = make_parser().parse_args(argv)
         plugins = load_plugins(options.plugin)
+        usual_settings()  # a plugin may have set others
         if options.list:
             print_list()
             return 0
