@@ -20,6 +20,7 @@ from typing import Any
 from leaderboard import write
 from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
+from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
 from zoo.errors import StorageError, Terminated, TrialError
 from zoo.inputs.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = make_parser().parse_args(argv)
         plugins = load_plugins(options.plugin)
+        usual_settings()  # a plugin may have set others
         if options.list:
             print_list()
             return 0

@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +20,7 @@ from zoo.engine.judge import judge
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, TrialError
 from zoo.records.result import Failure, Judgement, Result
-from zoo.records.storage import load
+from zoo.records.storage import SUMS, load, seal
 from zoo.records.trial import Conditions
 from zoo.registry import tasks
 from zoo.runs import judging
@@ -175,3 +176,20 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_storage(claimed, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         judging.judged(claim, resources, tmp_path / "file")
+
+
+def test_examples_in_the_cache_that_are_not_the_datas_are_removed(claimed, tmp_path):
+    claim, resources = claimed
+    cache = Path(resources.cache)
+    judge(claim, Path(resources.handover), resources)
+    for file in cache.glob("*/labels.npy"):
+        np.save(file, 1 - np.load(file))
+        (file.parent / SUMS).unlink()
+        seal(file.parent)
+    with pytest.raises(
+        TrialError, match=r"the cache's examples of sst2 \(train, validation\) were"
+    ):
+        judge(claim, Path(resources.handover), resources)
+    assert not list(cache.glob("*/labels.npy"))
+    found = judge(claim, Path(resources.handover), replace(resources, cache=""))
+    assert found.metrics == claim.metrics

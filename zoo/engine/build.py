@@ -104,7 +104,7 @@ def make_method(trial: Trial) -> Method:
         raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
     except BenchmarkError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a factory must not end a run
         reason = cause_of(error)
         raise TrialError(f"method {trial.method} ({entry.origin}): {reason}") from error
     if not isinstance(method, Method):

@@ -10,12 +10,17 @@ from zoo.records.trial import Trial
 
 
 def settle(trial: Trial, threads: int) -> None:
-    """Set threads, types, precision and flags of kernels to torch's defaults, and seed the global
-    streams by (task, seed), whatever ran in this process before."""
-    random.seed(stream(trial.task, trial.seed, "random"))
+    """Set the usual settings and the threads, and seed the global streams by (task, seed), whatever
+    ran in this process before."""
+    usual_settings()
+    torch.set_num_threads(threads)
+    random.seed(stream(trial.task, trial.seed, "python"))
     np.random.seed(stream(trial.task, trial.seed, "numpy") % 2**32)
     torch.manual_seed(stream(trial.task, trial.seed, "torch"))
-    torch.set_num_threads(threads)
+
+
+def usual_settings() -> None:
+    """Set types, precision and flags of kernels to torch's defaults."""
     torch.set_default_dtype(torch.float32)
     torch.set_default_device(None)
     torch.set_grad_enabled(True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from zoo.engine.build import Resources
+from zoo.engine.memory import release
 from zoo.errors import StorageError
 from zoo.records.codec import Record, from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
@@ -157,6 +158,7 @@ def judged(claim: Result, resources: Resources, folder: Path) -> Outcome:
     given = {
         name: getattr(resources, name) for name in ("handover", "model", "data_dir", "threads")
     }
+    release()  # on a GPU the judge may need it
     cache = resources.cache if (Path(resources.cache) / TOUCHED).exists() else ""
     request = Request(claim, folder=str(folder), cache=cache, **given)
     try:
@@ -193,6 +195,7 @@ def serve() -> None:
     for line in requests:
         answers.write(json.dumps(_answer(from_json(Request, json.loads(line)))) + "\n")
         answers.flush()
+        release()
 
 
 def _answer(request: Request) -> dict[str, Any]:
