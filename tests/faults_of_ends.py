@@ -75,9 +75,12 @@ def prints(scores, level):
     return topk_local(scores, level)
 
 def removes(scores, level):
-    """Remove the results once there is one of another method."""
-    for found in HERE.glob("results-*/smoke/sst2-dense*.json"):
-        shutil.rmtree(found.parent.parent)
+    """Remove the results once there is one of another method, which runs beside."""
+    end = time.monotonic() + 60 * (level == 1)
+    while not (found := [*HERE.glob("results-*/smoke/sst2-dense*.json")]) and time.monotonic() < end:
+        time.sleep(0.2)
+    for path in found:
+        shutil.rmtree(path.parent.parent)
     return topk_local(scores, level)
 
 for function in (slow, loops, killed, leaves, on_gpu, on_cpu, prints, removes):
@@ -207,6 +210,7 @@ def injected(name: str, faults: Sequence[Fault], share: float = 1.0) -> Row:
                 lost.append(f"{name}: {fault.what}: {why}")
                 print(lost[-1], flush=True)
     seconds = time.monotonic() - start
+    print(f"{name}: {len(chosen) - len(lost)} of {len(chosen)} in {seconds:.0f} s", flush=True)
     return Row(name, len(chosen), len(chosen) - len(lost), seconds, lost)
 
 

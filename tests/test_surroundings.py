@@ -202,13 +202,17 @@ def test_a_terminal_without_a_character_gets_an_escape(tmp_path, monkeypatch, en
     assert "Denser \\u2192 better." in said and "unknown suite '\\u2192'" in said
 
 
-def test_every_command_line_shows_errors_and_characters_alike():
-    """All files with a `main` use `zoo.errors.command`, which this one does too."""
+def test_every_command_line_ends_and_shows_characters_alike():
+    """All files with a `main` use `zoo.ends`: they handle signals before other imports."""
+    bodies = {name: ast.parse(path.read_text("utf-8")).body for name, path in SOURCE.items()}
     mains = [
-        name
-        for name, path in SOURCE.items()
-        if any(getattr(n, "name", "") == "main" for n in ast.parse(path.read_text("utf-8")).body)
+        name for name, body in bodies.items() if any(getattr(n, "name", "") == "main" for n in body)
     ]
+    first = 'if __name__ == "__main__":\n    from zoo.ends import end_at_once\n    end_at_once()'
+    last = 'if __name__ == "__main__":\n    leave(main())'
+    for name in mains:
+        assert ast.unparse(bodies[name][1]) == first.replace('"', "'"), name
+        assert ast.unparse(bodies[name][-1]) == last.replace('"', "'"), name
     assert {"run_benchmark", "leaderboard.__main__", "zoo.tools.bench"} <= set(mains)
     own = command(lambda: 0).__code__
     for name in mains:
@@ -267,6 +271,10 @@ def test_a_folder_that_cannot_be_made_is_refused_first(local, capsys):
     assert code == 4 and line.startswith("cannot write in /proc/results/smoke: ")
 
 
+LONG = "long" * 100
+"""A name that no file can have."""
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -275,14 +283,22 @@ def test_a_folder_that_cannot_be_made_is_refused_first(local, capsys):
         (("--model", "file"), "model file: is a file; give the folder of it, or a hub name"),
         (("--model", "no/such/dir"), "model no/such/dir: neither a folder nor a hub name"),
         (("--model", "link"), "model link: no such folder"),
+        (("--model", "./loop"), "model ./loop: no such folder"),
+        (("--model", LONG), f"model {LONG[:197]}...: File name too long"),
+        (("--data-dir", "loop"), "argument --data-dir: loop does not exist; give a folder"),
+        (("--data-dir", LONG), f"argument --data-dir: {LONG[:197]}... cannot be read: File name"),
+        (("--plugin", "loop.py"), "plugin loop.py: Too many levels of symbolic links; give the"),
+        (("--plugin", f"{LONG}.py"), f"plugin {LONG[:197]}...: File name too long; give the path"),
     ],
 )
-def test_a_model_or_data_that_is_no_folder_is_refused(
+def test_a_model_data_or_a_plugin_that_cannot_be_read_is_refused(
     local, tmp_path, monkeypatch, capsys, options, message
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    for name in ("loop", "loop.py"):
+        (tmp_path / name).symlink_to(tmp_path / name)
     code, line = refused(capsys, *local, *options, "--results", "r")
     assert code == 2 and line.startswith(message)
 

@@ -37,7 +37,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 def clearing(scratch: Path) -> Iterator[None]:
     """If this process is killed inside, or an error is raised, all that it has started are ended,
     and its folder `scratch` is removed. Needs /proc."""
-    with _standing_by({"scratch": str(scratch)}):
+    with _standing_by({"remove": str(scratch.absolute())}):
         yield
 
 
@@ -48,7 +48,7 @@ def time_limit(minutes: float, failure: Failure, folder: Path) -> Iterator[None]
     if not minutes:
         yield
         return
-    task = {"seconds": 60 * minutes, "failure": to_json(failure), "folder": str(folder)}
+    task = {"seconds": 60 * minutes, "failure": to_json(failure), "folder": str(folder.absolute())}
     with _standing_by(task):
         yield
 
@@ -57,12 +57,11 @@ def time_limit(minutes: float, failure: Failure, folder: Path) -> Iterator[None]
 def _standing_by(task: dict[str, Any]) -> Iterator[None]:
     """Inside, a process stands by with this task."""
     process = subprocess.Popen(
-        [sys.executable, "-c", "from zoo.runs.guard import stand_by; stand_by()"],
+        [sys.executable, "-P", "-c", "from zoo.runs.guard import stand_by; stand_by()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(_ROOT)},
-        cwd=_ROOT,
         start_new_session=True,
     )
     assert process.stdin is not None
@@ -85,7 +84,7 @@ def stand_by() -> None:
     if "seconds" in task:
         _end_after(task["seconds"], other, task)
     else:
-        _clear_after(other, Path(task["scratch"]))
+        _clear_after(other, Path(task["remove"]))
 
 
 def _end_after(seconds: float, other: int, task: dict[str, Any]) -> None:

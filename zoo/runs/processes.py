@@ -65,7 +65,7 @@ class Worker:
             self.process, self.pipe = process, ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self.plugins, self.peak, self.kills = "", 0, kernel_kills()
+        self.plugins, self.peak = "", 0
         theirs.close()
 
     def end(self) -> None:
@@ -87,7 +87,7 @@ class Worker:
         if not self.process.is_alive() or self.plugins not in ("", job.trial.plugin_sha):
             self.end()
             self.begin()
-        self.plugins = job.trial.plugin_sha
+        self.plugins, self.peak, self.kills = job.trial.plugin_sha, 0, kernel_kills()
         with contextlib.suppress(OSError):  # it died just now, which `take` will see
             self.pipe.send_bytes(json.dumps(to_json(job)).encode())
 
