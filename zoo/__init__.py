@@ -48,6 +48,24 @@ if TYPE_CHECKING:
     from zoo.parts.selection import keep_among as keep_among
     from zoo.parts.selection import keep_each as keep_each
 
+    # Patterns, and how matrices share a density
+    from zoo.parts.allocation import Owl as Owl
+    from zoo.parts.allocation import allocation_of as allocation_of
+    from zoo.parts.allocation import eq4 as eq4
+    from zoo.parts.allocation import erk as erk
+    from zoo.parts.allocation import shared_by_outliers as shared_by_outliers
+    from zoo.parts.allocation import uniform as uniform
+    from zoo.parts.patterns import Allocated as Allocated
+    from zoo.parts.patterns import Blocks as Blocks
+    from zoo.parts.patterns import NofM as NofM
+    from zoo.parts.patterns import keep_in_rows as keep_in_rows
+    from zoo.parts.patterns import pattern_of as pattern_of
+    from zoo.parts.patterns import topk_by_row as topk_by_row
+    from zoo.parts.patterns import topk_in_all as topk_in_all
+    from zoo.parts.patterns import topk_in_type as topk_in_type
+    from zoo.parts.patterns import with_allocation as with_allocation
+    from zoo.parts.patterns import with_pattern as with_pattern
+
     # Gates
     from zoo.parts.gates import Gate as Gate
     from zoo.parts.gates import draw_uniform as draw_uniform
