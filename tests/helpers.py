@@ -271,6 +271,14 @@ def results_of(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
+def given_for(name: str, penalty: float = 100.0) -> tuple[tuple[str, Any], ...]:
+    """What a method must be given so that it trains: a penalty where that decides how much remains,
+    and retraining where it prunes at once."""
+    entry = methods[name]
+    driven = (("penalty", penalty),) if entry.facts.drives == "penalty" else ()
+    return (*driven, *((("retrain", True),) if "retrain" in entry.parameters else ()))
+
+
 def now_and_then(schedule: Schedule, period: int) -> Schedule:
     """A schedule that gives another one's level every `period` steps and at the end, else None."""
     return lambda step, total: (

@@ -35,7 +35,7 @@ class Setting:
     are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
     `draws` are the streams of random numbers for first scores and for losses, `noise` draws
     that of the gate of a matrix at a step, in the shape of its score. `teacher` and `banks` are frozen outputs by row, spans
-    padded with -1e4.
+    padded with -1e4. `calibration` are the model inputs of calibration, batch by batch.
     """
 
     model: Any
@@ -53,6 +53,7 @@ class Setting:
     classes: Tensor
     teacher: Tensor | None = None
     banks: Mapping[str, Tensor] = field(default_factory=dict)
+    calibration: Sequence[Mapping[str, Tensor]] = ()
 
     @property
     def steps(self) -> int:
@@ -150,6 +151,87 @@ def evaluated(method: "Equations", scores: Named, masks: Named) -> Named:
     return {n: torch.clamp(torch.sigmoid(s) * 1.2 - 0.1, 0, 1) for n, s in scores.items()}
 
 
+# Calibration ----------------------------------------------------------------------------------
+
+
+def inputs_of(s: Setting, weights: Named, names: Sequence[str]) -> Named:
+    """What matrices read at real tokens, (tokens, in), in a whole forward pass without dropout."""
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    handles, was_training = [], s.model.training
+    s.model.eval()
+    attention: list[Tensor] = []
+    for name in names:
+
+        def see(module: Any, args: Any, name: str = name) -> None:
+            found[name].append(args[0].detach()[attention[-1].bool()])
+
+        module = s.model.get_submodule(name.removesuffix(".weight"))
+        handles.append(module.register_forward_pre_hook(see))
+    with torch.no_grad():
+        for inputs in s.calibration:
+            attention.append(inputs["attention_mask"])
+            torch.func.functional_call(s.model, weights, kwargs=dict(inputs))
+    for handle in handles:
+        handle.remove()
+    s.model.train(was_training)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def layer_by_layer(prune: Callable[[Setting, Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> Any:
+    """Prune layer after layer with (setting, W, inputs, density) -> mask, W; inputs are those of
+    the network in which the layers before are pruned."""
+
+    def run(s: Setting, weights: Named, density: float) -> tuple[Named, Named]:
+        weights, masks, layers = dict(weights), {}, {}
+        for name in matrices(s.model):
+            layers.setdefault(int(name.split(".layer.")[1].split(".")[0]), []).append(name)
+        for names in layers.values():
+            read = inputs_of(s, weights, names)
+            for name in names:
+                mask, new = prune(s, weights[name], read[name], density)
+                masks[name], weights[name] = mask, new * mask
+        return weights, masks
+
+    return run
+
+
+def in_rows(scores: Tensor, density: float) -> Tensor:
+    """Each row keeps int(density * inputs)."""
+    return torch.stack([best(row, int(density * len(row))) for row in scores])
+
+
+def wanda(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Sun 2024, Eq. 1: abs(W_ij) times the norm of X_j, per output."""
+    return in_rows(weight.abs() * torch.linalg.vector_norm(read, dim=0), density), weight
+
+
+def rows_of_weights(s: Setting, weights: Named, density: float) -> tuple[Named, Named]:
+    """abs(W_ij), per output."""
+    masks = {name: in_rows(weights[name].abs(), density) for name in matrices(s.model)}
+    return weights | {name: weights[name] * mask for name, mask in masks.items()}, masks
+
+
+def sparsegpt(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Frantar 2023, for matrices of a single block: w^2 / [(H_{j..})^-1]_00 over the whole matrix;
+    the columns behind each are then the solution of damped least squares, given those before."""
+    hessian, many = read.T @ read / len(read), weight.shape[1]
+    assert many <= s.hyper["block"]
+    damping = s.hyper["damping"] * hessian.diagonal().mean()
+    hessian = hessian + damping * torch.eye(many, dtype=hessian.dtype)
+    behind = [torch.linalg.inv(hessian[j:, j:]) for j in range(many)]
+    mask = best(
+        weight**2 / torch.stack([inverse[0, 0] for inverse in behind]),
+        int(density * weight.numel()),
+    )
+    now = weight.clone()
+    for j in range(many):
+        now[:, j] = now[:, j] * mask[:, j]
+        if j + 1 < many:
+            moved = (now - weight)[:, : j + 1] @ hessian[: j + 1, j + 1 :]
+            now[:, j + 1 :] = weight[:, j + 1 :] - moved @ behind[j + 1]
+    return mask, now
+
+
 # Losses ---------------------------------------------------------------------------------------
 
 
@@ -241,7 +323,8 @@ class Equations:
     magnitude), "noise" (fixed) or "learned", and `first` is where a learned score starts.
     `masks` gives the masks of (setting, scores, t). The penalty has the weight lambda = `weight` of
     (setting, t) and the shift `shift`. `concrete` means hard-concrete gates instead of masks,
-    `contrast` the losses of CAP.
+    `contrast` the losses of CAP. `prune` makes weights and masks of (setting, weights, density) at
+    the steps that `moments` gives a density; masks stay until the next, masked weights are 0.
     """
 
     trains: Callable[[str], bool]
@@ -252,6 +335,8 @@ class Equations:
     shift: float = 0.0
     concrete: bool = False
     contrast: bool = False
+    prune: Callable[[Setting, Named, float], tuple[Named, Named]] | None = None
+    moments: Callable[[Setting], Mapping[int, float]] = lambda s: {0: s.density}
 
 
 def _window(s: Setting) -> tuple[int, int]:
@@ -331,6 +416,9 @@ METHODS = {
         concrete=True,
     ),
     "cap_lite": Equations(all_but_embeddings, "learned", masks=MAGNITUDE.masks, contrast=True),
+    "magnitude_row": Equations(everything, prune=rows_of_weights),
+    "wanda": Equations(everything, prune=layer_by_layer(wanda)),
+    "sparsegpt": Equations(everything, prune=layer_by_layer(sparsegpt)),
     "smp_l": SMP_L,
     "smp_l_new_head": SMP_L,
     "smp_l_no_penalty": replace(SMP_L, weight=None),
@@ -380,7 +468,10 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
         }
     learned = list(scores) if method.score == "learned" else []
     moments: dict[str, tuple[Tensor, Tensor]] = {}
-    gates = _gates(method, s, weights, scores, 0)
+    fixed: Named = {}
+    if method.prune and 0 in method.moments(s):
+        weights, fixed = method.prune(s, weights, method.moments(s)[0])
+    gates = fixed or _gates(method, s, weights, scores, 0)
     for t, (rows, inputs, labels) in enumerate(s.batches):
         leaves = {n: weights[n].clone().requires_grad_() for n in trained}
         leaves |= {"S " + n: scores[n].clone().requires_grad_() for n in learned}
@@ -402,7 +493,11 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             unbiased = (v / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8
             step = (m / (1 - 0.9 ** (t + 1))) / unbiased
             target -= peak * rate(t, s.steps, s.train["warmup"]) * step
-        gates = _gates(method, s, weights, scores, t + 1)
+        if method.prune:
+            weights |= {n: weights[n] * mask for n, mask in fixed.items()}
+            if t + 1 in method.moments(s):
+                weights, fixed = method.prune(s, weights, method.moments(s)[t + 1])
+        gates = fixed or _gates(method, s, weights, scores, t + 1)
         yield State(weights, scores, gates, norm)
 
 

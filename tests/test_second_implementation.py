@@ -21,6 +21,7 @@ from tests.helpers import in_double, without_dropout, write_parquet
 from tests.second_implementation import Setting
 from zoo import Cell, Request, permuted
 from zoo.engine.build import Resources, Run, build
+from zoo.engine.calibrate import drawn
 from zoo.engine.frozen import Frozen, load_frozen
 from zoo.engine.streams import stream
 from zoo.engine.train import fit, run_trial
@@ -39,6 +40,9 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "l0": {"lr_scores": 0.4, "penalty": 0.3},
     "l0 distilled": {"lr_scores": 0.4, "penalty": 0.03, "batch": 32},
     "smp_l_no_penalty": {"clip": 1e-4},  # its gradients are small
+    "magnitude_row": {"retrain": True},
+    "wanda": {"retrain": True, "examples": 24},
+    "sparsegpt": {"retrain": True, "examples": 24},
 }
 GIVEN = {
     "penalty": 30.0,  # within the scores' reach in 50 steps
@@ -152,6 +156,7 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         batches.append((batch.rows, inputs, batch.labels))
         attention.append(batch.attention)
     seen = iter(attention)
+    calibration = [] if run.method.calibration is None else read_first(run)
     generator = torch.Generator().manual_seed(stream(trial.task, 0, "masks"))
 
     def noise(step: int, name: str, score: torch.Tensor) -> torch.Tensor:
@@ -183,7 +188,19 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         classes=frozen.classes,
         teacher=None if frozen.logits is None else padded(run, frozen.logits),
         banks={name: bank.vectors for name, bank in frozen.banks.items()},
+        calibration=calibration,
     )
+
+
+def read_first(run: Run) -> list[dict[str, torch.Tensor]]:
+    """The model inputs of calibration, in another cut than the engine's."""
+    rows, found = drawn(run, run.method.calibration), []
+    for part in np.array_split(rows, 5):
+        batch = collate(run.data.train, part, run.network.pad, run.device)
+        attention = batch.attention.long()
+        inputs = {"input_ids": batch.tokens, "attention_mask": attention}
+        found.append({**inputs, "token_type_ids": batch.types})
+    return found
 
 
 def padded(run: Run, logits: np.ndarray) -> torch.Tensor:

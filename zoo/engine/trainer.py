@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
+from zoo.engine.calibrate import prepare
 from zoo.engine.frozen import Frozen, teacher_logits
 from zoo.engine.streams import stream
 from zoo.engine.sweeps import Update
@@ -39,7 +40,7 @@ class Trainer:
         if run.precision != torch.float32 and trial.train.accumulation == 1:
             run.masked.work_in(run.precision)  # a G that several passes add up needs all its digits
         self._make_update()
-        run.masked.advance(0, run.steps)
+        prepare(run, 0)
         run.network.train()
 
     def _make_update(self) -> None:
@@ -64,7 +65,7 @@ class Trainer:
         the sum of their G, clipping, the optimiser, then masks and W' for the next step.
         """
         run, now = self.run, self.taken
-        trial, masked = run.trial, run.masked
+        trial = run.trial
         set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = self._passes(next(self.rows))
@@ -78,7 +79,7 @@ class Trainer:
             self.update.step()
         self.optimizer.zero_grad()
         try:
-            masked.advance(self.taken, run.steps)
+            prepare(run, self.taken)
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise

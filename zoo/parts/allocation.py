@@ -1,14 +1,17 @@
 """Allocations: how matrices share a density, each a function (scores by name, level) -> densities
-in [0, 1] by name. Weighted by sizes they add up to the level."""
+in [0, 1] by name. Weighted by sizes they add up to the level. `with_allocation` gives a method
+another one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, unknown
-from zoo.parts.masks import allot, matrix_type
+from zoo.parts.masks import MaskFn, allot, fraction, matrix_type, topk_local
+from zoo.parts.method import Method
+from zoo.parts.patterns import Blocks, topk_by_row
 
 Allocation = Callable[[Mapping[str, Tensor], float], dict[str, float]]
 """(scores by name, level) -> densities by name."""
@@ -167,3 +170,42 @@ def allocation_of(text: str) -> Allocation:
     if text not in ALLOCATIONS:
         raise ConfigError(unknown("allocation", text, ALLOCATIONS))
     return ALLOCATIONS[text]
+
+
+@dataclass(frozen=True)
+class Allocated:
+    """A mask function within each matrix, whose densities an allocation shares out.
+
+    >>> import torch
+    >>> from zoo import Allocated, erk, topk_local
+    >>> scores = {"a": torch.ones(4, 4), "b": torch.ones(4, 12)}
+    >>> masks = Allocated(erk, topk_local)(scores, 0.25)
+    >>> {name: int(mask.sum()) for name, mask in masks.items()}
+    {'a': 5, 'b': 10}
+    """
+
+    allocation: Allocation
+    within: MaskFn
+
+    def __call__(self, scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+        densities = self.allocation(scores, fraction(level))
+        return {n: self.within({n: s}, densities[n])[n] for n, s in scores.items()}
+
+
+def with_allocation(method: Method, allocation: str) -> Method:
+    """The method with its density shared among matrices by an allocation.
+
+    Raises ConfigError unless each matrix has its own ranking and any density.
+
+    >>> from zoo import Method, magnitude, with_allocation
+    >>> with_allocation(Method(score=magnitude), "erk").mask.allocation.__name__
+    'erk'
+    """
+    within = method.mask
+    shares = within in (topk_local, topk_by_row) or isinstance(within, Blocks)
+    if method.score is None or not shares:
+        raise ConfigError(
+            f"allocation {allocation} needs a ranking within each matrix and any density: give the"
+            " pattern row, matrix or blocks, or leave the allocation out"
+        )
+    return replace(method, mask=Allocated(allocation_of(allocation), within))

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, unknown
-from zoo.parts.allocation import Allocation, allocation_of
 from zoo.parts.masks import (
     BY_THRESHOLD,
     MaskFn,
@@ -212,24 +211,16 @@ class Blocks:
         return self.together(split.transpose(1, 2).flatten(-2))
 
 
-@dataclass(frozen=True)
-class Allocated:
-    """A mask function within each matrix, whose densities an allocation shares out.
+def check_shapes(mask: MaskFn, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ConfigError unless all matrices, by name with their shapes, can have the pattern.
 
-    >>> import torch
-    >>> from zoo import Allocated, erk, topk_local
-    >>> scores = {"a": torch.ones(4, 4), "b": torch.ones(4, 12)}
-    >>> masks = Allocated(erk, topk_local)(scores, 0.25)
-    >>> {name: int(mask.sum()) for name, mask in masks.items()}
-    {'a': 5, 'b': 10}
+    >>> from zoo import NofM
+    >>> from zoo.parts.patterns import check_shapes
+    >>> check_shapes(NofM(2, 4), {"a": (3, 8)})
     """
-
-    allocation: Allocation
-    within: MaskFn
-
-    def __call__(self, scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
-        densities = self.allocation(scores, fraction(level))
-        return {n: self.within({n: s}, densities[n])[n] for n, s in scores.items()}
+    if isinstance(mask, NofM | Blocks):
+        for name, shape in shapes.items():
+            mask.check(name, shape)
 
 
 FREE = "free"
@@ -289,22 +280,3 @@ def with_pattern(method: Method, pattern: str) -> Method:
             f" {last}: ask for density {mask.density:g}"
         )
     return replace(method, mask=mask)
-
-
-def with_allocation(method: Method, allocation: str) -> Method:
-    """The method with its density shared among matrices by an allocation.
-
-    Raises ConfigError unless each matrix has its own ranking and any density.
-
-    >>> from zoo import Method, magnitude, with_allocation
-    >>> with_allocation(Method(score=magnitude), "erk").mask.allocation.__name__
-    'erk'
-    """
-    within = method.mask
-    shares = within in (topk_local, topk_by_row) or isinstance(within, Blocks)
-    if method.score is None or not shares:
-        raise ConfigError(
-            f"allocation {allocation} needs a ranking within each matrix and any density: give the"
-            " pattern row, matrix or blocks, or leave the allocation out"
-        )
-    return replace(method, mask=Allocated(allocation_of(allocation), within))

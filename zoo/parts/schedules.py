@@ -64,6 +64,43 @@ class Constant:
         return self.level
 
 
+@dataclass(frozen=True)
+class Staircase:
+    """A level at each of some moments, fractions of the run; None between them, so that the masks
+    made there stay.
+
+    Raises ConfigError unless the moments rise within [0, 1).
+
+    >>> from zoo import Staircase
+    >>> schedule = Staircase(((0.0, 0.5), (0.5, 0.1)))
+    >>> [schedule(step, 10) for step in (0, 1, 5)]
+    [0.5, None, 0.1]
+    """
+
+    levels: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        times = [time for time, _ in self.levels]
+        if not times or times[0] < 0 or times[-1] >= 1 or times != sorted(set(times)):
+            raise ConfigError(f"moments must rise, as fractions of the run in [0, 1), got {times}")
+
+    def __call__(self, step: int, total: int) -> float | None:
+        for time, level in reversed(self.levels):
+            if round(time * total) == step:
+                return level
+        return None
+
+
+def at_once(density: float) -> Staircase:
+    """The density at the first step, and no other: pruned once, before any training.
+
+    >>> from zoo import at_once
+    >>> at_once(0.5)(0, 10), at_once(0.5)(1, 10)
+    (0.5, None)
+    """
+    return Staircase(((0.0, density),))
+
+
 def never(step: int, total: int) -> None:
     """None at every step: nothing is masked.
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from zoo.engine.build import Resources
-from zoo.engine.frozen import has_outputs
 from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, Terminated, cause_of
@@ -42,7 +41,11 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
     """The same, but None if another driver has claimed the trial."""
     environment = {**resources.environment, "sources": job.sources}
     resources = replace(
-        resources, keep_outputs=job.teaches, reads=job.reads, environment=environment
+        resources,
+        keep_outputs=job.teaches,
+        keep_weights=job.starts,
+        reads=job.reads,
+        environment=environment,
     )
     with claimed(folder, job.trial.id) as ours:
         found = written_meanwhile(job, resources, folder)
@@ -74,7 +77,7 @@ def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Outcome |
     found = _since(job, resources, folder)
     if found:
         return found
-    if job.teaches and not has_outputs(Path(resources.cache), job.trial.id, job.reads):
+    if job.teaches and not job.has_left(Path(resources.cache)):
         return None
     if resources.models and not (Path(resources.models) / job.trial.id).is_dir():
         return None
