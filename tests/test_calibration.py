@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from methods.obert import BlockFisher
 from tests.helpers import CLASSES, save_checkpoint, write_sst2
-from zoo import Calibration, Cell, ConfigError, products, squares
+from zoo import Calibration, Cell, ConfigError, GradientCalibration, products, squares
 from zoo.engine.build import Resources, Run, build
 from zoo.engine.calibrate import drawn, prepare
 from zoo.engine.frozen import load_frozen
@@ -143,5 +144,12 @@ def test_a_pattern_that_does_not_fit_is_refused_by_the_name_of_the_matrix(folder
 
 def test_memory_is_told_from_widths():
     diagonal, full = Calibration(None, squares), Calibration(None, products)
-    assert diagonal.memory([768, 3072]) == 4 * 3840
-    assert full.memory([768, 768, 768, 3072]) == 4 * (3 * 768**2 + 3072**2) == 44_826_624
+    one = {"layer.0.a": (768, 768), "layer.0.o": (768, 768), "layer.0.d": (768, 3072)}
+    shapes = one | {"layer.1.d": (768, 3072)}
+    assert diagonal.memory(shapes) == 4 * (768 + 768 + 3072)
+    assert full.memory(shapes) == 4 * (2 * 768**2 + 3072**2) == 42_467_328
+    base = {f"layer.{i}.{j}": (768, 768) for i in range(12) for j in "qkvo"}
+    base |= {f"layer.{i}.u": (3072, 768) for i in range(12)}
+    base |= {f"layer.{i}.d": (768, 3072) for i in range(12)}
+    fisher = GradientCalibration(BlockFisher(50, 1e-7, 1024), gradients=1024)
+    assert fisher.memory(base) == pytest.approx(84_934_656 * 50 * 4, rel=1e-4)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.scales import tiny
-from tests.helpers import save_checkpoint
+from tests.helpers import given_for, save_checkpoint
 from zoo import Cell, ConfigError, from_random_weights, learned, learned_from, topk_by_row
 from zoo.engine.build import Resources, build, make_method
 from zoo.engine.frozen import load_frozen
@@ -66,8 +66,7 @@ class Ready:
 def ready(name, example, planner, resources) -> Ready:
     """A trial of 12 steps at 10 % on SST-2; if it needs a teacher, that one has run."""
     plugins = (example,) if name == "my_method" else ()
-    prunes, drives = methods[name].facts.prunes, methods[name].facts.drives
-    given = (("penalty", 100.0),) if drives == "penalty" else ()
+    prunes, given = methods[name].facts.prunes, given_for(name, retrain=False)
     planner = replace(planner, plugins=plugins, conditions=Conditions(max_steps=STEPS))
     cell = Cell(name, "sst2", 0.1 if prunes else 1.0, False, 1, (*given, ("steps", 250)))
     *teachers, last = planner.jobs([cell])

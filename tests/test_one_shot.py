@@ -53,7 +53,7 @@ def sequential(weight: Tensor, mask: Tensor, hessian: Tensor) -> Tensor:
     return now
 
 
-def test_wanda_keeps_what_the_norms_of_inputs_say():
+def test_pitfall_48_wanda_keeps_what_the_norms_of_inputs_say():
     weight = torch.tensor([[0.1, -0.4, 0.3, 0.2], [0.5, -0.05, 0.2, -0.6]])
     choice = Choice(topk_by_row, "a", 0.5)
     equal, kept = by_inputs(weight, torch.ones(4), choice)
@@ -63,7 +63,7 @@ def test_wanda_keeps_what_the_norms_of_inputs_say():
 
 
 @pytest.mark.parametrize("k", [1, 3, 5, 8])
-def test_wanda_is_optimal_on_orthogonal_inputs_among_all_masks_of_ten_weights(k):
+def test_pitfall_49_wanda_is_optimal_on_orthogonal_inputs_among_all_masks_of_ten_weights(k):
     """Exactly the mask of least error of each row, out of all with k weights."""
     weight, moments = draw(6, 10, seed=k), draw(10, seed=k + 1).square()
     mask = by_inputs(weight, moments, Choice(topk_by_row, "a", k / 10 + 1e-9))[0]
@@ -77,7 +77,7 @@ def test_wanda_is_optimal_on_orthogonal_inputs_among_all_masks_of_ten_weights(k)
         assert bool(worse.all())
 
 
-def test_wanda_is_not_optimal_where_inputs_are_correlated():
+def test_pitfall_49_wanda_is_not_optimal_where_inputs_are_correlated():
     hessian = torch.tensor([[1, 0.9, 0], [0.9, 1, 0], [0, 0, 1]]).double()
     weight = torch.tensor([[1.0, -1.0, 0.5]]).double()
     mask = by_inputs(weight, hessian.diagonal(), Choice(topk_by_row, "a", 0.34))[0]
@@ -92,7 +92,7 @@ DAMPING = 0.01
 """Of the mean diagonal 8: 0.08."""
 
 
-def test_sparsegpt_gives_the_known_numbers():
+def test_pitfall_51_sparsegpt_gives_the_known_numbers():
     mask, updated = ColumnByColumn(DAMPING, 4)(W, H, Choice(topk_local, "a", 0.5))
     assert mask.int().tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]]
     expected = [
@@ -107,7 +107,7 @@ def test_sparsegpt_gives_the_known_numbers():
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 9])
-def test_sparsegpt_is_sequential_least_squares_whatever_the_blocks(block):
+def test_pitfall_52_sparsegpt_is_sequential_least_squares_whatever_the_blocks(block):
     for weight, moments in ((W, H), (draw(5, 9), draw(30, 9, seed=1).T @ draw(30, 9, seed=1))):
         keep = draw(*weight.shape, seed=2) > 0
         expected = sequential(weight, keep, damped(moments, DAMPING))
@@ -117,7 +117,7 @@ def test_sparsegpt_is_sequential_least_squares_whatever_the_blocks(block):
         torch.testing.assert_close(updated, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_sparsegpt_chooses_on_entering_a_block():
+def test_pitfall_52_sparsegpt_chooses_on_entering_a_block():
     mask = ColumnByColumn(DAMPING, 2)(W, H, Choice(topk_local, "a", 0.5))[0]
     assert mask[2].int().tolist() == [1, 0, 0, 1] and int(mask.sum()) == 6
     wide = draw(8, 16)
@@ -129,7 +129,7 @@ def test_sparsegpt_chooses_on_entering_a_block():
     )
 
 
-def test_sparsegpt_may_be_worse_than_masking_and_never_better_than_the_exact_solution():
+def test_pitfall_53_sparsegpt_may_be_worse_than_masking_and_never_better_than_the_exact_solution():
     hessian = torch.tensor([[4, 0, -1], [0, 9, 5], [-1, 5, 4]]).double()
     weight = torch.tensor([[-1.0, -2.0, 1.0]]).double()
     keep = torch.tensor([[False, True, False]])

@@ -22,6 +22,7 @@ from zoo import (
     learned,
     magnitude,
     pattern_of,
+    shared_by_outliers,
     stored,
     straight_through,
     topk_by_row,
@@ -59,7 +60,7 @@ def test_rows_keep_exactly_k_with_ties_to_the_lowest_index(k):
         (4, 8, [1, 0, 1, 1, 0, 1, 0, 0]),
     ],
 )
-def test_n_of_m_keeps_the_best_of_each_group_of_inputs(kept, group, expected):
+def test_pitfall_43_n_of_m_keeps_the_best_of_each_group_of_inputs(kept, group, expected):
     assert NofM(kept, group)({"a": PITFALL}, kept / group)["a"].int().tolist() == [expected]
 
 
@@ -71,7 +72,7 @@ def test_n_of_m_agrees_with_a_sort_of_each_group():
         assert mask.int().reshape(-1, group).tolist() == [in_order(g, kept) for g in groups]
 
 
-def test_n_of_m_is_reached_from_above_with_exact_counts():
+def test_pitfall_44_n_of_m_is_reached_from_above_with_exact_counts():
     """At .75 the two best of each group are safe and the two best of the others stay too."""
     mask = NofM(2, 4)({"a": PITFALL}, 0.75)["a"]
     assert mask.int().tolist() == [[1, 0, 1, 1, 1, 1, 1, 0]]
@@ -83,7 +84,7 @@ def test_n_of_m_is_reached_from_above_with_exact_counts():
     assert bool(NofM(2, 4)({"a": scores}, 1.0)["a"].all())
 
 
-def test_n_of_m_refuses_a_ragged_width_by_name_and_too_low_a_density():
+def test_pitfall_43_n_of_m_refuses_a_ragged_width_by_name_and_too_low_a_density():
     with pytest.raises(ConfigError, match="encoder.x has 6 inputs, which pattern 2:4 cannot"):
         NofM(2, 4)({"encoder.x": torch.ones(4, 6)}, 0.5)
     with pytest.raises(ConfigError, match=r"more than a density of 0\.3"):
@@ -135,7 +136,7 @@ def test_a_pattern_is_given_to_a_method_by_its_name():
         with_pattern(Method(), "row")
 
 
-def test_erk_keeps_whole_what_would_be_above_one():
+def test_pitfall_83_erk_keeps_whole_what_would_be_above_one():
     square, wide = torch.empty(768, 768), torch.empty(3072, 768)
     scores = dict(zip("qkvoud", (*[square] * 4, wide, wide.T), strict=True))
     for level, of_square, of_wide in ((0.8, 1.0, 0.7), (0.1, 0.1333333, 0.0833333)):
@@ -145,7 +146,7 @@ def test_erk_keeps_whole_what_would_be_above_one():
         assert kept == pytest.approx(level * 12 * 768**2)
 
 
-def test_owl_gives_more_to_layers_of_outliers():
+def test_pitfall_82_owl_gives_more_to_layers_of_outliers():
     scores = {f"layer.{i}.x": torch.ones(1, 100) for i in range(4)}
     for i, outliers in enumerate((4, 1, 2, 1)):
         scores[f"layer.{i}.x"][0, :outliers] = 1000.0
@@ -177,3 +178,38 @@ def test_every_pattern_keeps_no_more_than_the_level():
         masks = pattern_of(text, norm)(scores, level)
         assert 0 < sum(int(m.sum()) for m in masks.values()) <= level * 256
     assert Score(read=stored).together is total
+
+
+def test_pitfall_44_one_of_four_prunes_one():
+    mask = NofM(1, 4)({"a": torch.tensor([[4.0, 3.0, 2.0, 1.0]])}, 0.25)["a"]
+    assert mask.int().tolist() == [[1, 0, 0, 0]]
+
+
+def test_pitfall_45_rows_keep_more_than_the_density():
+    """BERT-base: int(density * inputs) of each row."""
+    for density, expected in (
+        (0.03, 2_543_616),
+        (0.1, 8_432_640),
+        (0.5, 42_467_328),
+        (0.8, 67_912_704),
+    ):
+        wide, deep = torch.rand(1, 768), torch.rand(1, 3072)
+        kept = topk_by_row({"wide": wide, "deep": deep}, density)
+        each = {name: int(mask.sum()) for name, mask in kept.items()}
+        assert 12 * ((4 * 768 + 3072) * each["wide"] + 768 * each["deep"]) == expected
+
+
+def test_pitfall_50_a_threshold_prunes_one_more_and_all_ties():
+    for scores in (torch.arange(8.0)[None], torch.ones(1, 8)):
+        for pattern in ("row", "matrix", "2:4"):
+            assert int(pattern_of(pattern, norm)({"a": scores}, 0.5)["a"].sum()) == 4
+
+
+def test_pitfall_82_owl_keeps_the_total_where_layers_differ_in_size():
+    shares, sizes = {"a": 4, "b": 1, "c": 2, "d": 1}, {"a": 1, "b": 1, "c": 1, "d": 3}
+    found = shared_by_outliers(shares, sizes, 0.3, 0.08)
+    expected = [0.424444, 0.264444, 0.317778, 0.264444]
+    assert list(found.values()) == pytest.approx(expected, abs=1e-6)
+    assert sum(found[n] * sizes[n] for n in sizes) == pytest.approx(0.3 * 6)
+    with pytest.raises(ConfigError, match=r"the largest that fits is 0\.045"):
+        shared_by_outliers(shares, dict.fromkeys(shares, 1), 0.03, 0.08)

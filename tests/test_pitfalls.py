@@ -55,6 +55,7 @@ from zoo import (
     mean_sigmoid,
     mean_sigmoid_gradient,
     mlm_label_words,
+    rate,
     same_class,
     same_example,
     topk_by_type,
@@ -67,7 +68,7 @@ from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
 from zoo.engine.layers import Counts
 from zoo.engine.train import fit
-from zoo.engine.trainer import make_optimizer, rate
+from zoo.engine.trainer import make_optimizer
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation
@@ -311,7 +312,8 @@ def test_pitfall_10_other_parameters_are_masked_or_trained(make_run):
         got = {named[id(p)] for p in parameters if id(p) in named}
         every = set(named.values())
         new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
-        dense = name in ("dense", "scratch", "first_half") or run.method.dense
+        dense = name in ("dense", "scratch", "first_half", "gmp_star", "obert", "platon")
+        dense = dense or run.method.dense
         whole = every if dense else set()
         free = {n for n in every if not n.startswith("encoder.embeddings.")}
         frozen = name.startswith("smp") or name == "head_only"
@@ -437,7 +439,9 @@ def test_pitfall_20_the_weights_of_distillation_are_wrong(planner):
         *_, job = planner.jobs([Cell(entry.name, "sst2", 0.1, True, 0, given)])
         train = job.trial.train
         mix = (train.task_weight, train.teacher_weight)
-        assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else (0.1, 0.9)), entry.name
+        teacher_alone = entry.name in ("gmp_star", "obert")
+        usual = (0.0, 1.0) if teacher_alone else (0.1, 0.9)
+        assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else usual), entry.name
         assert train.temperature == 2.0
         terms = make_method(job.trial).losses
         assert (terms[0].weight, terms[-1].weight) == mix

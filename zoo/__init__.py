@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from zoo.parts.scores import magnitude as magnitude
     from zoo.parts.scores import magnitude_of as magnitude_of
     from zoo.parts.scores import noise as noise
+    from zoo.parts.scores import norm as norm
     from zoo.parts.scores import stored as stored
+    from zoo.parts.scores import total as total
     from zoo.parts.scores import uniform_noise as uniform_noise
     from zoo.parts.scores import zeros as zeros
 
@@ -74,6 +76,7 @@ if TYPE_CHECKING:
     # Calibration
     from zoo.parts.calibration import Calibration as Calibration
     from zoo.parts.calibration import Choice as Choice
+    from zoo.parts.calibration import GradientCalibration as GradientCalibration
     from zoo.parts.calibration import products as products
     from zoo.parts.calibration import squares as squares
 
@@ -94,9 +97,13 @@ if TYPE_CHECKING:
     # Schedules
     from zoo.parts.schedules import Constant as Constant
     from zoo.parts.schedules import Staircase as Staircase
+    from zoo.parts.schedules import Cycles as Cycles
     from zoo.parts.schedules import Ramp as Ramp
     from zoo.parts.schedules import at_once as at_once
+    from zoo.parts.schedules import every_so_often as every_so_often
     from zoo.parts.schedules import never as never
+    from zoo.parts.schedules import rate as rate
+    from zoo.parts.schedules import stepwise as stepwise
 
     # Losses, penalties, heads, optimisers
     from zoo.parts.losses import Bank as Bank
@@ -118,6 +125,7 @@ if TYPE_CHECKING:
     from zoo.parts.heads import trained as trained
     from zoo.parts.heads import Network as Network
     from zoo.parts.optimisers import Group as Group
+    from zoo.parts.optimisers import adamax as adamax
     from zoo.parts.optimisers import adamw as adamw
     from zoo.records.trial import Training as Training
 

@@ -5,6 +5,7 @@ pruned with what they read while the layer itself is as it was (Sun et al. 2024 
 Alistarh 2023, released codes).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,9 +18,9 @@ from zoo.engine.build import Run
 from zoo.engine.layers import factor
 from zoo.engine.streams import stream
 from zoo.errors import TrialError
-from zoo.inputs.batches import Batch, collate
+from zoo.inputs.batches import Batch, collate, random_batches
 from zoo.parts.allocation import Allocated
-from zoo.parts.calibration import Calibration, Choice, Moments, squares
+from zoo.parts.calibration import Calibration, Choice, GradientCalibration, Moments, squares
 from zoo.status import tell
 
 
@@ -27,7 +28,11 @@ def prepare(run: Run, step: int) -> None:
     """Make masks and W' for a step, by calibration where one is due."""
     calibration, level = run.method.calibration, run.method.level(step, run.steps)
     if calibration is not None and level is not None:
-        if run.device.type != "meta":  # where there are no numbers
+        if run.device.type == "meta":
+            pass  # there are no numbers
+        elif isinstance(calibration, GradientCalibration):
+            by_gradients(run, calibration, level, step)
+        else:
             calibrate(run, calibration, level)
         run.masked.calibrated = True
     run.masked.advance(step, run.steps)
@@ -61,9 +66,59 @@ def calibrate(run: Run, calibration: Calibration, level: float) -> None:
     network.train(was_training)
 
 
+def by_gradients(run: Run, calibration: GradientCalibration, level: float, step: int) -> None:
+    """Prune all matrices together to `level`, in rounds, by gradients of mini-batches in turn."""
+    masked, curvature = run.masked, calibration.curvature
+    rows = mini_batches(run, calibration, step)
+    before = 1.0 if masked.level is None else masked.level
+    was_training = run.network.training
+    run.network.eval()
+    for number in range(1, calibration.rounds + 1):
+        wanted = before + (level - before) * number / calibration.rounds
+        with masked.evaluating():
+            held = _curvatures(run, calibration, rows, f"round {number}")
+        layers = masked.layers
+        with torch.no_grad():
+            scores = {n: curvature.scores(x.weight.detach(), held[n]) for n, x in layers.items()}
+            kept = {n: s.masked_fill(~layers[n].mask, -math.inf) for n, s in scores.items()}
+            for name, mask in run.method.mask(kept, wanted).items():
+                own = layers[name]
+                new = curvature.update(own.weight.detach(), held[name], own.mask & ~mask)
+                masked.put(name, mask, new.masked_fill(~mask, 0.0))
+    run.network.train(was_training)
+
+
+def mini_batches(run: Run, calibration: GradientCalibration, step: int) -> Iterator[np.ndarray]:
+    """The rows of mini-batches of a calibration before a step, without end."""
+    seed = stream(run.trial.task, _seed(run, calibration.seed), "calibration", step)
+    return random_batches(len(run.data.train), calibration.batch, seed)
+
+
+def _curvatures(
+    run: Run, calibration: GradientCalibration, rows: Iterator[np.ndarray], what: str
+) -> dict[str, Tensor]:
+    """What is made of the gradients of W' under the masks that stand, by matrix."""
+    curvature, layers = calibration.curvature, run.masked.layers
+    held = {n: curvature.start(layer.weight.detach()) for n, layer in layers.items()}
+    working = [layer.working.requires_grad_() for layer in layers.values()]
+    for number in range(calibration.gradients):
+        tell(lambda: f"{what}, gradient {number + 1:,} of {calibration.gradients:,}")  # noqa: B023
+        batch = collate(run.data.train, next(rows), run.network.pad, run.device)
+        loss = run.task.output.loss(run.network(batch)[0], batch.labels)
+        found = torch.autograd.grad(loss, working)
+        with torch.no_grad():
+            for (name, layer), gradient in zip(layers.items(), found, strict=True):
+                curvature.add(held[name], gradient * factor(layer.mask))
+    return held
+
+
+def _seed(run: Run, given: int | None) -> int:
+    return run.trial.seed if given is None else given
+
+
 def drawn(run: Run, calibration: Calibration) -> np.ndarray:
     """The rows of the training set that a calibration reads, in their order."""
-    seed = run.trial.seed if calibration.seed is None else calibration.seed
+    seed = _seed(run, calibration.seed)
     generator = np.random.default_rng(stream(run.trial.task, seed, "calibration"))
     return generator.permutation(len(run.data.train))[: calibration.examples]
 

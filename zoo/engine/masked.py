@@ -157,7 +157,7 @@ class MaskedModel:
             self.level = level
         if not self.layers:
             return
-        if self.method.calibration is not None and not self.calibrated:
+        if level is not None and self.method.calibration is not None and not self.calibrated:
             raise TrialError(UNCALIBRATED)
         if level is not None and not same and not self.calibrated:
             self._set_masks(self.method.mask(self.scores, level))

@@ -66,7 +66,7 @@ class Trainer:
         """
         run, now = self.run, self.taken
         trial = run.trial
-        set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
+        set_learning_rates(self.optimizer, run.method.rate(now, run.steps, trial.train.warmup))
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = self._passes(next(self.rows))
         norm = self._gradients(trial.train.clip)
@@ -77,6 +77,7 @@ class Trainer:
         self.optimizer.step()
         if self.update:
             self.update.step()
+        _look_back(run, self.taken)
         self.optimizer.zero_grad()
         try:
             prepare(run, self.taken)
@@ -124,6 +125,15 @@ class Trainer:
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise Diverged(step, norm if math.isfinite(loss) else loss)
             self.loss = loss
+
+
+@torch.no_grad()
+def _look_back(run: Run, step: int) -> None:
+    """Let scores read what optimiser step `step`, from 1, made of W, before its gradients go."""
+    score = run.method.score
+    if score is not None and score.after is not None:
+        for layer in run.masked.layers.values():
+            score.after(layer, step)
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
@@ -200,15 +210,6 @@ def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
     for made in optimizer.param_groups:  # an optimiser may put groups of its own together
         made.setdefault("peak", made["lr"])
     return optimizer, parameters
-
-
-def rate(step: int, total: int, warmup: float) -> float:
-    """Factor of all learning rates: linear from 0 to 1 over the fraction `warmup`, then linear to
-    0."""
-    rising = round(warmup * total)
-    if step < rising:
-        return step / rising
-    return (total - step) / (total - rising)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

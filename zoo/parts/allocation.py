@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, unknown
-from zoo.parts.masks import MaskFn, allot, fraction, matrix_type, topk_local
+from zoo.parts.masks import MaskFn, allot, fraction, layer_of, matrix_type, topk_local
 from zoo.parts.method import Method
 from zoo.parts.patterns import Blocks, topk_by_row
 
@@ -102,14 +102,14 @@ class Owl:
     def __call__(self, scores: Mapping[str, Tensor], level: float) -> dict[str, float]:
         layers: dict[str, list[str]] = {}
         for name in scores:
-            layers.setdefault(_layer(name), []).append(name)
+            layers.setdefault(layer_of(name), []).append(name)
         sizes = {x: sum(scores[n].numel() for n in names) for x, names in layers.items()}
         shares = {
             layer: self._outliers([scores[n].detach() for n in names], sizes[layer])
             for layer, names in layers.items()
         }
         found = shared_by_outliers(shares, sizes, level, self.span)
-        return {name: found[_layer(name)] for name in scores}
+        return {name: found[layer_of(name)] for name in scores}
 
     def _outliers(self, scores: list[Tensor], size: int) -> float:
         mean = sum(float(s.double().sum()) for s in scores) / size
@@ -142,13 +142,6 @@ def shared_by_outliers(
             f" {level:g}; the largest that fits is {most:.4g}"
         )
     return {name: level + span * value for name, value in off.items()}
-
-
-def _layer(name: str) -> str:
-    """The name of a matrix up to the number of its layer."""
-    words = name.split(".")
-    last = next((i for i, word in enumerate(words) if word.isdigit()), len(words) - 1)
-    return ".".join(words[: last + 1])
 
 
 ALLOCATIONS: Mapping[str, Allocation] = {

@@ -4,14 +4,15 @@ A calibration takes place at each step at which the method's level is a number. 
 order, and each reads what the pruned layers before it give. `zoo/engine/calibrate.py` runs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError
-from zoo.parts.masks import MaskFn
+from zoo.parts.masks import MaskFn, layer_of
 
 Moments = Callable[[Tensor], Tensor]
 """Inputs of a matrix (tokens, in) -> a sum over the tokens; sums of several batches add up."""
@@ -91,12 +92,66 @@ class Calibration:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("examples", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"{name} of a calibration must be at least 1, got {getattr(self, name)}"
-                )
+        _check_counts(self, "examples", "batch")
 
-    def memory(self, widths: list[int]) -> int:
-        """Bytes of the moments of matrices with so many inputs, which are held at once."""
-        return sum(4 * self.moments(torch.empty(1, w, device="meta")).numel() for w in widths)
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Most bytes of moments that are held at once: those of the matrices (out, in) of a layer,
+        by name."""
+        layers: dict[str, int] = {}
+        for name, (_, width) in shapes.items():
+            layer = layer_of(name)
+            one = 4 * self.moments(torch.empty(1, width, device="meta")).numel()
+            layers[layer] = layers.get(layer, 0) + one
+        return max(layers.values())
+
+
+class Curvature(Protocol):
+    """What a method makes of gradients g of W', 0 where W is masked, one matrix at a time."""
+
+    def start(self, weight: Tensor) -> Tensor:
+        """What is held before the first gradient."""
+
+    def add(self, held: Tensor, gradient: Tensor) -> None:
+        """Take in a gradient, in place."""
+
+    def scores(self, weight: Tensor, held: Tensor) -> Tensor:
+        """The score of each weight, in the shape of W."""
+
+    def update(self, weight: Tensor, held: Tensor, pruned: Tensor) -> Tensor:
+        """The new W after the weights `pruned` are; they become 0 whatever it says."""
+
+
+@dataclass(frozen=True)
+class GradientCalibration:
+    """What is made of the gradients of so many mini-batches of `batch` examples, in evaluation mode
+    and of the task's own loss; all matrices are then pruned at once.
+
+    With several `rounds` the density falls in as many equal parts, each by fresh gradients. Weights
+    that are pruned stay pruned. `seed` as in Calibration. Raises ConfigError for numbers below 1.
+
+    >>> from methods.obert import BlockFisher
+    >>> from zoo import GradientCalibration
+    >>> GradientCalibration(BlockFisher(50, 1e-7, 64), gradients=64).rounds
+    1
+    """
+
+    curvature: Curvature
+    gradients: int
+    batch: int = 16
+    rounds: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "gradients", "batch", "rounds")
+
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Bytes that are held at once for matrices of these shapes."""
+        started = (self.curvature.start(torch.empty(s, device="meta")) for s in shapes.values())
+        return sum(4 * held.numel() for held in started)
+
+
+def _check_counts(calibration: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(calibration, name)
+        if value < 1:
+            raise ConfigError(f"{name} of a calibration must be at least 1, got {value}")

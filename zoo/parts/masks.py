@@ -73,6 +73,18 @@ def matrix_type(name: str) -> str:
     return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name, count=1)
 
 
+def layer_of(name: str) -> str:
+    """The name of a matrix up to the number of its layer.
+
+    >>> from zoo.parts.masks import layer_of
+    >>> layer_of("encoder.layer.3.output.dense")
+    'encoder.layer.3'
+    """
+    words = name.split(".")
+    last = next((i for i, word in enumerate(words) if word.isdigit()), len(words) - 1)
+    return ".".join(words[: last + 1])
+
+
 def topk_by_type(
     scores: Mapping[str, Tensor],
     level: float,

@@ -14,14 +14,14 @@ from torch import nn
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.kinds import architecture_of
-from zoo.parts.calibration import Calibration
+from zoo.parts.calibration import Calibration, GradientCalibration
 from zoo.parts.gates import Gate, hard
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
 from zoo.parts.masks import MaskFn, topk_local
 from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
-from zoo.parts.schedules import Schedule, never
+from zoo.parts.schedules import Rate, Schedule, never, rate
 from zoo.parts.scores import Score, stored, zeros
 
 
@@ -165,7 +165,8 @@ class Method:
     says which pre-trained parameters train; new ones (a fresh head) always do. `start` prepares the
     encoder's weights before the first step, and `dense` takes those of a dense trial instead.
     `calibration` makes masks where `mask` would make them from scores alone. `zeroes` says, by the
-    level of a step, whether masked weights are set to 0 after it. `optimiser` makes the optimiser.
+    level of a step, whether masked weights are set to 0 after it. `optimiser` makes the optimiser,
+    whose learning rates follow `rate`.
     Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
@@ -188,8 +189,9 @@ class Method:
     start: Callable[[Any], None] = pretrained
     optimiser: Optimiser = adamw
     dense: FromDense | None = None
-    calibration: Calibration | None = None
+    calibration: Calibration | GradientCalibration | None = None
     zeroes: Callable[[float | None], bool] = regrow
+    rate: Rate = rate
 
     def __post_init__(self) -> None:
         if self.score is not None and self.gate.slope is not None:

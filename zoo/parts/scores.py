@@ -47,8 +47,9 @@ class Score:
     `read` returns the current S of a layer, in the shape of its W. `init` makes the stored score
     from W and a generator of random numbers; the stored score is trained if the gate has a slope.
     `observe` is called with (layer, G = dL/dW') after each backward pass and may update the stored
-    score in place, for methods that keep a running statistic. `together` makes one score of those
-    of weights that stay or go together, over the last axis.
+    score in place, for methods that keep a running statistic; `after` with (layer, step from 1)
+    after each optimiser step, where the layer's W is new and its gradient clipped. `together` makes
+    one score of those of weights that stay or go together, over the last axis.
 
     >>> from zoo import Score, stored, zeros
     >>> def saliency(layer, upstream):
@@ -59,6 +60,7 @@ class Score:
     read: Callable[[Layer], Tensor]
     init: Callable[[Tensor, torch.Generator], Tensor] | None = None
     observe: Callable[[Layer, Tensor], None] | None = None
+    after: Callable[[Layer, int], None] | None = None
     together: Callable[[Tensor], Tensor] = total
 
 

@@ -51,13 +51,15 @@ class Tuned:
 @dataclass(frozen=True)
 class Planned:
     """A cell with everything that follows from it: its trial, its values, and its method, which is
-    None if the method's own code raises; `problem` says what."""
+    None if the method's own code raises; `problem` says what. `memory` are the bytes that its
+    calibration holds at most."""
 
     trial: Trial
     values: Resolved
     method: Method | None
     problem: str = ""
     candidates: tuple[Candidate, ...] = ()
+    memory: int = 0
 
 
 def both(one: Job, other: Job) -> Job:

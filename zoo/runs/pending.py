@@ -65,7 +65,7 @@ def pending(
     wanted = {job.trial.teacher for job in state.jobs}
     for id, (job, result) in without_outputs.items():
         if id in wanted:
-            state.remarks.append(f"{id}: runs again, students need what it leaves")
+            state.remarks.append(f"{id}: runs again, students need its outputs")
             state.jobs.append(job)
         else:
             state.done.append(result)

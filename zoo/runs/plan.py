@@ -158,18 +158,19 @@ class Planner:
             plugin_sha=self._plugin_sha(cell),
             choosing=self.choosing,
         )
-        problem, method = "", None
+        problem, method, memory = "", None, 0
         try:
             method = make_method(trial)
             steps = method.steps(trial.train.planned_steps(source.rows[task.train]))
             check_fits(method.level, max(steps, 1))
             shapes = rehearse(self.checkpoint, task, method.head, trial.train.max_length)
             check_shapes(method.mask, shapes)
+            memory = method.calibration.memory(shapes) if method.calibration else 0
         except ConfigError:
             raise
         except Exception as error:  # a method's own code; its trials will be recorded as failed
             problem = str(error) if isinstance(error, BenchmarkError) else cause_of(error)
-        return Planned(trial, values, method, problem, tuned.candidates if tuned else ())
+        return Planned(trial, values, method, problem, tuned.candidates if tuned else (), memory)
 
     def _training(self, cell: Cell, values: Resolved, task: Task, source: Source) -> Training:
         """The training values with the conditions; `max_steps` only where it cuts something."""
@@ -211,6 +212,11 @@ class Planner:
         short = [c.method for c, one in self._planned.items() if self._may_collapse(c, one)]
         if short:
             notes.append(f"{', '.join(dict.fromkeys(short))}: {COLLAPSES}")
+        notes += dict.fromkeys(
+            f"{cell.method}: calibration holds up to {one.memory / 1e6:,.1f} MB at once"
+            for cell, one in self._planned.items()
+            if one.memory
+        )
         problems = dict.fromkeys(one.problem for one in self._planned.values() if one.problem)
         return notes + [f"warning: {problem}; its trials will fail" for problem in problems]
 

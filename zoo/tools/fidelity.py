@@ -137,8 +137,11 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
             yield "gate in evaluation", *_described(gate.test)
         yield "masked weights", *_described(method.zeroes)
     if method.calibration is not None:
-        yield "calibration reads", *_described(method.calibration.moments)
-        yield "calibration prunes", *_described(method.calibration.prune)
+        yield "calibration", *_described(method.calibration)
+        own = vars(method.calibration)
+        for name in ("moments", "prune", "curvature"):
+            if name in own:
+                yield f"its {name}", *_described(own[name])
     for term in method.losses:
         yield f"loss, times {term.weight:g}", *_described(term.value)
     if method.penalty is not None:
