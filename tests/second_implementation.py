@@ -102,6 +102,21 @@ def few_steps(s: Setting) -> dict[int, float]:
     return found
 
 
+def rounds(s: Setting) -> dict[int, float]:
+    """The ends of IMP's rounds: a tenth of the original count each, the target at last; one more
+    training of the same length follows."""
+    left = [1 - r / 10 for r in range(1, 10) if 1 - r / 10 > s.density + 1e-9] + [s.density]
+    each = 1 / (len(left) + 1)
+    return {round((i + 1) * each * s.steps): density for i, density in enumerate(left)}
+
+
+def to_zero(s: Setting, t: int) -> float:
+    """Linear to 0 in each of IMP's trainings."""
+    edges = sorted({0, *rounds(s), s.steps})
+    begin = max(edge for edge in edges if edge <= t)
+    return 1 - (t - begin) / (min(edge for edge in edges if edge > t) - begin)
+
+
 def cycle(s: Setting, t: int) -> float:
     """Linear to `last_rate` between two steps of pruning."""
     edges = sorted({0, *few_steps(s), s.steps})
@@ -240,12 +255,38 @@ def largest_of_all(s: Setting, weights: Named, density: float, *_: Any) -> tuple
     return keep_of_all(s, weights, {n: weights[n].abs() for n in matrices(s.model)}, density)
 
 
+def as_it_is(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """What is 0 is masked."""
+    return weights, {n: (weights[n] != 0).to(weights[n]) for n in matrices(s.model)}
+
+
 def keep_of_all(s: Setting, weights: Named, scores: Named, density: float) -> tuple[Named, Named]:
     """The int(density * n) highest of all scores stay."""
     flat = torch.cat([score.reshape(-1) for score in scores.values()])
     kept = best(flat, int(density * len(flat))).split([x.numel() for x in scores.values()])
     masks = {n: part.reshape(scores[n].shape) for n, part in zip(scores, kept, strict=True)}
     return weights | {n: weights[n] * mask for n, mask in masks.items()}, masks
+
+
+def admm(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Boza 2024, row by row with the mask of all rows: inputs of norm 1, rho 1, a cubic ramp."""
+    scale = torch.linalg.vector_norm(read, dim=0) / len(read) ** 0.5 + 1e-8
+    unit = read / scale / len(read) ** 0.5
+    hessian = unit.T @ unit
+    hessian = hessian + s.hyper["damping"] * torch.eye(len(scale)).to(hessian) * hessian.trace() / (
+        len(scale)
+    )
+    start = weight * scale
+    w, y = start.clone(), torch.zeros_like(start)
+    for t in range(s.hyper["iterations"]):
+        if t < s.hyper["ramp"]:
+            sparsity = (1 - density) * (1 - (1 - (t + 1) / s.hyper["ramp"]) ** 3)
+            mask = best((w + y).abs(), int((1 - sparsity) * w.numel()))
+        z = (w + y) * mask
+        y = y + w - z
+        right = start @ hessian + z - y
+        w = torch.linalg.solve(hessian + torch.eye(len(scale)).to(hessian), right.T).T
+    return mask, (w + y) * mask / scale
 
 
 def block_fisher(
@@ -431,7 +472,8 @@ class Equations:
     (setting, t) and the shift `shift`. `concrete` means hard-concrete gates instead of masks,
     `contrast` the losses of CAP. `prune` makes weights and masks of (setting, weights, density, masks
     before, t) at the steps that `moments` gives a density; masks stay until the next, masked weights are 0.
-    Learning rates follow `rate`. `gradual` is PLATON's density of (setting, t), None where it does
+    Learning rates follow `rate`. `rewinds` says that then all weights but the head's return to
+    their start, and Adam's moments to 0. `gradual` is PLATON's density of (setting, t), None where it does
     not mask; it has Adamax if the hyper-parameter `optimiser` says so.
     """
 
@@ -445,6 +487,7 @@ class Equations:
     contrast: bool = False
     prune: Callable[[Setting, Named, float, Named, int], tuple[Named, Named]] | None = None
     moments: Callable[[Setting], Mapping[int, float]] = lambda s: {0: s.density}
+    rewinds: bool = False
     gradual: Callable[[Setting, int], float | None] | None = None
     rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
 
@@ -527,8 +570,15 @@ METHODS = {
     ),
     "cap_lite": Equations(all_but_embeddings, "learned", masks=MAGNITUDE.masks, contrast=True),
     "magnitude_row": Equations(everything, prune=rows_of_weights),
+    "admm": Equations(everything, prune=layer_by_layer(admm)),
     "obert": Equations(everything, prune=block_fisher, moments=few_steps, rate=cycle),
     "obert_one_shot": Equations(everything, prune=block_fisher),
+    "imp": Equations(everything, prune=largest_of_all, moments=rounds, rate=to_zero, rewinds=True),
+    "sparse_transfer": Equations(
+        everything,
+        prune=as_it_is,
+        rate=lambda s, t: 1 - (1 - s.hyper["last_rate"]) * t / s.steps,
+    ),
     "platon": Equations(everything, gradual=platon_density),
     "gmp_star": Equations(everything, prune=largest_of_all, moments=few_steps, rate=cycle),
     "wanda": Equations(everything, prune=layer_by_layer(wanda)),
@@ -582,6 +632,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
         }
     learned = list(scores) if method.score == "learned" else []
     moments: dict[str, tuple[Tensor, Tensor]] = {}
+    begun = 0
     ones = {n: torch.ones_like(weights[n]) for n in names}
     fixed, history = ones if method.prune else {}, {}
     if method.prune and 0 in method.moments(s):
@@ -611,8 +662,8 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             m = 0.9 * m + 0.1 * shrink * gradient
             v = 0.999 * v + 0.001 * (shrink * gradient) ** 2
             moments[n] = m, v
-            unbiased = (v / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8
-            step = (m / (1 - 0.9 ** (t + 1))) / unbiased
+            unbiased = (v / (1 - 0.999 ** (t + 1 - begun))).sqrt() + 1e-8
+            step = (m / (1 - 0.9 ** (t + 1 - begun))) / unbiased
             target -= peak * method.rate(s, t) * step
         if method.gradual:
             small = {n: shrink * g for n, g in gradients.items() if n in names}
@@ -630,6 +681,11 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             if t + 1 in method.moments(s):
                 density = method.moments(s)[t + 1]
                 weights, fixed = method.prune(s, weights, density, fixed, t + 1)
+                if method.rewinds:
+                    own = {n for n in weights if ".encoder." in n or ".embeddings." in n}
+                    own |= {n for n in weights if ".pooler." in n}
+                    weights |= {n: s.start[n] * fixed.get(n, 1) for n in own}
+                    moments, begun = {}, t + 1
         gates = fixed or _gates(method, s, weights, scores, t + 1)
         yield State(weights, scores, gates, norm)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from methods.admm import Alternating
 from methods.one_shot import by_inputs
 from methods.sparsegpt import ColumnByColumn
 from zoo import Choice, ConfigError, MaskFn, NofM, topk_by_row, topk_local
@@ -152,8 +153,48 @@ def test_an_input_that_is_always_zero_has_no_weights():
     assert not ranked[:, 1].any()
 
 
+ROW = torch.tensor([[4, 1, 0, 1], [1, 3, 1, 0], [0, 1, 2, 1], [1, 0, 1, 3]]).double()
+
+
+@pytest.mark.parametrize(("iterations", "tolerance"), [(20, 2e-6), (200, 1e-12)])
+def test_pitfall_54_admm_does_not_solve_its_own_problem(iterations, tolerance):
+    """Masked least squares with inputs of norm 1 and the damping, by its normal equations."""
+    weight = torch.tensor([[1.0, -0.5, 0.8, 0.3]]).double()
+    keep = torch.tensor([[True, False, True, False]])
+    norms = ROW.diagonal().sqrt() + 1e-8
+    hessian = damped(ROW / torch.outer(norms, norms), 0.1)
+    free = [0, 2]
+    right = (weight * norms) @ hessian
+    exact = torch.zeros(1, 4).double()
+    exact[0, free] = torch.linalg.solve(hessian[free][:, free], right[0, free])
+    exact = exact / norms
+    torch.testing.assert_close(
+        exact, torch.tensor([[0.954545, 0, 0.709091, 0]]).double(), rtol=0, atol=1e-6
+    )
+    fixed = Choice(lambda scores, level: {"a": keep}, "a", 0.5)
+    found = Alternating(0.1, iterations, 1)(weight, ROW, fixed)[1]
+    torch.testing.assert_close(found, exact, rtol=0, atol=tolerance)
+
+
+def test_pitfall_55_the_ramp_of_admm_does_nothing():
+    seen = []
+
+    def mask(scores, level):
+        seen.append(1 - level)
+        return topk_local(scores, level)
+
+    weight = draw(6, 4)
+    kept, _ = Alternating(0.1, 20, 15)(weight, ROW, Choice(mask, "a", 0.5))
+    assert seen[:3] == pytest.approx([0.0935, 0.1745, 0.244], abs=1e-4)
+    assert len(seen) == 15 and seen[-1] == 0.5 and int(kept.sum()) == 12
+    four = Choice(NofM(2, 4), "a", 0.5)
+    assert (Alternating(0.1, 20, 15)(weight, ROW, four)[0].sum(1) == 2).all()
+
+
 def test_values_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="damping must be greater than 0"):
         methods["sparsegpt"].make(0.5, damping=0.0)
+    with pytest.raises(ConfigError, match="1 <= ramp <= iterations, got 0.1, 9 and 5"):
+        methods["admm"].make(0.5, ramp=9, iterations=5)
     with pytest.raises(ConfigError, match="examples of a calibration must be at least 1"):
         methods["wanda"].make(0.5, examples=0)

@@ -313,6 +313,7 @@ def test_pitfall_10_other_parameters_are_masked_or_trained(make_run):
         every = set(named.values())
         new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
         dense = name in ("dense", "scratch", "first_half", "gmp_star", "obert", "platon")
+        dense = dense or name in ("imp", "sparse_transfer")
         dense = dense or run.method.dense
         whole = every if dense else set()
         free = {n for n in every if not n.startswith("encoder.embeddings.")}
@@ -439,13 +440,14 @@ def test_pitfall_20_the_weights_of_distillation_are_wrong(planner):
         *_, job = planner.jobs([Cell(entry.name, "sst2", 0.1, True, 0, given)])
         train = job.trial.train
         mix = (train.task_weight, train.teacher_weight)
-        teacher_alone = entry.name in ("gmp_star", "obert")
+        teacher_alone = entry.name in ("gmp_star", "obert", "sparse_transfer")
         usual = (0.0, 1.0) if teacher_alone else (0.1, 0.9)
         assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else usual), entry.name
-        assert train.temperature == 2.0
+        warm = 5.5 if entry.name == "sparse_transfer" else 2.0
+        assert train.temperature == warm
         terms = make_method(job.trial).losses
         assert (terms[0].weight, terms[-1].weight) == mix
-        assert terms[-1].value.temperature == 2.0
+        assert terms[-1].value.temperature == warm
 
 
 def test_pitfall_21_the_mlm_head_is_left_out_or_the_pooler_used(checkpoint):

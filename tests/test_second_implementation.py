@@ -45,6 +45,7 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "wanda": {"retrain": True, "examples": 24},
     "sparsegpt": {"retrain": True, "examples": 24},
     "platon": {"window": 4, "start": 0.1, "stop": 0.7},
+    "admm": {"retrain": True, "examples": 24},
     "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
     "obert_one_shot": {"gradients": 12, "gradient_batch": 8, "recomputations": 3, "retrain": True},
 }
@@ -113,7 +114,12 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
         run_trial(job.trial, replace(resources, keep_outputs=True))
     train = replace(last.trial.train, steps=STEPS, evaluate_every=1)
     run = build(replace(last.trial, train=train), resources)
-    return run, load_frozen(run, cache)
+    frozen = load_frozen(run, cache)
+    if name == "sparse_transfer":  # of a checkpoint that is pruned already
+        with torch.no_grad():
+            for layer in run.masked.layers.values():
+                layer.weight.mul_(layer.weight.abs() > 0.02)
+    return run, frozen
 
 
 def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:

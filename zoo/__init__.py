@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from zoo.parts.masks import allot as allot
     from zoo.parts.masks import count as count
     from zoo.parts.masks import matrix_type as matrix_type
+    from zoo.parts.masks import nonzero as nonzero
     from zoo.parts.masks import open_gates as open_gates
     from zoo.parts.masks import topk_by_type as topk_by_type
     from zoo.parts.masks import topk_global as topk_global

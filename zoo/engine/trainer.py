@@ -40,6 +40,10 @@ class Trainer:
         if run.precision != torch.float32 and trial.train.accumulation == 1:
             run.masked.work_in(run.precision)  # a G that several passes add up needs all its digits
         self._make_update()
+        self.start = {
+            parameter: parameter.detach().clone()
+            for parameter in (run.network.encoder.parameters() if run.method.rewinds else ())
+        }
         prepare(run, 0)
         run.network.train()
 
@@ -84,6 +88,18 @@ class Trainer:
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise
+        if self.taken in (round(moment * run.steps) for moment in run.method.rewinds):
+            self._rewind()
+
+    @torch.no_grad()
+    def _rewind(self) -> None:
+        """Give the encoder its weights before the first step, under the masks that stand, and the
+        optimiser a fresh state."""
+        for parameter, before in self.start.items():
+            parameter.copy_(before)
+        self.optimizer.state.clear()
+        self._make_update()
+        self.run.masked.refresh(None)
 
     def _gradients(self, most: float) -> Tensor:
         """Gradients of all that trains, scaled so that their norm is at most `most`; their norm

@@ -191,5 +191,20 @@ def open_gates(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     return {name: s.detach() > CLOSED for name, s in scores.items()}
 
 
-BY_THRESHOLD = (above_threshold, open_gates)
+def nonzero(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """M = 1 where the score is not 0: with magnitudes as scores, the pattern of weights that were
+    pruned before. The level is not used. Raises ConfigError for NaN.
+
+    >>> import torch
+    >>> from zoo import nonzero
+    >>> nonzero({"a": torch.tensor([[0.5, 0.0, 0.1, -0.0]])}, 1.0)
+    {'a': tensor([[ True, False,  True, False]])}
+    """
+    for name, score in scores.items():
+        if not score.is_meta and bool(score.isnan().any()):
+            raise ConfigError(f"{name} has entries that are NaN, which are neither 0 nor not")
+    return {name: score.detach() != 0 for name, score in scores.items()}
+
+
+BY_THRESHOLD = (above_threshold, open_gates, nonzero)
 """Mask functions whose level is no density."""

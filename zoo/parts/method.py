@@ -166,7 +166,9 @@ class Method:
     encoder's weights before the first step, and `dense` takes those of a dense trial instead.
     `calibration` makes masks where `mask` would make them from scores alone. `zeroes` says, by the
     level of a step, whether masked weights are set to 0 after it. `optimiser` makes the optimiser,
-    whose learning rates follow `rate`.
+    whose learning rates follow `rate`. At the moments `rewinds`, fractions of the run, all weights
+    of the encoder return to those before the first step, masked ones excepted, and the optimiser
+    starts anew.
     Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
@@ -192,6 +194,7 @@ class Method:
     calibration: Calibration | GradientCalibration | None = None
     zeroes: Callable[[float | None], bool] = regrow
     rate: Rate = rate
+    rewinds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.score is not None and self.gate.slope is not None:
