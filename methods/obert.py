@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.gmp_star import FAMILY, OBERT, gmp_star, gradual_recipe
+from methods.gmp_star import FAMILY, fisher, gmp_star
 from methods.one_shot import magnitude_row, retraining
 from zoo import (
     ConfigError,
@@ -16,30 +16,12 @@ from zoo import (
     Request,
     Score,
     Times,
-    Value,
     Values,
     magnitude_of,
     register_method,
     topk_in_all,
     total,
 )
-
-
-def fisher(request: Request) -> Values:
-    """How the Fisher matrix is estimated in the released recipes."""
-    squad = request.task == "squad"
-    return {
-        "block": Value(50, OBERT),
-        "damping": Value(1e-7, OBERT),
-        "gradients": Value(1024, OBERT),
-        "gradient_batch": Value(8 if squad else 16, OBERT),
-    }
-
-
-def obert_recipe(request: Request) -> tuple[Values, Values]:
-    """The released recipes of 30 epochs."""
-    train, hyper = gradual_recipe(request)
-    return train, hyper | fisher(request)
 
 
 def obert_one_shot_recipe(request: Request) -> tuple[Values, Values]:
@@ -124,9 +106,7 @@ GRADUAL = ("first", "start", "stop", "every", "last_rate")
 """The hyper-parameters of its schedule."""
 
 
-@register_method(
-    "obert", recipe=obert_recipe, ranges=RANGES, label="oBERT", family=FAMILY, order=26
-)
+@register_method("obert", recipe="gmp_star", ranges=RANGES, label="oBERT", family=FAMILY, order=26)
 def obert(density: float, **hyper: Any) -> Method:
     """oBERT: weights of the least second-order loss go, the rest makes up for them (Kurtic 2022).
 

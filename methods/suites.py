@@ -125,7 +125,7 @@ def with_values(cells: Sequence[Cell], **values: Any) -> list[Cell]:
     ]
 
 
-ONE_SHOT = ("magnitude_row", "wanda", "sparsegpt")
+ONE_SHOT = ("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot")
 """Methods that prune a fine-tuned model at once."""
 DENSE_SEED = 0
 """The dense trial that all trials of `one_shot` start from."""
@@ -153,10 +153,18 @@ def retrained(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     return sorted([*cells, *with_values(half, pattern="2:4")], key=lambda cell: cell.seed)
 
 
+@register_suite("tuned_baselines")
+def tuned_baselines(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Well-tuned magnitude, second order and sensitivity beside movement and SMP-S: 10 and 3 %."""
+    names = ("dense", "gmp_star", "imp", "magnitude", "movement", "smp_s", "obert", "platon")
+    axes = {"methods": names, "densities": (0.1, 0.03)}
+    return grid(scale, given, **axes_of("tuned_baselines", scale, **axes))
+
+
 @register_suite("patterns")
 def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     """Free, by row, 1:2, 2:4, 4:8 and blocks of 4 x 4 at 50 %, for every kind of score."""
-    names = ("dense", "magnitude", "movement", "smp_l", *ONE_SHOT)
+    names = ("dense", "magnitude", "movement", "smp_l", *ONE_SHOT[:3], "obert_one_shot")
     axes = {"methods": names, "densities": (0.5,)}
     cells = grid(scale, given, **axes_of("patterns", scale, **axes))
     pruned = [cell for cell in cells if cell.density < 1]

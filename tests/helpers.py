@@ -282,7 +282,7 @@ def given_for(
     _, hyper = recipe_of(entry)[1](Request("released", "sst2", 0.3))
     if entry.facts.drives == "penalty":
         given["penalty"] = penalty
-    if retrain and "retrain" in entry.parameters:
+    if retrain and entry.may_retrain:
         given["retrain"] = True
     if "gradients" in hyper:
         given["gradients"] = 4

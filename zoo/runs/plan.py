@@ -213,7 +213,7 @@ class Planner:
         if short:
             notes.append(f"{', '.join(dict.fromkeys(short))}: {COLLAPSES}")
         notes += dict.fromkeys(
-            f"{cell.method}: calibration holds up to {one.memory / 1e6:,.1f} MB at once"
+            f"{cell.method}: calibration holds up to {one.memory / 1e6:,.3g} MB at once"
             for cell, one in self._planned.items()
             if one.memory
         )

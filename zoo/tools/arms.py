@@ -27,10 +27,6 @@ SAME_STEPS = 20
 """Steps after which the engine's and the written step must still agree."""
 
 
-RETRAIN = "retrain"
-"""The hyper-parameter by which a method that prunes at once takes steps."""
-
-
 class Bench:
     """Makes the arms on one geometry, with the planner and the builder of the benchmark."""
 
@@ -66,8 +62,8 @@ class Bench:
         }
         if facts.drives == "penalty":
             given["penalty"] = 1.0
-        if RETRAIN in methods[method].parameters:
-            given[RETRAIN] = True
+        if methods[method].may_retrain:
+            given["retrain"] = True
         density = self.geometry.density if facts.prunes else 1.0
         cell = Cell(method, "sst2", density, distill, 0, tuple(given.items()))
         run = build(self.planner.jobs([cell])[-1].trial, self.resources, self.device)
