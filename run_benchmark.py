@@ -14,12 +14,13 @@ from typing import Any
 
 from leaderboard import write
 from zoo.engine.build import Resources
+from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
 from zoo.errors import Terminated, TrialError, command
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Outcome, Plan
-from zoo.records.storage import check_folder, make_folder, save_plan
+from zoo.records.storage import check_folder, make_folder, save_plan, write_whole
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
 from zoo.runs.claims import now_in
@@ -27,6 +28,7 @@ from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
 from zoo.runs.inline import Executor, Report, inline
 from zoo.runs.jobs import Job
+from zoo.runs.judging import TOUCHED, as_before_plugins
 from zoo.runs.keeping import MODELS, Keeper
 from zoo.runs.pending import Pending, pending
 from zoo.runs.plan import Planner
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options = make_parser().parse_args(argv)
         plugins = load_plugins(options.plugin)
+        usual_settings()  # a plugin may have set others
         if options.list:
             print_list()
             return 0
@@ -150,6 +153,9 @@ def execute(
         )
         if models is not None and settings.save != "none":
             given = replace(given, models=str(models))
+        if has_plugins(settings):
+            write_whole(settings.cache / TOUCHED, b"")
+            as_before_plugins()
         executor(settings)(ordered, given, folder, report)
 
 
@@ -195,7 +201,13 @@ def executor(settings: Settings) -> Executor:
     """What runs the jobs."""
     if settings.executor == "ray":
         return RayTune(settings.cpus, settings.gpus)
-    return inline if settings.workers == 1 else Processes(settings.workers)
+    apart = has_plugins(settings) or settings.workers > 1
+    return Processes(settings.workers) if apart else inline
+
+
+def has_plugins(settings: Settings) -> bool:
+    """Whether this process has run code of users' files."""
+    return any(plugin.path for plugin in settings.plugins)
 
 
 def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:

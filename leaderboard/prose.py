@@ -134,8 +134,23 @@ def notes(table: Table) -> list[str]:
         lines[-1] += f" At commit {', '.join(commit[:12] for commit in commits)}."
     searched = sorted({source for result in results for source in _searched(result)})
     lines += [f"Sources of the values that were searched: {'; '.join(searched)}."] * bool(searched)
+    lines += _not_judged(results)
     told = sorted({note for result in results for note in result.notes})
     return lines + ([f"Notes: {'; '.join(told)}."] if told else [])
+
+
+def _not_judged(results: Sequence[Result]) -> list[str]:
+    """Whose figures are those of the process that trained, and why."""
+    by_reason: dict[str, set[str]] = {}
+    for one in results:
+        if one.judgement is not None and not one.judgement.apart:
+            by_reason.setdefault(one.judgement.reason, set()).add(one.trial.method)
+        elif one.judgement is None and one.ok and one.trial.plugin_sha:
+            by_reason.setdefault("older than the judge", set()).add(one.trial.method)
+    return [
+        f"Not judged apart from training: {', '.join(sorted(methods))} ({reason})."
+        for reason, methods in sorted(by_reason.items())
+    ]
 
 
 def _searched(result: Result) -> set[str]:

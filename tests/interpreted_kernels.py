@@ -2,8 +2,11 @@
 its own, since Triton must know when it is imported.
 
     TRITON_INTERPRET=1 python -m pytest tests/interpreted_kernels.py
+
+FIFTY=1 adds fifty steps of every method, a minute each.
 """
 
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -104,25 +107,43 @@ def noise_of_kernels(masked: Any) -> Any:
     return draw
 
 
-@pytest.mark.parametrize("name", ["smp_s", "smp_g", "movement", "soft_movement", "l0", "magnitude"])
-def test_steps_by_kernels_are_the_steps_of_plain_torch(monkeypatch, bench, name):
-    """Scores, weights and the optimiser's state to 1e-6, masks bit for bit; L0 with the same
-    noise."""
+def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[Trainer]:
+    """Two trainers after these steps, the first with plain torch, with equal masks at every step;
+    L0 with the same noise."""
     small_blocks(monkeypatch, 4096)
-    runs = [bench.run(name, steps=8) for _ in range(2)]
+    runs = [bench.run(name, steps=max(8, steps)) for _ in range(2)]
     if methods[name].facts.family == "regularisation":
         draw = noise_of_kernels(runs[0].masked)
         runs[0].masked.method = replace(runs[0].method, gate=replace(hard_concrete, draw=draw))
     trainers = []
     for plain, run in zip("10", runs, strict=True):
         monkeypatch.setenv(launch.PLAIN, plain)
-        trainer = Trainer(run, frozen_of(run))
-        assert (trainer.update is None) == (plain == "1")
-        for _ in range(3):
+        trainers.append(Trainer(run, frozen_of(run)))
+    assert trainers[0].update is None and (trainers[1].update or not runs[0].masked.layers)
+    for _ in range(steps):
+        for plain, trainer in zip("10", trainers, strict=True):
+            monkeypatch.setenv(launch.PLAIN, plain)
             trainer.step()
-        trainers.append(trainer)
+        for one, other in zip(*(run.masked.layers.values() for run in runs), strict=True):
+            assert torch.equal(one.mask, other.mask)
+    return trainers
+
+
+PRUNING = [entry.name for entry in methods if entry.facts.prunes]
+
+
+@pytest.mark.skipif("FIFTY" not in os.environ, reason="takes a minute a method")
+@pytest.mark.parametrize("name", PRUNING)
+def test_masks_of_fifty_steps_are_those_of_plain_torch(monkeypatch, bench, name):
+    side_by_side(monkeypatch, bench, name, 50)
+
+
+@pytest.mark.parametrize("name", ["smp_s", "smp_g", "movement", "soft_movement", "l0", "magnitude"])
+def test_steps_by_kernels_are_the_steps_of_plain_torch(monkeypatch, bench, name):
+    """Scores, weights and the optimiser's state to 1e-6, masks bit for bit."""
+    trainers = side_by_side(monkeypatch, bench, name, 3)
+    runs = [trainer.run for trainer in trainers]
     for one, other in zip(*(run.masked.layers.values() for run in runs), strict=True):
-        assert torch.equal(one.mask, other.mask)
         for kind in ("weight", "working", "score")[: 3 if runs[0].method.learns_scores else 2]:
             assert torch.allclose(getattr(one, kind), getattr(other, kind), rtol=1e-6, atol=1e-6)
     states = [list(trainer.optimizer.state.values()) for trainer in trainers]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT, finished, results_of, start_command
+from tests.helpers import ROOT, command, finished, results_of
 from zoo.runs import claims
 from zoo.runs.claims import CLAIMS, LEASE, claimed
 
@@ -121,15 +121,19 @@ def test_of_many_that_take_over_one_gets_it(tmp_path):
 def test_four_drivers_share_a_folder_and_one_of_them_dies(here):
     """Nothing is run twice and nothing is lost: as in a job array of a cluster."""
     (here / "starts.py").write_text(
-        "import atexit, os, zoo.runs.inline as inline\n"
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "import run_benchmark, zoo.runs.inline as inline\n"
         "plain = inline.run_trial\n"
         "def counted(trial, resources):\n"
         "    with open('starts.txt', 'a') as file: file.write(f'{trial.id} {os.getpid()}\\n')\n"
         "    return plain(trial, resources)\n"
         "inline.run_trial = counted\n"
+        "sys.exit(run_benchmark.main())\n"
     )
-    given = [*GRID, "--plugin", "starts.py"]
-    drivers = [start_command(here, "shared", *given) for _ in range(4)]
+    given = command("shared", *GRID)
+    given[1] = "starts.py"
+    drivers = [subprocess.Popen(given, cwd=here, stdout=-1, stderr=-1, text=True) for _ in range(4)]
     deadline = time.monotonic() + 240
     while len(results_of(here / "shared" / "smoke")) < 2:
         assert time.monotonic() < deadline

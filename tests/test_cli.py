@@ -16,6 +16,7 @@ import pytest
 from tests.helpers import save_checkpoint, write_parquet
 from zoo.inputs.hub import TIMEOUT
 from zoo.runs.command import make_parser
+from zoo.runs.judging import Judge
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -607,15 +608,18 @@ def test_a_results_folder_that_cannot_be_written_is_an_error(local, tmp_path, ca
 
 
 def test_a_full_disk_loses_no_finished_trial(run, local, tmp_path, monkeypatch):
-    original, written = os.fsync, []
+    ask, asked = Judge.ask, []
 
-    def fsync(handle):
-        written.append(handle)
-        if len(written) > 4:  # the plan and the first result are written, each with its folder
-            raise OSError(28, "No space left on device")
-        original(handle)
+    def full(judge, request):
+        asked.append(request)
+        full = len(asked) > 1
+        return (
+            {"storage_error": "x: No space left on device; finished trials are safe"}
+            if full
+            else ask(judge, request)
+        )
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Judge, "ask", full)
     line = fails(run, *local, code=4)
     assert "No space left on device; finished trials are safe" in line
     monkeypatch.undo()

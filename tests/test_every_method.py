@@ -16,9 +16,10 @@ from tests.helpers import given_for, save_checkpoint
 from zoo import Cell, ConfigError, from_random_weights, learned, learned_from, topk_by_row
 from zoo.engine.build import Resources, build, make_method
 from zoo.engine.frozen import load_frozen
+from zoo.engine.judge import judge
 from zoo.engine.train import fit, run_trial
 from zoo.plugins import Plugin, find_plugin, load_plugin
-from zoo.records.result import Steps
+from zoo.records.result import Judgement, Steps
 from zoo.records.trial import Conditions, Trial
 from zoo.registry import methods
 from zoo.runs.plan import Planner
@@ -98,6 +99,15 @@ def test_a_method_repeats_bit_for_bit_and_keeps_what_it_may(ready):
     none = Steps(taken=0, planned=0, recipe=0)
     assert first.steps == (none if method.untrained else Steps(STEPS, STEPS, 250))
     assert not method.untrained or first.parameters.trainable == 0
+
+
+def test_a_judge_finds_what_a_method_claims(ready, tmp_path):
+    """Bit for bit, from the model's files alone."""
+    resources = replace(ready.resources, handover=str(tmp_path / "files"))
+    claim = run_trial(ready.trial, resources)
+    found = judge(claim, tmp_path / "files", resources)
+    assert found.judgement == Judgement(apart=True, claims=claim.metrics)
+    assert replace(found, judgement=None, cost=claim.cost) == claim
 
 
 def test_a_method_trains_what_it_says(ready):

@@ -18,7 +18,7 @@ from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
 from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.records.facts import MethodFacts
-from zoo.records.result import Best, Divergence, Environment, Failure, Plan
+from zoo.records.result import Best, Divergence, Environment, Failure, Judgement, Plan
 from zoo.records.storage import save, save_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -417,3 +417,17 @@ def test_a_folder_without_results_is_an_error(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "holds no results; give a suite's folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_methods_that_were_not_judged_apart_are_named(tmp_path):
+    own = a_trial(method="mine", plugin_sha="1" * 64)
+    said = Judgement(apart=False, claims={"acc": 80.0}, reason="its head is a plugin's own code")
+    save(a_result(own, judgement=said), tmp_path)
+    save(a_result(a_trial(), judgement=Judgement(apart=True, claims={"acc": 80.0})), tmp_path)
+    page = write(tmp_path).read_text()
+    assert "Not judged apart from training: mine (its head is a plugin's own code)." in page
+    save(a_result(own), tmp_path)
+    assert (
+        "Not judged apart from training: mine (older than the judge)."
+        in write(tmp_path).read_text()
+    )

@@ -208,3 +208,11 @@ def test_a_fault_in_a_file_of_a_package_is_named(tmp_path, monkeypatch, text):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match=r"some_methods/zz\.py:1: "):
         load_plugin(Plugin("some_methods"))
+
+
+@pytest.mark.parametrize("label", ["Magnitude", "movement"])
+def test_a_label_that_is_another_methods_is_refused(label):
+    with pytest.raises(
+        ConfigError, match=r"its name or label .* is that of (magnitude|movement) \("
+    ):
+        register_method("better", label=label)

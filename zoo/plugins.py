@@ -88,6 +88,13 @@ def plugin_of(entry: Entry[Any], plugins: Iterable[Plugin]) -> Plugin | None:
     return next((p for p in plugins if p.path and p.path == path), None)
 
 
+def needed(plugins: Iterable[Plugin], plugin_sha: str) -> tuple[Plugin, ...]:
+    """Of these plugins those that a trial loads: what the project provides, and the files that its
+    `plugin_sha` names. Code of no other file runs in its process."""
+    own = plugin_sha.split("+")
+    return tuple(plugin for plugin in plugins if not plugin.path or plugin.sha256 in own)
+
+
 _REGISTERED: dict[Entry[Any], str] = {}
 """The plugin file whose import registered an entry."""
 

@@ -84,7 +84,7 @@ def blaming(what: str, entry: Entry[Any]) -> Iterator[None]:
         yield
     except BenchmarkError:
         raise
-    except Exception as error:  # a user's function may raise anything
+    except (Exception, SystemExit) as error:  # a user's function may raise anything
         raise ConfigError(f"{what} ({entry.origin}): {cause_of(error)}") from error
 
 
@@ -119,6 +119,7 @@ class Registry(Generic[Facts]):
             known = from_json(self.facts, facts)
         except ValueError as error:
             raise ConfigError(f"{self.kind} {name}: {one_line(error, 200)}") from None
+        self._check_label(name, known)
         searched = checked(ranges, f"{self.kind} {name}")
 
         def add(make: Make) -> Make:
@@ -134,6 +135,9 @@ class Registry(Generic[Facts]):
             return make
 
         return add
+
+    def _check_label(self, name: str, facts: Facts) -> None:
+        """Raise ConfigError for facts by which people would take the name for another."""
 
     def __getitem__(self, name: str) -> Entry[Facts]:
         if name not in self._entries:
@@ -153,6 +157,16 @@ class Methods(Registry[MethodFacts]):
     def __iter__(self) -> Iterator[Entry[MethodFacts]]:
         facts = {name: entry.facts for name, entry in self._entries.items()}
         return iter([self._entries[name] for name in in_order(facts)])
+
+    def _check_label(self, name: str, facts: MethodFacts) -> None:
+        own = {shown.casefold() for shown in (name, facts.label) if shown}
+        for other, entry in self._entries.items():
+            theirs = {shown.casefold() for shown in (other, entry.facts.label) if shown}
+            if other != name and own & theirs:
+                raise ConfigError(
+                    f"method {name}: its name or label {facts.label!r:.80} is that of {other}"
+                    f" ({entry.origin}); choose another"
+                )
 
     @property
     def teacher(self) -> str:

@@ -10,6 +10,7 @@ import torch
 
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
+from zoo.engine.settings import settle
 from zoo.engine.streams import stream
 from zoo.errors import BenchmarkError, ConfigError, TrialError, cause_of
 from zoo.inputs.architecture import Parameter
@@ -45,7 +46,8 @@ class Resources:
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all, and its weights if `keep_weights`; `models` is a folder in which the
-    trained model is kept, "" keeps none; `gpu_share` is the part of a GPU's memory that this
+    trained model is kept, "" keeps none; `handover` is the folder of the files that a judge reads,
+    "" writes none; `gpu_share` is the part of a GPU's memory that this
     process may take; `snapshots` is a folder for snapshots in training every `snapshot_minutes`, ""
     takes none; records of other drivers that were written after `since`, by the clock of the
     results, are taken over; `environment` is
@@ -61,6 +63,7 @@ class Resources:
     keep_weights: bool = True
     reads: int | None = None
     models: str = ""
+    handover: str = ""
     gpu_share: float = 1.0
     snapshots: str = ""
     snapshot_minutes: float = 10.0
@@ -108,7 +111,7 @@ def make_method(trial: Trial) -> Method:
         raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
     except BenchmarkError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit in a factory must not end a run
         reason = cause_of(error)
         raise TrialError(f"method {trial.method} ({entry.origin}): {reason}") from error
     if not isinstance(method, Method):
@@ -149,10 +152,10 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
     """
     for plugin in resources.plugins:
         load_plugin(plugin)
-    torch.set_num_threads(resources.threads)
+    settle(trial, resources.threads)
     keep_freed()
     tell("loading model and data")
-    task, source, checkpoint = _found(trial, resources)
+    task, source, checkpoint = located(trial, resources)
     data = tokenise(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
     method = make_method(trial)
     device = device or _bounded(usual_device(), resources.gpu_share)
@@ -198,7 +201,7 @@ def _let_train(network: Network, method: Method) -> None:
             parameter.requires_grad_(method.trains(Parameter(name, "pooler")))
 
 
-def _found(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoint]:
+def located(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoint]:
     """The trial's task, data and checkpoint; TrialError if they are not those of the plan."""
     task: Task = tasks[trial.task].make()
     source = task.locate(resources.data_dir)

@@ -1,14 +1,16 @@
 """Evaluate a run: its metrics now, the best that it had, and those of a constant answer."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from zoo.engine.build import Run
 from zoo.engine.frozen import predict
 from zoo.errors import TrialError, unknown
+from zoo.inputs.batches import Encoded
 from zoo.inputs.task import Evaluation, Task
-from zoo.records.result import Best, Divergence, Metrics, Point
+from zoo.records.result import Best, Metrics, Point
 
 
 def _checked(task: Task, metrics: Mapping[str, float | None]) -> dict[str, float | None]:
@@ -40,37 +42,49 @@ def evaluate(
     not among the task's.
     """
     run.masked.check_budget(level)
+    with run.masked.evaluating():
+        return metrics_of(run.task, run.network, run.data.evaluation)
+
+
+def metrics_of(
+    task: Task, network: Any, splits: Mapping[str, Encoded]
+) -> tuple[dict[str, float | None], dict[str, Evaluation]]:
+    """Metrics by name, and evaluations by split, of a network as it is. Raises TrialError for a
+    metric that is not among the task's."""
     metrics: dict[str, float | None] = {}
     by_split: dict[str, Evaluation] = {}
-    with run.masked.evaluating():
-        for split, data in run.data.evaluation.items():
-            found = run.task.evaluate(split, predict(run.network, data)["logits"], data)
-            metrics |= _checked(run.task, found.metrics)
-            by_split[split] = found
+    for split, data in splits.items():
+        found = task.evaluate(split, predict(network, data)["logits"], data)
+        metrics |= _checked(task, found.metrics)
+        by_split[split] = found
     return metrics, by_split
 
 
-def best_of(run: Run, curve: Sequence[Point], diverged: Divergence | None) -> Best:
-    """The best evaluation by the first metric among those with the final masks' density."""
-    names, level = run.task.metrics, run.masked.level
-    density = run.masked.remaining().density
-    final = [p for p in curve if p.level == level and abs(p.remaining - density) < 0.01]
+def best_of(names: Sequence[str], curve: Sequence[Point]) -> Best:
+    """The best evaluation by the first of these metrics among those with the last one's level and
+    density."""
+    last = curve[-1] if curve else None
+    final = [
+        p
+        for p in curve
+        if last and p.level == last.level and abs(p.remaining - last.remaining) < 0.01
+    ]
     defined = {p.step: (value, p) for p in final if (value := p.metrics.get(names[0])) is not None}
-    if diverged or not defined:
-        return Best(len(defined), None, dict.fromkeys(names))
+    if not defined:
+        return Best(0, None, dict.fromkeys(names))
     _, best = max(defined.values(), key=lambda pair: pair[0])
     return Best(len(defined), best.step, {name: best.metrics.get(name) for name in names})
 
 
-def best_constant(run: Run) -> Metrics:
+def best_constant(task: Task, splits: Mapping[str, Encoded]) -> Metrics:
     """Each metric of the constant answer that is best by it: always the same class. {} without
     classes."""
     found: dict[str, float | None] = {}
-    for number in range(len(run.task.labels)):
-        answer = np.eye(len(run.task.labels), dtype=np.float32)[number]
-        for split, data in run.data.evaluation.items():
+    for number in range(len(task.labels)):
+        answer = np.eye(len(task.labels), dtype=np.float32)[number]
+        for split, data in splits.items():
             same = np.tile(answer, (len(data), 1))
-            for name, value in run.task.evaluate(split, same, data).metrics.items():
+            for name, value in task.evaluate(split, same, data).metrics.items():
                 before = found.get(name)
                 if value is not None and (before is None or value > before):
                     found[name] = value

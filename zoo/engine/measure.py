@@ -5,19 +5,21 @@ import math
 import platform
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.engine.export import export
+from zoo.engine.layers import Counts
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import release
 from zoo.inputs.batches import Encoded
+from zoo.inputs.kinds import architecture_of
 from zoo.inputs.task import Evaluation, Task
 from zoo.parts.heads import Network
 from zoo.records.packed import EMPTY, pack_classes, pack_counts, pack_sketch, pack_values
@@ -97,11 +99,16 @@ def peak_memory(device: torch.device) -> int:
 
 def remaining(masked: MaskedModel) -> Remaining:
     """Remaining weights in all, per matrix, and per attention head of Q, K, V and O."""
-    counts, gates = masked.remaining(), masked.test_gates()
-    heads = masked.architecture.attention_heads(masked.encoder)
+    return remaining_of(masked.remaining(), masked.test_gates(), masked.encoder)
+
+
+def remaining_of(counts: Counts, gates: Mapping[str, Tensor], encoder: Any) -> Remaining:
+    """The same from counts and the evaluation gates of an encoder."""
+    architecture = architecture_of(encoder)
+    heads = architecture.attention_heads(encoder)
     matrices = {}
     for name, kept in counts.kept.items():
-        where = masked.architecture.parameter(f"{name}.weight")
+        where = architecture.parameter(f"{name}.weight")
         assert where.layer is not None and where.role is not None
         densities = (
             attention_head_densities(gates[name], where.role, heads) if name in gates else ()
@@ -146,16 +153,18 @@ def parameters(network: Network, masked: MaskedModel) -> Parameters:
     )
 
 
-def digests(network: Network, masked: MaskedModel) -> dict[str, str]:
+def digests(
+    gates: Mapping[str, Tensor], scores: Iterable[Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, str]:
     """sha256 of the masks (packed bits), of the trained scores and of the exported weights."""
-    masks, scores, weights = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    for gate in masked.test_gates().values():
-        masks.update(np.packbits((gate != 0).cpu().numpy()).tobytes())
-    for score in masked.trained_scores:
-        scores.update(score.detach().cpu().numpy().tobytes())
-    for name, tensor in sorted(export(network.encoder, masked).items()):
-        weights.update(name.encode() + tensor.cpu().numpy().tobytes())
-    found = {"masks": masks, "scores": scores, "weights": weights}
+    of_masks, of_scores, of_weights = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    for gate in gates.values():
+        of_masks.update(np.packbits((gate != 0).cpu().numpy()).tobytes())
+    for score in scores:
+        of_scores.update(score.detach().cpu().numpy().tobytes())
+    for name, tensor in sorted(weights.items()):
+        of_weights.update(name.encode() + tensor.cpu().numpy().tobytes())
+    found = {"masks": of_masks, "scores": of_scores, "weights": of_weights}
     return {name: digest.hexdigest() for name, digest in found.items()}
 
 

@@ -8,6 +8,8 @@ import ctypes
 import sys
 from typing import Any
 
+import torch
+
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Numbers of mallopt's parameters (malloc.h)."""
 LARGEST = 2**25
@@ -27,7 +29,10 @@ def keep_freed() -> None:
 
 
 def release() -> None:
-    """Return free memory to the kernel, so that it does not count in the next trial's peak."""
+    """Return free memory to the kernel, so that it does not count in the next trial's peak, and to
+    the GPU, where other processes may need it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     trim = _libc("malloc_trim")
     if trim:
         trim(0)

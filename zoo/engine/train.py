@@ -10,7 +10,9 @@ from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build
 from zoo.engine.calibrate import prepare
 from zoo.engine.evaluate import best_constant, best_of, evaluate
+from zoo.engine.export import export
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs, store_weights
+from zoo.engine.handover import hand_over
 from zoo.engine.save import save_model
 from zoo.engine.snapshots import Snapshots
 from zoo.engine.streams import stream
@@ -64,6 +66,8 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
     if resources.models and result.ok:
         tell("saving the model")
         save_model(run, result, Path(resources.models))
+    if resources.handover and result.ok:
+        hand_over(run, Path(resources.handover))
     return result
 
 
@@ -104,8 +108,8 @@ def result_of(
         facts=methods[run.trial.method].facts,
         status="diverged" if diverged else "ok",
         metrics={name: last.get(name) for name in names},
-        best=best_of(run, curve, diverged),
-        majority=best_constant(run),
+        best=best_of(names, curve if diverged is None else ()),
+        majority=best_constant(run.task, run.data.evaluation),
         curve=tuple(curve),
         remaining=measure.remaining(run.masked),
         parameters=measure.parameters(run.network, run.masked),
@@ -113,7 +117,11 @@ def result_of(
         head=HeadFacts(run.method.head.name, run.task.words, run.task.labels),
         notes=tuple(run.notes),
         whole_data=run.task.is_whole(run.source),
-        digests=measure.digests(run.network, run.masked),
+        digests=measure.digests(
+            run.masked.test_gates(),
+            run.masked.trained_scores,
+            export(run.network.encoder, run.masked),
+        ),
         correct={
             split: pack_bits(one.correct) for split, one in found.items() if one.correct is not None
         },

@@ -287,6 +287,8 @@ label_words = Head("label_words", build_label_words, check_label_words)
 """Products with the embeddings of label words; any encoder."""
 mlm_label_words = Head("mlm_label_words", build_mlm_label_words, check_mlm_label_words)
 """The pre-trained MLM head at the label words; checkpoints with an MLM head."""
+BUILT_IN = {head.name: head for head in (trained, label_words, mlm_label_words)}
+"""The heads above by name."""
 
 
 def activation_of(config: Any, given: Callable[[Tensor], Tensor] | str) -> Any:

@@ -177,13 +177,25 @@ class Cost(Record):
 
     `seconds` in all, `evaluation_seconds` of them in evaluation; `peak_bytes` allocated on the GPU,
     or resident in this process on a CPU. `step_seconds`: one optimiser step, the mean over the run
-    without evaluation and loading; None if it was not measured.
+    without evaluation and loading; None if it was not measured. `judging_seconds`: judging by a
+    process apart, not part of `seconds`.
     """
 
     seconds: float
     evaluation_seconds: float
     peak_bytes: int
     step_seconds: float | None = None
+    judging_seconds: float | None = omitted(None)
+
+
+@dataclass(frozen=True)
+class Judgement(Record):
+    """Who measured a result. `apart`: a process that ran no plugin, from the model's files; else
+    `reason` says why that could not be. `claims`: the metrics that the training process gave."""
+
+    apart: bool
+    claims: Metrics
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -236,7 +248,7 @@ class Result(Record):
     `answers` by split are empty in older results. `whole_data` says whether every split had its
     official number of rows. `sketch` lets masks of one model be compared without keeping them, ""
     without a mask. `candidates` are those among which the trial's values were chosen; `forms` are
-    added when the trained model is measured.
+    added when the trained model is measured; `judgement` is None in older results.
     """
 
     trial: Trial
@@ -262,6 +274,7 @@ class Result(Record):
     diverged: Divergence | None = None
     candidates: tuple[Candidate, ...] = omitted(())
     forms: tuple[Form, ...] = omitted(())
+    judgement: Judgement | None = omitted(None)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

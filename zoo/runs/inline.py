@@ -4,19 +4,22 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from multiprocessing import parent_process
 from pathlib import Path
 
 from zoo.engine.build import Resources
 from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, Terminated, cause_of
+from zoo.plugins import needed
 from zoo.records.result import Failure, Outcome
 from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
+from zoo.runs import judging
 from zoo.runs.claims import claimed, pause
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
 from zoo.runs.progress import name_of
-from zoo.status import reporting
+from zoo.status import reporting, tell
 
 Report = Callable[[Outcome], None]
 """Called with every record that was written."""
@@ -46,6 +49,7 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
         keep_weights=job.starts,
         reads=job.reads,
         environment=environment,
+        plugins=needed(resources.plugins, job.trial.plugin_sha),
     )
     with claimed(folder, job.trial.id) as ours:
         found = written_meanwhile(job, resources, folder)
@@ -59,17 +63,29 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
 
 def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     record: Outcome
+    judging.start()
+    resources = replace(resources, handover=str(folder / judging.JUDGING / job.trial.id))
     try:
         with reporting(Path(resources.cache), name_of(job.trial)):
-            record = replace(run_trial(job.trial, resources), candidates=job.candidates)
-        save(record, folder)
+            claim = replace(run_trial(job.trial, resources), candidates=job.candidates)
+            tell("judging")
+            record = judging.judged(claim, resources, folder)
         remove(folder / TRAINING / job.trial.id)
     except StorageError:
         raise
-    except (Exception, SystemExit) as error:  # a method may raise anything; its trial alone fails
+    except BaseException as error:  # a method may raise anything; its trial alone fails
+        if not isinstance(error, Exception | SystemExit) and not _of_the_method(error):
+            raise
         record = Failure(job.trial, cause_of(error), job.facts)
         save(record, folder)
+    if resources.models and isinstance(record, Failure):
+        remove(Path(resources.models) / job.trial.id)
     return record
+
+
+def _of_the_method(error: BaseException) -> bool:
+    """Whether no signal can have raised this: Ctrl-C never reaches a worker process."""
+    return parent_process() is not None and not isinstance(error, Terminated)
 
 
 def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Outcome | None:

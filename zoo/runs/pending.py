@@ -115,6 +115,14 @@ def _elsewhere(path: Path) -> Path:
     return next(iter(sorted(path.parent.parent.glob(f"*/{path.name}"))), path)
 
 
+def by_plugins(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Jobs in groups that load the same plugins, those without any first."""
+    groups: dict[str, list[Job]] = {"": []}
+    for job in jobs:
+        groups.setdefault(job.trial.plugin_sha, []).append(job)
+    return [group for group in groups.values() if group]
+
+
 def in_phases(jobs: Iterable[Job]) -> list[list[Job]]:
     """Teachers first, then the rest."""
     jobs = list(jobs)

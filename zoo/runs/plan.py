@@ -168,7 +168,10 @@ class Planner:
             memory = method.calibration.memory(shapes) if method.calibration else 0
         except ConfigError:
             raise
-        except Exception as error:  # a method's own code; its trials will be recorded as failed
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a method's own code; its trials will be recorded as failed
             problem = str(error) if isinstance(error, BenchmarkError) else cause_of(error)
         return Planned(trial, values, method, problem, tuned.candidates if tuned else (), memory)
 

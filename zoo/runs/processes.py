@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from zoo.errors import StorageError, Terminated
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
+from zoo.runs import judging
 from zoo.runs.inline import ENDED_TWICE, Report, attempt_if_free
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
@@ -40,7 +42,8 @@ GLANCE = 0.3
 
 
 class Worker:
-    """A process that runs one job at a time."""
+    """A process that runs one job at a time. One that ran a user's plugin runs no trial without it:
+    the plugin may have changed anything there."""
 
     def __init__(self, resources: Resources, folder: Path):
         self.given = resources, folder
@@ -58,6 +61,7 @@ class Worker:
             self.process, self.pipe = process, ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self.plugins = ""
         theirs.close()
 
     def end(self) -> None:
@@ -67,10 +71,11 @@ class Worker:
         self.pipe.close()
 
     def give(self, job: Job) -> None:
-        """Let it run a job, in a new process if its own has died."""
-        if not self.process.is_alive():
+        """Let it run a job, in a new process if its own has died or has run other plugins."""
+        if not self.process.is_alive() or self.plugins not in ("", job.trial.plugin_sha):
             self.end()
             self.begin()
+        self.plugins = job.trial.plugin_sha
         with contextlib.suppress(OSError):  # it died just now, which `take` will see
             self.pipe.send_bytes(json.dumps(to_json(job)).encode())
 
@@ -94,7 +99,8 @@ def _context() -> Any:
     if usual_device().type != "cpu":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "zoo.engine.train", "transformers.modeling_utils"])
+    models = [name for name in sys.modules if name.startswith("transformers.models.")]
+    context.set_forkserver_preload(["__main__", "zoo.engine.train", "methods", "tasks", *models])
     return context
 
 
@@ -145,7 +151,9 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
     busy: dict[Pipe, tuple[Worker, Job]] = {}
     while left or busy:
         while left and idle:
-            worker, job = idle.pop(), left.popleft()
+            job = left.popleft()
+            worker = max(idle, key=lambda one: one.plugins == job.trial.plugin_sha)
+            idle.remove(worker)
             worker.give(job)
             busy[worker.pipe] = worker, job
         ready = wait(list(busy))
@@ -168,6 +176,8 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
 
 def _work(pipe: Pipe, resources: Resources, folder: Path) -> None:
     """What a worker does: run the jobs that come in, until none can come any more."""
+    if usual_device().type == "cpu":
+        judging.start(fork=True)
     Thread(target=_end_with_parent, daemon=True).start()
     signal.signal(signal.SIGTERM, _terminated)
     with contextlib.suppress(EOFError, Terminated):

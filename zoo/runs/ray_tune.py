@@ -25,7 +25,7 @@ from zoo.records.storage import result_path, save
 from zoo.runs import cluster
 from zoo.runs.inline import ENDED_TWICE, Report, attempt
 from zoo.runs.jobs import Job
-from zoo.runs.pending import in_phases
+from zoo.runs.pending import by_plugins, in_phases
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, which workers must be able to import."""
@@ -64,7 +64,8 @@ class RayTune:
             if 0 < share < 1:
                 resources = replace(resources, gpu_share=share)
             for phase in in_phases(jobs):
-                _tune(phase, resources, folder, report, devices)
+                for group in by_plugins(phase):  # each in workers of its own
+                    _tune(group, resources, folder, report, devices)
         finally:
             if started:
                 ray.shutdown()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.stock import ABOUT, BARE, Reading, load_stock, read_about
 from zoo.errors import ConfigError, one_line
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
@@ -16,7 +17,6 @@ from zoo.records.storage import UNREADABLE, load_result
 from zoo.records.trial import Trial, command_of
 from zoo.registry import scales, tasks
 from zoo.runs.keeping import MODELS
-from zoo.tools.evaluation_set import EvaluationSet
 
 WEIGHTS = "model.safetensors"
 

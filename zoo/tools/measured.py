@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from zoo.engine.compact import THIN
+from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.measure import environment
 from zoo.engine.stock import StockNetwork
 from zoo.errors import BenchmarkError, TrialError
@@ -17,7 +18,6 @@ from zoo.records.result import Environment
 from zoo.records.storage import UNREADABLE, load_result, save
 from zoo.records.trial import Trial
 from zoo.tools.compared import CLOSE, CLOSE_ONNX, difference, example
-from zoo.tools.evaluation_set import EvaluationSet
 from zoo.tools.kept import (
     Kept,
     base_of,

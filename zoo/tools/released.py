@@ -20,6 +20,7 @@ from torch import Tensor
 
 from zoo.engine.build import usual_device
 from zoo.engine.compact import THIN, compact, matrix_entries, without_thin_rows
+from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.export import export
 from zoo.engine.masked import MaskedModel
 from zoo.errors import ConfigError, command, one_line
@@ -32,7 +33,6 @@ from zoo.parts.schedules import Constant
 from zoo.parts.scores import magnitude
 from zoo.plugins import load_built_in
 from zoo.registry import tasks
-from zoo.tools.evaluation_set import EvaluationSet
 
 WORDS = {"mnli": ("Maybe", "No", "Yes")}
 """Label words of the released runs where they differ from the task's, in the task's order of
