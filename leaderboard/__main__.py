@@ -1,6 +1,11 @@
 """python -m leaderboard FOLDER...: write the pages, tables and figures of a suite's results again,
 or of several suites' together. python -m leaderboard compare BEFORE AFTER: say what changed."""
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -12,7 +17,8 @@ from leaderboard.files import check, write_board
 from leaderboard.page import COSTS, PAGE
 from leaderboard.published import read_published
 from leaderboard.view import Wanted
-from zoo.errors import ConfigError, RegressionError, StaleError, command, unknown
+from zoo.ends import command, leave
+from zoo.errors import ConfigError, RegressionError, StaleError, unknown
 
 
 @command
@@ -127,4 +133,4 @@ def _check_words(board: Board, wanted: Wanted) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def test_the_options_are_fixed():
     options = {o for action in make_parser()._actions for o in action.option_strings}
     assert options == {
-        "--checkpoint-minutes",
+        *("--checkpoint-minutes", "--trial-timeout"),
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
         *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor", "--jobs"),
         *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision", "--compile"),

@@ -21,7 +21,7 @@ from zoo.engine.evaluate import best_constant, best_of, metrics_of
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.handover import Handover, read_handover
 from zoo.engine.layers import Counts
-from zoo.errors import BenchmarkError, TrialError
+from zoo.errors import BenchmarkError, TrialError, without_folders
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
 from zoo.inputs.tokenised import check_cached
@@ -227,4 +227,5 @@ def _shown(value: float | None) -> str:
 
 def reason_of(error: Exception) -> str:
     """Why a trial failed that could not be judged."""
-    return str(error) if isinstance(error, BenchmarkError) else f"the judge: {error!r:.200}"
+    said = str(error) if isinstance(error, BenchmarkError) else f"the judge: {error!r:.200}"
+    return without_folders(said)
