@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leaderboard import write
+from leaderboard import collect, excluded, write, write_board
 from zoo.engine.build import Resources
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
-from zoo.errors import Terminated, TrialError, command
+from zoo.errors import Terminated, TrialError, command, one_line
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
 from zoo.records.result import Outcome, Plan
@@ -230,7 +230,10 @@ def git_state() -> str:
 
 def finish(folder: Path, progress: Progress) -> int:
     """Write the leaderboard, name what went wrong; returns the exit code."""
-    page = write(folder)
+    board = collect(folder)
+    page = write_board(board, folder)
+    for line in map(one_line, excluded(board)):
+        print(line)
     for title, lines in (("diverged", progress.diverged), ("failed", progress.failures)):
         for line in lines:
             print(f"{title}: {line}")

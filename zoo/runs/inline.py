@@ -11,8 +11,9 @@ from zoo.engine.frozen import has_outputs
 from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, Terminated, cause_of
+from zoo.records.reading import FAILED
 from zoo.records.result import Failure, Outcome
-from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
+from zoo.records.storage import UNREADABLE, load, load_result, result_path, save
 from zoo.runs.claims import claimed, pause
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
