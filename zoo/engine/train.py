@@ -8,7 +8,7 @@ import numpy as np
 
 from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build
-from zoo.engine.evaluate import best_constant, best_of, evaluate
+from zoo.engine.evaluate import best_constant, best_of, evaluate, shares
 from zoo.engine.export import export
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs
 from zoo.engine.handover import hand_over
@@ -122,6 +122,7 @@ def result_of(
         correct={
             split: pack_bits(one.correct) for split, one in found.items() if one.correct is not None
         },
+        shares=shares(found),
         answers=measure.answers(run.task, found, run.data.evaluation),
         sketch=measure.sketch(run.masked),
         distribution=measure.distribution(run.masked),

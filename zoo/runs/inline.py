@@ -15,8 +15,9 @@ from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, Terminated
 from zoo.plugins import needed
+from zoo.records.reading import FAILED
 from zoo.records.result import Failure, Outcome
-from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
+from zoo.records.storage import UNREADABLE, load, load_result, result_path, save
 from zoo.runs import judging
 from zoo.runs.claims import claimed, pause
 from zoo.runs.guard import time_limit
