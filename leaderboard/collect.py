@@ -232,7 +232,8 @@ def collect(*folders: Path) -> Board:
 
     def group(trial: Trial) -> SeedGroup:
         key = _key(trial, variants)
-        names = (variants.get(_named(trial, "plugin_sha"), ""), settings[trial.id])
+        plugin = variants.get(_named(trial, "plugin_sha"), "")
+        names = (trial.in_words, plugin, settings[trial.id])
         row = RowKey(trial.density, trial.method, " ".join(filter(None, names)))
         table = tables.setdefault(key, Table(key, found.facts))
         return table.groups.setdefault((row, trial.task), SeedGroup())
@@ -297,7 +298,7 @@ def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
 def _all_but_settings(trial: Trial) -> str:
     """What the seeds of one group have in common whatever their settings."""
     apart = {"hyper": {}, "teacher": "", "seed": 0, "train": to_json(trial.train.conditions)}
-    return canonical({**to_json(trial), **apart})
+    return canonical({**to_json(trial), **apart, "words": trial.in_words})
 
 
 def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:

@@ -13,6 +13,7 @@ import torch
 
 from tests.tokenisers import tokeniser_of
 from zoo.engine.build import Run
+from zoo.parts.recipes import Request
 from zoo.parts.schedules import Schedule
 from zoo.records.facts import MethodFacts
 from zoo.records.result import (
@@ -29,6 +30,7 @@ from zoo.records.result import (
 )
 from zoo.records.trial import Training, Trial
 from zoo.registry import methods
+from zoo.runs.values import recipe_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -276,6 +278,22 @@ def results_of(folder: Path) -> dict[str, dict[str, Any]]:
         for path in folder.glob("sst2-*.json")
         if not path.name.endswith(".failed.json")
     }
+
+
+def given_for(
+    name: str, penalty: float = 100.0, *, retrain: bool = True
+) -> tuple[tuple[str, Any], ...]:
+    """What a method must be given so that it trains, and in a short time: a penalty where that
+    decides how much remains, retraining where it prunes at once, few gradients of calibration."""
+    entry, given = methods[name], {}
+    _, hyper = recipe_of(entry)[1](Request("released", "sst2", 0.3))
+    if entry.facts.drives == "penalty":
+        given["penalty"] = penalty
+    if retrain and entry.may_retrain:
+        given["retrain"] = True
+    if "gradients" in hyper:
+        given["gradients"] = 4
+    return tuple(given.items())
 
 
 def now_and_then(schedule: Schedule, period: int) -> Schedule:

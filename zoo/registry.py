@@ -51,6 +51,12 @@ class Entry(Generic[Facts]):
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     @property
+    def may_retrain(self) -> bool:
+        """Whether it prunes a dense model at once and takes steps only if it is asked to, at the
+        learning rates of the dense model."""
+        return "retrain" in self.parameters
+
+    @property
     def parameters(self) -> list[str]:
         """Names of the factory's hyper-parameters."""
         parameters = inspect.signature(self.make).parameters.values()

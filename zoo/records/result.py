@@ -52,13 +52,14 @@ class Best(Record):
 class Point(Record):
     """One evaluation during training, after `step` optimiser steps.
 
-    `level` is what the schedule asked for, `loss` the last training loss without the penalty,
+    `level` is what the schedule asked for, `loss` the last training loss without the penalty (None
+    where nothing trained),
     `remaining` the fraction of weights that remain, in [0, 1].
     """
 
     step: int
     level: float | None
-    loss: float
+    loss: float | None
     remaining: float
     metrics: Metrics
 

@@ -248,6 +248,14 @@ class Trial(Record):
         """Training values and hyper-parameters by name, as they are written."""
         return {**to_json(self.train), **self.hyper}
 
+    @property
+    def in_words(self) -> str:
+        """How a suite changed the method, by which rows of one method are told apart: its pattern,
+        how density is shared, whether it was retrained."""
+        given = [self.hyper.get(name) for name in ("pattern", "allocation")]
+        given += ["retrained"] if self.hyper.get("retrain") is True else []
+        return " ".join(str(value) for value in given if value)
+
     @cached_property
     def id(self) -> str:
         """A readable prefix and 12 hex digits of the sha256 of all fields but the names: trials of
