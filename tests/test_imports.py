@@ -30,8 +30,8 @@ ROOMS = {
     "parts": {"errors", "records", "inputs", "kernels"},
     "engine": {"errors", "status", "records", "inputs", "kernels", "parts", "registry", "plugins"},
     "runs": {
-        *("errors", "status", "records", "inputs", "kernels", "parts", "engine", "registry"),
-        "plugins",
+        *("ends", "errors", "status", "records", "inputs", "kernels", "parts", "engine"),
+        *("registry", "plugins"),
     },
     "tools": {
         *("ends", "errors", "records", "inputs", "kernels", "parts", "engine", "runs"),

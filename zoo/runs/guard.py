@@ -36,8 +36,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 @contextlib.contextmanager
 def clearing(scratch: Path) -> Iterator[None]:
     """If this process is killed inside, or an error is raised, all that it has started are ended,
-    and its folder `scratch` is removed. Needs /proc."""
-    with _standing_by({"scratch": str(scratch)}):
+    and its folder is removed. Needs /proc."""
+    with _standing_by({"remove": str(scratch)}):
         yield
 
 
@@ -85,7 +85,7 @@ def stand_by() -> None:
     if "seconds" in task:
         _end_after(task["seconds"], other, task)
     else:
-        _clear_after(other, Path(task["scratch"]))
+        _clear_after(other, Path(task["remove"]))
 
 
 def _end_after(seconds: float, other: int, task: dict[str, Any]) -> None:
