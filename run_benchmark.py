@@ -17,7 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leaderboard import collect, excluded, write, write_board
+from leaderboard.collect import collect
+from leaderboard.files import write, write_board
+from leaderboard.prose import excluded
 from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
 from zoo.engine.settings import usual_settings
