@@ -1,4 +1,4 @@
-"""One-shot pruning of a real model on real data: a dense model is trained once per task by the recipe,
+"""One-shot pruning of a real model on real data: a dense model is trained once by the recipe
 and pruned without retraining at 80, 70, 60 and 50 % and 2:4, by five calibration seeds.
 
 At most 64 tokens; everything else is from the recipes.
