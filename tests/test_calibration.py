@@ -9,7 +9,7 @@ import torch
 
 from methods.obert import BlockFisher
 from tests.helpers import CLASSES, save_checkpoint, write_sst2
-from zoo import Calibration, Cell, ConfigError, GradientCalibration, products, squares
+from zoo import Calibration, Cell, ConfigError, GradientCalibration, Owl, products, squares
 from zoo.engine.build import Resources, Run, build
 from zoo.engine.calibrate import drawn, prepare
 from zoo.engine.frozen import load_frozen
@@ -31,14 +31,18 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def planned(folder: Path, kind: str, **given) -> tuple[list, Resources]:
-    """The jobs of a Wanda trial at 50 % on a kind of encoder, and what they run with."""
+def planned(folder: Path, kind: str, name: str = "wanda", **given) -> tuple[list, Resources]:
+    """The jobs of a trial that prunes at once to 50 % on a kind of encoder, and what they run
+    with."""
     model = folder / kind
     if not model.exists():
         save_checkpoint(model, kind=kind, mlm=kind != "electra", layers=3, weight=0.2)
     scale = Scale("mine", tasks=("sst2",), model=str(model), about="")
     planner = Planner(scale, "released", str(model), str(folder / "data"))
-    cell = Cell("wanda", "sst2", 0.5, False, 0, (*GIVEN, *given.items()))
+    values = dict(GIVEN) | ({"gradients": 4} if name == "obert_one_shot" else {}) | given
+    if name in ("obert_one_shot", "magnitude_row"):
+        del values["examples"]
+    cell = Cell(name, "sst2", 0.5, False, 0, tuple(values.items()))
     resources = Resources(str(model), str(folder / "data"), str(folder / "cache"))
     return planner.jobs([cell]), resources
 
@@ -75,7 +79,7 @@ def read(run: Run) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", CLASSES)
-def test_each_layer_is_pruned_by_what_the_pruned_layers_before_it_give(folder, kind):
+def test_pitfall_47_each_layer_is_pruned_by_what_the_pruned_layers_before_it_give(folder, kind):
     """The mask of layer l, from whole passes with the final masks before l, and l as it was."""
     run = ready(folder, kind)
     dense = {name: layer.weight.detach().clone() for name, layer in run.masked.layers.items()}
@@ -140,6 +144,50 @@ def test_a_pattern_that_does_not_fit_is_refused_by_the_name_of_the_matrix(folder
     """Before any trial runs: 6 does not divide 32."""
     with pytest.raises(ConfigError, match=r"query has 32 inputs, which pattern 3:6 cannot"):
         planned(folder, "bert", pattern="3:6")
+
+
+@pytest.mark.parametrize("pattern", ["matrix", "row", "4x4"])
+def test_owl_shares_the_density_of_wanda_among_layers(folder, pattern):
+    """By outliers of the dense model's scores: all matrices of a layer alike, layers not."""
+    run = ready(folder, "bert", pattern=pattern, allocation="owl")
+    dense = {name: layer.weight.detach().clone() for name, layer in run.masked.layers.items()}
+    inputs = read(run)
+    scores = {n: w.abs() * inputs[n].square().mean(0).sqrt() for n, w in dense.items()}
+    wanted = Owl()(scores, 0.5)
+    prepare(run, 0)
+    assert len({round(density, 6) for density in wanted.values()}) == 3
+    for name, layer in run.masked.layers.items():
+        lost = {"matrix": 1, "row": len(layer.mask), "4x4": 16}[pattern] / layer.mask.numel()
+        kept = float(layer.mask.float().mean())
+        assert wanted[name] - lost - 0.01 <= kept <= wanted[name] + 0.01  # an outlier more or less
+        assert not layer.weight[~layer.mask].any()
+    run.masked.check_budget(0.5)
+
+
+@pytest.mark.parametrize("name", ["sparsegpt", "admm", "obert_one_shot", "magnitude_row"])
+@pytest.mark.parametrize("pattern", ["2:4", "4:8", "row", "4x4"])
+def test_every_calibrated_method_keeps_every_pattern(folder, name, pattern):
+    run = ready(folder, "bert", name=name, pattern=pattern)
+    prepare(run, 0)
+    for layer in run.masked.layers.values():
+        mask = layer.mask
+        assert int(mask.sum()) == mask.numel() // 2
+        if ":" in pattern:
+            group = int(pattern[-1])
+            assert (mask.unflatten(1, (-1, group)).sum(-1) == group // 2).all()
+        elif pattern == "row":
+            assert (mask.sum(1) == mask.shape[1] // 2).all()
+        else:
+            blocks = mask.unflatten(1, (-1, 4)).unflatten(0, (-1, 4)).sum((1, 3))
+            assert set(blocks.flatten().tolist()) == {0, 16}
+
+
+@pytest.mark.parametrize("pattern", ["type", "global"])
+def test_layers_that_are_pruned_one_after_another_cannot_compete(folder, pattern):
+    with pytest.raises(ConfigError, match=f"pattern {pattern} lets matrices of several layers"):
+        planned(folder, "bert", pattern=pattern)
+    jobs, _ = planned(folder, "bert", name="obert_one_shot", pattern=pattern)
+    assert jobs
 
 
 def test_memory_is_told_from_widths():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError, unknown
+from zoo.parts.calibration import Calibration
 from zoo.parts.masks import (
     BY_THRESHOLD,
     MaskFn,
@@ -273,6 +274,11 @@ def with_pattern(method: Method, pattern: str) -> Method:
             " leave the pattern out here"
         )
     mask = pattern_of(pattern, method.score.together)
+    if mask in ACROSS and isinstance(method.calibration, Calibration):
+        raise ConfigError(
+            f"pattern {pattern} lets matrices of several layers compete, and this method prunes"
+            " layer after layer: choose row, matrix, N:M or blocks"
+        )
     last = settled(method.level, 100_000)
     if isinstance(mask, NofM) and last != mask.density:
         raise ConfigError(
