@@ -1,24 +1,33 @@
 #!/usr/bin/env python3
 """Run a benchmark suite: plan it, run what is pending, rebuild the leaderboard."""
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leaderboard import write
+from leaderboard.collect import collect
+from leaderboard.files import write, write_board
+from leaderboard.prose import excluded
+from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
 from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
-from zoo.errors import Terminated, TrialError, command
+from zoo.errors import StorageError, Terminated, TrialError, one_line
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
+from zoo.records.reading import FAILED
 from zoo.records.result import Outcome, Plan
 from zoo.records.storage import check_folder, make_folder, save_plan, write_whole
 from zoo.registry import blaming, suites
@@ -43,7 +52,15 @@ from zoo.runs.tuning import Tuner
 @command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    told: list[int] = []
+
+    def end(number: int, frame: Any) -> None:
+        """End at once, or after a snapshot of the trial that trains here, unless asked again."""
+        told.append(number)
+        if asked_to_end() or not ask_to_end():
+            raise Terminated(number)
+
+    listen(end, (signal.SIGTERM, signal.SIGHUP))
     try:
         options = make_parser().parse_args(argv)
         plugins = load_plugins(options.plugin)
@@ -52,19 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print_list()
             return 0
         return run_suite(check(options, plugins))
-    except BrokenPipeError:  # the reader of the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt as stop:
-        print("\nstopped; finished trials are kept. To continue:", file=sys.stderr)
-        print(f"  {command_line(argv)}", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
-
-
-def _terminated(number: int, frame: Any) -> None:
-    """End at once, or after a snapshot of the trial that trains here, unless asked again."""
-    if asked_to_end() or not ask_to_end():
-        raise Terminated
+    except KeyboardInterrupt:  # Ray makes one of a Terminated, therefore `told`
+        bar = "\n" if sys.stdout.isatty() else ""
+        say(f"{bar}stopped; finished trials are kept. To continue: {command_line(argv)}")
+        return 128 + (told or [signal.SIGINT])[0]
 
 
 def command_line(argv: Sequence[str] | None) -> str:
@@ -101,15 +109,17 @@ def run_suite(settings: Settings) -> int:
         print_values(settings, jobs)
         return 0
     progress = Progress(len(state.jobs), partial(write, folder, figures=False))
+    written: list[str] = []
+    report = every(progress, keeper, lambda record: written.append(record.trial.id))
     facts = {job.trial.method: job.facts for job in jobs}
     caveats = {scale.name: scale.caveat} if scale.caveat else {}
     with progress.showing(cache):
         make_ready(planner, state, settings)
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
-        execute(planner, state, settings, folder, both(progress, keeper), folder / MODELS)
+        execute(planner, state, settings, folder, report, folder / MODELS)
     if settings.latency:
         time_forms(settings, folder, {job.trial.id for job in jobs})
-    return finish(folder, progress)
+    return finish(folder, progress, written)
 
 
 def time_forms(settings: Settings, folder: Path, trials: Collection[str]) -> None:
@@ -130,6 +140,7 @@ def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
     """Look for the cluster, tokenise what is left to run, and set unreadable files aside."""
     if state.jobs:
         if settings.executor == "ray":
+            cluster.check_version()
             cluster.check_address(cluster.address())
         planner.tokenise(state.jobs, settings.cache)
         state.set_aside()
@@ -150,6 +161,7 @@ def execute(
             resources(settings, planner.checkpoint),
             snapshots=str(folder / TRAINING) if settings.minutes else "",
             since=now_in(folder),
+            trial_minutes=settings.timeout,
         )
         if models is not None and settings.save != "none":
             given = replace(given, models=str(models))
@@ -159,12 +171,12 @@ def execute(
         executor(settings)(ordered, given, folder, report)
 
 
-def both(one: Report, other: Report) -> Report:
-    """Both reports of a record, one after the other."""
+def every(*reports: Callable[[Outcome], object]) -> Report:
+    """All reports of a record, one after the other."""
 
     def report(record: Outcome) -> None:
-        one(record)
-        other(record)
+        for one in reports:
+            one(record)
 
     return report
 
@@ -201,7 +213,7 @@ def executor(settings: Settings) -> Executor:
     """What runs the jobs."""
     if settings.executor == "ray":
         return RayTune(settings.cpus, settings.gpus)
-    apart = has_plugins(settings) or settings.workers > 1
+    apart = has_plugins(settings) or settings.workers > 1 or settings.timeout > 0
     return Processes(settings.workers) if apart else inline
 
 
@@ -240,19 +252,26 @@ def git_state() -> str:
     return said[0].decode()[:12] + "+" * bool(said[1])
 
 
-def finish(folder: Path, progress: Progress) -> int:
-    """Write the leaderboard, name what went wrong; returns the exit code."""
-    page = write(folder)
+def finish(folder: Path, progress: Progress, written: Sequence[str]) -> int:
+    """Write the leaderboard, name what went wrong; returns the exit code. Raises StorageError if
+    the records of trials that this run has ended are no longer there."""
+    there = {path.name for path in folder.glob("*.json")}
+    lost = [id for id in written if there.isdisjoint((f"{id}.json", f"{id}{FAILED}.json"))]
+    board = collect(folder)
+    page = write_board(board, folder)
+    for line in map(one_line, excluded(board)):
+        print(line)
     for title, lines in (("diverged", progress.diverged), ("failed", progress.failures)):
         for line in lines:
             print(f"{title}: {line}")
     print(f"leaderboard: {os.path.relpath(page)}")
+    if lost:
+        raise StorageError(
+            f"{len(lost)} of the {len(written)} records that this run has written are no longer in"
+            f" {folder}: it was changed meanwhile; run the same command again to make them anew"
+        )
     return TrialError.exit_code if progress.failures else 0
 
 
 if __name__ == "__main__":
-    code = main()
-    if code in (130, 143):  # interrupted inside torch, whose threads may abort a normal exit
-        sys.stdout.flush(), sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    leave(main())

@@ -1,6 +1,11 @@
 """python -m leaderboard FOLDER...: write the pages, tables and figures of a suite's results again,
 or of several suites' together. python -m leaderboard compare BEFORE AFTER: say what changed."""
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -10,9 +15,11 @@ from leaderboard.changes import compare_folders, report
 from leaderboard.collect import Board, collect
 from leaderboard.files import check, write_board
 from leaderboard.page import COSTS, PAGE
+from leaderboard.prose import excluded
 from leaderboard.published import read_published
 from leaderboard.view import Wanted
-from zoo.errors import ConfigError, RegressionError, StaleError, command, unknown
+from zoo.ends import command, leave
+from zoo.errors import ConfigError, RegressionError, StaleError, one_line, unknown
 
 
 @command
@@ -34,6 +41,8 @@ def _write(words: Sequence[str]) -> int:
         printed=read_published(options.published) if options.published else (),
     )
     board = collect(*folders)
+    for line in map(one_line, excluded(board)):
+        print(line, file=sys.stderr)
     _check_words(board, wanted)
     shown = {(row.method, task) for table in board.tables for row, task, _ in table.entries()}
     lost = [p for p in wanted.printed if (p.name, p.task) not in shown]
@@ -127,4 +136,4 @@ def _check_words(board: Board, wanted: Wanted) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

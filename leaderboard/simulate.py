@@ -5,9 +5,13 @@ test and of the top group when all methods are equal, their power when one is be
 of the intervals. The table is docs/statistics.md; a test repeats it with fewer boards.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +28,7 @@ from leaderboard.statistics import (
     mean_over_tasks,
     of_examples,
 )
-from zoo.errors import command
+from zoo.ends import command, leave
 from zoo.records.storage import write_whole
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "statistics.md"
@@ -203,4 +207,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

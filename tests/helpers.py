@@ -203,16 +203,18 @@ def a_trial(**changes: Any) -> Trial:
 
 
 def a_result(trial: Trial | None = None, **changes: Any) -> Result:
-    """What a trial gave: 80 % accuracy and one point more per seed, with one pruned matrix."""
+    """What a trial gave: 80 % accuracy and one point more per seed, with one pruned matrix and one
+    evaluation, of what the changes say."""
     trial = trial or a_trial()
+    metrics = {"acc": 80.0 + trial.seed}
     base = Result(
         trial=trial,
         facts=methods[trial.method].facts if trial.method in methods else MethodFacts(),
         status="ok",
-        metrics={"acc": 80.0 + trial.seed},
-        best=Best(candidates=1, step=300, metrics={"acc": 81.0}),
+        metrics=metrics,
+        best=Best(candidates=1, step=300, metrics=metrics),
         majority={"acc": 50.0},
-        curve=(Point(300, level=0.1, loss=0.5, remaining=0.1, metrics={"acc": 80.0}),),
+        curve=(),
         remaining=a_remaining(trial.density),
         parameters=Parameters(
             trainable=200, values=10, other=5, mask_bits=100, new=19, artifact_bytes=73
@@ -221,16 +223,21 @@ def a_result(trial: Trial | None = None, **changes: Any) -> Result:
         head=HeadFacts("trained", words=("Yes",)),
         notes=(),
         digests={"masks": "a", "scores": "b", "weights": "c"},
-        correct={"validation": "4:8A=="},
+        correct={},
         cost=Cost(seconds=5.0, evaluation_seconds=1.0, peak_bytes=2**20),
         environment=Environment(packages={"torch": "2.13.0"}, device="cpu x86_64", threads=1),
     )
-    return replace(base, **changes)
+    made = replace(base, **changes)
+    step, kept = made.steps.taken, made.remaining.density
+    last = Point(step, level=0.1, loss=0.5, remaining=kept, metrics=made.metrics)
+    best = Best(candidates=1, step=step, metrics=made.metrics)
+    return replace(made, **{"curve": (last,), "best": best} | changes)
 
 
 def a_remaining(density: float) -> Remaining:
-    """Remaining weights of this density, with one matrix of 100 entries."""
-    matrices = {"encoder.layer.0.output.dense": Matrix(kept=10, total=100, layer=0, role="D")}
+    """Remaining weights of this density to five digits, with one matrix."""
+    matrix = Matrix(kept=round(density * 100_000), total=100_000, layer=0, role="D")
+    matrices = {"encoder.layer.0.output.dense": matrix}
     return Remaining(density, encoder_density=density, matrices=matrices)
 
 

@@ -20,8 +20,8 @@ ALLOWED = {
 }
 """What each package may import of this project."""
 
-SHARED = {"zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
-"""Beside the rooms of the zoo: `errors` and `status` import nothing, `registry` records and errors."""
+SHARED = {"zoo.ends", "zoo.errors", "zoo.status", "zoo.registry", "zoo.plugins"}
+"""Beside the rooms of the zoo: `errors` and `status` import nothing, `ends` errors, `registry` records and errors."""
 
 ROOMS = {
     "records": {"errors"},
@@ -30,12 +30,12 @@ ROOMS = {
     "parts": {"errors", "records", "inputs", "kernels"},
     "engine": {"errors", "status", "records", "inputs", "kernels", "parts", "registry", "plugins"},
     "runs": {
-        *("errors", "status", "records", "inputs", "kernels", "parts", "engine", "registry"),
-        "plugins",
+        *("ends", "errors", "status", "records", "inputs", "kernels", "parts", "engine"),
+        *("registry", "plugins"),
     },
     "tools": {
-        *("errors", "records", "inputs", "kernels", "parts", "engine", "runs", "registry"),
-        "plugins",
+        *("ends", "errors", "records", "inputs", "kernels", "parts", "engine", "runs"),
+        *("registry", "plugins"),
     },
 }
 """What each room of the zoo may import beside itself, in the direction of the data."""
@@ -108,7 +108,8 @@ def test_rooms_import_only_what_lies_before_them(room):
 def test_every_file_of_the_zoo_is_in_a_room():
     beside = {name for name in SOURCE if name.count(".") == 1 and name.startswith("zoo.")}
     assert beside - {f"zoo.{room}" for room in ROOMS} == SHARED
-    known = {"zoo.records.codec", "zoo.records.facts", "zoo.parts.ranges", "zoo.errors"}
+    known = {"zoo.records.codec", "zoo.records.facts", "zoo.records.trial"}
+    known |= {"zoo.parts.ranges", "zoo.errors"}
     assert modules_of(SOURCE["zoo.registry"]) == known
 
 
@@ -118,15 +119,16 @@ def test_there_is_no_circle():
     TopologicalSorter(graph).prepare()
 
 
-def test_the_leaderboard_knows_of_the_zoo_only_records_and_errors():
+def test_the_leaderboard_knows_of_the_zoo_only_records_errors_and_ends():
     for path in files("leaderboard"):
         used = {name.split(".")[1] for name in imports(path) if name.startswith("zoo.")}
-        assert used <= {"records", "errors"}, path.name
+        assert used <= {"records", "errors", "ends"}, path.name
 
 
 def test_records_need_the_standard_library_alone():
     """But for arrays in results and files of masks, which are numpy's."""
-    for path in (*files("zoo/records"), SOURCE["zoo.errors"], SOURCE["zoo.registry"]):
+    shared = [SOURCE[f"zoo.{name}"] for name in ("errors", "ends", "registry")]
+    for path in (*files("zoo/records"), *shared):
         tops = {name.split(".")[0] for name in imports(path)}
         more = {"numpy"} if path.name in ("packed.py", "rans.py", "mask_file.py") else set()
         assert tops <= {*sys.stdlib_module_names, "zoo", *more}, path.name

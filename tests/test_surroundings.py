@@ -16,7 +16,8 @@ import pytest
 from leaderboard import write
 from tests.helpers import a_result, a_trial, start_command
 from tests.test_imports import SOURCE
-from zoo.errors import ConfigError, ResourceError, command, unknown
+from zoo.ends import command
+from zoo.errors import ConfigError, ResourceError, unknown
 from zoo.records.storage import save
 from zoo.runs import cluster
 from zoo.runs.command import make_parser

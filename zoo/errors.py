@@ -1,14 +1,9 @@
 """What can go wrong, as one line for the user and one exit code for the shell."""
 
 import difflib
-import io
 import re
-import sys
-from collections.abc import Callable, Iterable
-from functools import wraps
-from typing import ParamSpec
-
-P = ParamSpec("P")
+import signal
+from collections.abc import Iterable
 
 
 class BenchmarkError(Exception):
@@ -30,7 +25,11 @@ class TrialError(BenchmarkError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
+    """SIGTERM or SIGHUP: it ends a run as Ctrl-C does, and no trial takes it for its own fault."""
+
+    def __init__(self, number: int = signal.SIGTERM):
+        super().__init__()
+        self.number = number
 
 
 class StorageError(BenchmarkError):
@@ -84,26 +83,18 @@ def _bare(name: str) -> str:
 
 def one_line(text: object, most: int | None = None) -> str:
     """Text without line breaks, control and direction characters, cut to `most` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    whole = str(text)
+    if not whole.isprintable():
+        whole = "".join(c if c.isprintable() else " " for c in whole)
+    line = " ".join(whole.split())
     return line if most is None or len(line) <= most else line[: most - 3] + "..."
 
 
-def command(main: Callable[P, int]) -> Callable[P, int]:
-    """Make `main` a command line: a BenchmarkError is one line and its exit code, and characters
-    that the terminal does not have are written as escapes."""
-
-    @wraps(main)
-    def run(*args: P.args, **options: P.kwargs) -> int:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
-        try:
-            return main(*args, **options)
-        except BenchmarkError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
-
-    return run
+def without_folders(text: str) -> str:
+    """A text with the last names alone of absolute paths, and without tokens of the hub: what a
+    record keeps must not tell where it was made, and by whom."""
+    text = re.sub(r"\bhf_\w{8,}", "hf_...", text)
+    return re.sub(r"(?<![\w./:])(?:/[^\s/'\",:;()]+)*/([^\s/'\",:;()]+)", r"\1", text)
 
 
 def cause_of(error: BaseException) -> str:

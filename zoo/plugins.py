@@ -7,6 +7,7 @@ file (`my_method.py`). Workers import the same plugins as the driver.
 import hashlib
 import importlib
 import importlib.util
+import os
 import pkgutil
 import sys
 import traceback
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, cause_of
+from zoo.errors import ConfigError, cause_of, one_line
 from zoo.registry import REGISTRIES, Entry
 
 BUILT_IN = ("methods", "tasks")
@@ -42,12 +43,12 @@ def find_plugin(given: str) -> Plugin:
     """The plugin that the user named: a file ending in .py, which is hashed, or a module."""
     if not given.endswith(".py"):
         return Plugin(given)
-    path = Path(given).expanduser().resolve()
+    path = Path(os.path.realpath(Path(given).expanduser()))  # `resolve` may raise RuntimeError
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"plugin {given}: {error.strerror}; give the path of a .py file"
+            f"plugin {one_line(given, 200)}: {error.strerror}; give the path of a .py file"
         ) from None
     return Plugin(path.name, str(path), hashlib.sha256(content).hexdigest())
 

@@ -47,11 +47,11 @@ class Resources:
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all, and its weights if `keep_weights`; `models` is a folder in which the
     trained model is kept, "" keeps none; `handover` is the folder of the files that a judge reads,
-    "" writes none; `gpu_share` is the part of a GPU's memory that this
-    process may take; `snapshots` is a folder for snapshots in training every `snapshot_minutes`, ""
-    takes none; records of other drivers that were written after `since`, by the clock of the
-    results, are taken over; `environment` is
-    added to the result's.
+    "" writes none; `gpu_share` is the part of a GPU's memory that this process may take;
+    `snapshots` is a folder for snapshots in training every `snapshot_minutes`, "" takes none;
+    records of other drivers that were written after `since`, by the clock of the results, are taken
+    over; `trial_minutes` are those that a trial may take, 0 for any; `environment` is added to the
+    result's.
     """
 
     model: str
@@ -68,6 +68,7 @@ class Resources:
     snapshots: str = ""
     snapshot_minutes: float = 10.0
     since: float = math.inf
+    trial_minutes: float = 0.0
     environment: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from zoo.engine import measure
 from zoo.engine.build import Resources, located, make_method, usual_device
-from zoo.engine.evaluate import best_constant, best_of, metrics_of
+from zoo.engine.evaluate import best_constant, best_of, metrics_of, shares
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.handover import Handover, read_handover
 from zoo.engine.layers import Counts
-from zoo.errors import BenchmarkError, TrialError
+from zoo.errors import BenchmarkError, TrialError, without_folders
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
 from zoo.inputs.tokenised import check_cached
@@ -106,6 +106,7 @@ def _evaluated(claim: Result, network: Network, examples: EvaluationSet) -> Resu
         majority=best_constant(task, data),
         curve=curve,
         correct={s: pack_bits(e.correct) for s, e in found.items() if e.correct is not None},
+        shares=shares(found),
         answers=measure.answers(task, found, data),
         judgement=Judgement(apart=True, claims=claim.metrics),
     )
@@ -227,4 +228,5 @@ def _shown(value: float | None) -> str:
 
 def reason_of(error: Exception) -> str:
     """Why a trial failed that could not be judged."""
-    return str(error) if isinstance(error, BenchmarkError) else f"the judge: {error!r:.200}"
+    said = str(error) if isinstance(error, BenchmarkError) else f"the judge: {error!r:.200}"
+    return without_folders(said)

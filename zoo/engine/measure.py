@@ -22,11 +22,10 @@ from zoo.inputs.batches import Encoded
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.task import Evaluation, Task
 from zoo.parts.heads import Network
+from zoo.records.arrays import Answers, Distribution
 from zoo.records.packed import EMPTY, pack_classes, pack_counts, pack_sketch, pack_values
 from zoo.records.result import (
-    Answers,
     Cost,
-    Distribution,
     Environment,
     Matrix,
     Parameters,

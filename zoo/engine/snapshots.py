@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from zoo.engine.measure import Watch, environment
 from zoo.engine.state import OF_NETWORK, Content, of_network, restore, taken_from
 from zoo.engine.trainer import Trainer
-from zoo.errors import StorageError, Terminated, TrialError, cause_of
+from zoo.errors import StorageError, Terminated, TrialError, cause_of, without_folders
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Point
 from zoo.records.storage import UNREADABLE, seal, sealed, whole_folder
@@ -97,7 +97,8 @@ class Snapshots:
         try:
             self._store(trainer, taken_from(trainer))
         except (StorageError, TrialError, OSError, SafetensorError) as error:
-            self.notes.append(f"no snapshot at step {trainer.taken:,}: {cause_of(error)}")
+            why = without_folders(cause_of(error))
+            self.notes.append(f"no snapshot at step {trainer.taken:,}: {why}")
             return
         for old in sorted(self.folder.glob("[0-9]*"))[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
@@ -116,7 +117,7 @@ class Snapshots:
                 content = _read_files(path)
                 why = _misfit(trainer, content, _environment(trainer, self.git))
             except UNREADABLE as error:
-                why = f"it is damaged: {cause_of(error)}"
+                why = f"it is damaged: {without_folders(cause_of(error))}"
             if not why:
                 return content
             self.notes.append(f"snapshot {path.name} is not used: {why}")

@@ -9,7 +9,7 @@ import numpy as np
 from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build
 from zoo.engine.calibrate import prepare
-from zoo.engine.evaluate import best_constant, best_of, evaluate
+from zoo.engine.evaluate import best_constant, best_of, evaluate, shares
 from zoo.engine.export import export
 from zoo.engine.frozen import Frozen, load_frozen, store_outputs, store_weights
 from zoo.engine.handover import hand_over
@@ -125,6 +125,7 @@ def result_of(
         correct={
             split: pack_bits(one.correct) for split, one in found.items() if one.correct is not None
         },
+        shares=shares(found),
         answers=measure.answers(run.task, found, run.data.evaluation),
         sketch=measure.sketch(run.masked),
         distribution=measure.distribution(run.masked),

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, cause_of
+from zoo.errors import ConfigError, cause_of, one_line
 from zoo.inputs.architecture import Architecture, whole_number
 from zoo.inputs.config_fields import check_config, unread_fields
 from zoo.inputs.hub import from_hub
@@ -86,15 +86,18 @@ def find_checkpoint(given: str) -> Checkpoint:
     ResourceError if the hub cannot be reached.
     """
     folder = Path(given).expanduser()
-    if not folder.is_dir():
-        if folder.is_file():
-            raise ConfigError(f"model {given}: is a file; give the folder of it, or a hub name")
-        if os.path.lexists(folder) or given.startswith((".", "/", "~")):
-            raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
-        folder = Path(from_hub(given))
-    files = (file for file in sorted(folder.iterdir()) if file.exists())  # no dangling links
-    states = ((file.name, file.stat()) for file in files)
-    state = tuple((name, found.st_mtime_ns, found.st_size) for name, found in states)
+    try:
+        if not folder.is_dir():
+            if folder.is_file():
+                raise ConfigError(f"model {given}: is a file; give the folder of it, or a hub name")
+            if os.path.lexists(folder) or given.startswith((".", "/", "~")):
+                raise ConfigError(f"model {given}: no such folder; give a folder or a hub name")
+            folder = Path(from_hub(given))
+        files = (file for file in sorted(folder.iterdir()) if file.exists())  # no dangling links
+        states = ((file.name, file.stat()) for file in files)
+        state = tuple((name, found.st_mtime_ns, found.st_size) for name, found in states)
+    except OSError as error:  # what the system refuses: a name too long, a folder of others
+        raise ConfigError(f"model {one_line(given, 200)}: {error.strerror or error}") from None
     return _inspect(given, str(folder.resolve()), state)
 
 

@@ -1,14 +1,16 @@
-"""What would stop Ray, checked before it starts: RAY_ADDRESS, and the folder of its sockets."""
+"""What would stop Ray, checked before it starts: its version, RAY_ADDRESS, and the folder of its
+sockets."""
 
 import os
 import re
 import socket
 import sys
 import tempfile
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Thread
 
-from zoo.errors import ResourceError, cause_of, one_line
+from zoo.errors import ConfigError, ResourceError, cause_of, one_line
 
 TIMEOUT = 8.0
 """Seconds to wait for the host of RAY_ADDRESS."""
@@ -23,6 +25,22 @@ LONGEST = 103 if sys.platform == "darwin" else 107
 """Bytes that the path of a socket may have."""
 SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 """Temporary folders that take the place of one that Ray cannot use."""
+
+
+OLDEST = (2, 60)
+"""The first version of Ray whose local clusters let nobody in without a token."""
+
+
+def check_version() -> None:
+    """Raise ConfigError unless Ray is installed, in a version that asks for a token."""
+    least = ".".join(map(str, OLDEST))
+    mend = f"pip install 'ray[tune]>={least}', or give --executor inline"
+    try:
+        found = version("ray")
+    except PackageNotFoundError:
+        raise ConfigError(f"Ray is not installed; {mend}") from None
+    if tuple(map(int, found.split(".")[:2])) < OLDEST:
+        raise ConfigError(f"Ray {found} lets others on the network in, {least} does not; {mend}")
 
 
 def address() -> str:

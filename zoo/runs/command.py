@@ -6,7 +6,7 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from zoo.errors import ConfigError, unknown
+from zoo.errors import ConfigError, one_line, unknown
 from zoo.parts.recipes import VERSIONS, Value
 from zoo.plugins import BUILT_IN, Plugin, find_plugin, load_plugin
 from zoo.records.storage import check_folder
@@ -71,10 +71,14 @@ def not_empty(text: str) -> str:
 def existing_folder(text: str) -> str:
     """An argparse type: the path of a folder."""
     path = Path(not_empty(text)).expanduser()
-    if not path.is_dir():
+    try:
         what = "is not a folder" if path.exists() else "does not exist"
-        raise argparse.ArgumentTypeError(f"{text} {what}; give a folder with glue/ and squad/")
-    return text
+        if path.is_dir():
+            return text
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+    shown = one_line(text, 200)
+    raise argparse.ArgumentTypeError(f"{shown} {what}; give a folder with glue/ and squad/")
 
 
 WHOLE = number(int, 1, "a whole number")
@@ -130,6 +134,8 @@ def _add_running(p: argparse.ArgumentParser) -> None:
     gpus = number(float, 0, "a number")
     p.add_argument("--gpus-per-trial", type=gpus, help="share of a GPU per trial, e.g. 0.5")
     p.add_argument("--cpus-per-trial", type=WHOLE, default=1, help="CPU threads per trial")
+    late = "minutes after which a trial is ended, and fails (default 0: it may take any time)"
+    p.add_argument("--trial-timeout", type=number(float, 0, "a number"), default=0.0, help=late)
 
 
 def _add_keeping(p: argparse.ArgumentParser) -> None:
@@ -178,6 +184,7 @@ class Settings:
     gpus: float | None
     conditions: Conditions
     minutes: float
+    timeout: float
     save: str
     latency: bool
     dry_run: bool
@@ -276,6 +283,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         gpus=options.gpus_per_trial,
         conditions=conditions_of(options, condition_fields()),
         minutes=options.checkpoint_minutes,
+        timeout=options.trial_timeout,
         save=options.save,
         latency=options.latency,
         dry_run=options.dry_run,

@@ -3,30 +3,34 @@
 import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from multiprocessing import parent_process
 from pathlib import Path
 
-from zoo.engine.build import Resources
+from zoo.engine.build import Resources, usual_device
+from zoo.engine.measure import peak_memory
 from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
-from zoo.errors import StorageError, Terminated, cause_of
+from zoo.errors import StorageError, Terminated
 from zoo.plugins import needed
+from zoo.records.reading import FAILED
 from zoo.records.result import Failure, Outcome
-from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
+from zoo.records.storage import UNREADABLE, load, load_result, result_path, save
 from zoo.runs import judging
 from zoo.runs.claims import claimed, pause
+from zoo.runs.guard import time_limit
 from zoo.runs.jobs import Job
+from zoo.runs.output import bounded
 from zoo.runs.pending import in_phases
 from zoo.runs.progress import name_of
+from zoo.runs.shortage import reason_of
 from zoo.status import reporting, tell
 
 Report = Callable[[Outcome], None]
 """Called with every record that was written."""
 Executor = Callable[[Sequence[Job], Resources, Path, Report], None]
 """(jobs, resources, folder of the suite, report): runs all jobs."""
-ENDED_TWICE = "its worker process ended twice without a result (out of memory, or killed)"
-"""Why a trial failed whose method could not say so itself."""
 
 
 def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
@@ -66,7 +70,8 @@ def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     judging.start()
     resources = replace(resources, handover=str(folder / judging.JUDGING / job.trial.id))
     try:
-        with reporting(Path(resources.cache), name_of(job.trial)):
+        in_time = _in_time(job, resources, folder)
+        with reporting(Path(resources.cache), name_of(job.trial)), bounded(), in_time:
             claim = replace(run_trial(job.trial, resources), candidates=job.candidates)
             tell("judging")
             record = judging.judged(claim, resources, folder)
@@ -76,11 +81,19 @@ def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     except BaseException as error:  # a method may raise anything; its trial alone fails
         if not isinstance(error, Exception | SystemExit) and not _of_the_method(error):
             raise
-        record = Failure(job.trial, cause_of(error), job.facts)
+        reason = reason_of(error, peak_memory(usual_device()))
+        record = Failure(job.trial, reason, job.facts)
         save(record, folder)
     if resources.models and isinstance(record, Failure):
         remove(Path(resources.models) / job.trial.id)
     return record
+
+
+def _in_time(job: Job, resources: Resources, folder: Path) -> AbstractContextManager[None]:
+    """End this process where the block takes longer than a trial may."""
+    minutes = resources.trial_minutes
+    reason = f"took longer than {minutes:g} minutes (--trial-timeout)"
+    return time_limit(minutes, Failure(job.trial, reason, job.facts), folder)
 
 
 def _of_the_method(error: BaseException) -> bool:

@@ -99,7 +99,7 @@ def _result_of(job: Job, folder: Path, state: Pending, take_over: bool) -> Resul
         if found == path:
             state.unreadable.append(path)
             state.remarks.append(
-                f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run"
+                f"warning: {path} cannot be read ({one_line(error, 200)}); its trial is run"
                 f" again and the file kept as {aside(path).name}"
             )
         return None

@@ -29,9 +29,10 @@ from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import save
 from zoo.runs import judging
-from zoo.runs.inline import ENDED_TWICE, Report, attempt_if_free
+from zoo.runs.inline import Report, attempt_if_free
 from zoo.runs.jobs import Job
 from zoo.runs.pending import in_phases
+from zoo.runs.shortage import kernel_kills, peak_of, reason_of_end
 
 Pipe = Connection
 """An end of the pipe between this process and a worker."""
@@ -39,6 +40,8 @@ DIED, CLAIMED = "died", "claimed"
 """Why a worker has no record: its process died, or another driver has claimed the trial."""
 GLANCE = 0.3
 """Seconds that a worker rests after a trial that another driver has."""
+LOOK = 1.0
+"""Seconds between two looks at the memory of workers."""
 
 
 class Worker:
@@ -50,18 +53,19 @@ class Worker:
         self.begin()
 
     def begin(self) -> None:
-        """Start the process. Ctrl-C reaches this process alone, from the first moment on."""
+        """Start the process. What a terminal sends reaches this process alone, from the start."""
         context = _context()
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, *self.given))
         resource_tracker.ensure_running()  # it would unblock the signal
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a child inherits it
+        blocked = {signal.SIGINT, signal.SIGHUP}  # a child inherits it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
         try:
             process.start()
             self.process, self.pipe = process, ours
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self.plugins = ""
+        self.plugins, self.peak, self.kills = "", 0, kernel_kills()
         theirs.close()
 
     def end(self) -> None:
@@ -69,6 +73,14 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+    def look(self) -> None:
+        """See how much memory the process has, since a dead one cannot be asked."""
+        self.peak = max(self.peak, peak_of(self.process.pid))
+
+    def why_it_ended(self) -> str:
+        """The reason of a failure."""
+        return reason_of_end(self.process.exitcode, self.peak, kernel_kills() > self.kills)
 
     def give(self, job: Job) -> None:
         """Let it run a job, in a new process if its own has died or has run other plugins."""
@@ -156,7 +168,9 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
             idle.remove(worker)
             worker.give(job)
             busy[worker.pipe] = worker, job
-        ready = wait(list(busy))
+        ready = wait(list(busy), LOOK)
+        for worker, _ in busy.values():
+            worker.look()
         for pipe in [pipe for pipe in busy if pipe in ready]:
             worker, job = busy.pop(pipe)
             record = worker.take()
@@ -169,7 +183,7 @@ def _share(jobs: Sequence[Job], workers: Sequence[Worker], folder: Path, report:
                 left.appendleft(job)
                 continue
             if isinstance(record, str):
-                record = Failure(job.trial, ENDED_TWICE, job.facts)
+                record = Failure(job.trial, worker.why_it_ended(), job.facts)
                 save(record, folder)
             report(record)
 

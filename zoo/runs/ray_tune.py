@@ -15,20 +15,30 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
+from zoo.ends import SIGNALS
 from zoo.engine.build import Resources
 from zoo.errors import ResourceError, StorageError, cause_of, one_line
 from zoo.records.codec import from_json, to_json
 from zoo.records.result import Failure, Outcome, Result
 from zoo.records.storage import result_path, save
 from zoo.runs import cluster
-from zoo.runs.inline import ENDED_TWICE, Report, attempt
+from zoo.runs.guard import clearing
+from zoo.runs.inline import Report, attempt
 from zoo.runs.jobs import Job
 from zoo.runs.pending import by_plugins, in_phases
+from zoo.runs.shortage import reason_of_ray
+from zoo.runs.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, which workers must be able to import."""
+SCRATCH = "ray"
+"""The folder of Ray Tune's own files in a cache."""
+ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""With 0 in this variable Ray takes the loopback address for that of its node, on any system, and
+all its servers listen there alone."""
 
 
 @dataclass(frozen=True)
@@ -44,31 +54,17 @@ class RayTune:
     def __call__(
         self, jobs: Sequence[Job], resources: Resources, folder: Path, report: Report
     ) -> None:
-        """Run the jobs. Raises ResourceError if there are not enough devices, and StorageError."""
-        _quiet_ray()
-        import ray
-
-        started = not ray.is_initialized()
-        if started:
-            terminated = signal.getsignal(signal.SIGTERM)
-            try:
-                with _quiet_stderr() if cluster.joins() else contextlib.nullcontext():
-                    ray.init(**_ray_options())
-                with contextlib.suppress(ValueError):  # outside the main thread
-                    signal.signal(signal.SIGTERM, terminated)  # Ray puts its own in place
-            except (OSError, RuntimeError, ValueError) as error:
-                raise ResourceError(_no_ray(error)) from None
-        try:
+        """Run the jobs. Raises ResourceError if Ray ends or has not enough devices, and
+        StorageError."""
+        scratch = Path(resources.cache) / SCRATCH / f"{os.getpid()}-{time.time_ns()}"
+        with _connected(Watch(scratch)) as (ray, watch):
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
             share = devices["gpu"]
             if 0 < share < 1:
                 resources = replace(resources, gpu_share=share)
             for phase in in_phases(jobs):
                 for group in by_plugins(phase):  # each in workers of its own
-                    _tune(group, resources, folder, report, devices)
-        finally:
-            if started:
-                ray.shutdown()
+                    _tune(group, resources, folder, report, devices, watch)
 
     def _gpus(self, available: dict[str, float]) -> float:
         gpus, cpus = available.get("GPU", 0), available.get("CPU", 0)
@@ -84,6 +80,63 @@ class RayTune:
         return self.gpus
 
 
+@contextlib.contextmanager
+def _connected(watch: Watch) -> Iterator[tuple[Any, Watch]]:
+    """Ray, started or joined for the time inside, and what watches it; a Ray that this process has
+    already stays as it is. Raises ResourceError if it does not start, or ends."""
+    _quiet_ray()
+    import ray
+
+    if ray.is_initialized():
+        yield ray, watch
+        return
+    with contextlib.nullcontext() if cluster.joins() else clearing(watch.scratch):
+        try:
+            _start(ray)
+            with watch.over(_servers(ray)):
+                yield ray, watch
+        except (KeyboardInterrupt, RuntimeError) as error:
+            said = _lost(watch, error)
+            if not said:
+                raise
+            raise ResourceError(f"{said}; finished trials are kept, run again to go on") from None
+        finally:
+            ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Start or join Ray; the signals stay with those who have them. Raises ResourceError."""
+    signals = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with _quiet_stderr() if cluster.joins() else contextlib.nullcontext():
+            ray.init(**_ray_options())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ResourceError(_no_ray(error)) from None
+    ray._private.worker.print_to_stdstream = _drop
+    with contextlib.suppress(ValueError):  # outside the main thread
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+
+
+def _drop(*args: Any, **options: Any) -> None:
+    """In the place of the function by which Ray prints, on stdout, what its servers logged."""
+
+
+def _servers(ray: Any) -> dict[str, Popen[bytes]]:
+    """The servers of a Ray that this process has started, by name."""
+    started = ray._private.worker._global_node.all_processes
+    return {name: one.process for name in ("raylet", "gcs_server") for one in started.get(name, ())}
+
+
+def _lost(watch: Watch, error: BaseException) -> str:
+    """Which end of Ray an error comes from; "" if from none."""
+    if watch.ended:
+        return f"Ray's {watch.ended} has ended, killed or out of memory"
+    if type(error.__cause__).__name__ == "OutOfMemoryError":  # Tune ends where Ray kills for it
+        return reason_of_ray(str(error), 0, False)
+    return ""
+
+
 def _quiet_ray() -> None:
     """Settings that ray reads when it is imported: no telemetry, no log files of its callbacks."""
     settings = {
@@ -93,10 +146,14 @@ def _quiet_ray() -> None:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     }
     if cluster.joins():  # an address that is not a cluster's is given up after one attempt
         settings |= {"RAY_NUM_REDIS_GET_RETRIES": "1", "RAY_py_gcs_connect_timeout_s": "10"}
+    else:
+        os.environ[ONE_MACHINE] = "0"
+        settings["RAY_memory_monitor_refresh_ms"] = "0"  # it ends Tune too; the kernel ends workers
     for name, value in settings.items():
         os.environ.setdefault(name, value)
 
@@ -106,7 +163,7 @@ def _ray_options() -> dict[str, Any]:
     another runs on this machine."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {"PYTHONPATH": os.pathsep.join(paths)}
-    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
+    quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
     if cluster.joins():
         return {"address": cluster.address(), "runtime_env": {"env_vars": environment}, **quiet}
     cluster.choose_folder()
@@ -142,23 +199,22 @@ def _tune(
     folder: Path,
     report: Report,
     devices: dict[str, float],
+    watch: Watch,
 ) -> None:
     """One Tuner over the list of jobs; workers are reused, trials keep their order."""
     from ray import tune
 
-    watcher = _watcher(tune, folder, report)
+    watcher = _watcher(tune, folder, report, watch)
     space = {"job": tune.grid_search([json.dumps(to_json(job)) for job in jobs])}
     shared = {"resources": resources, "folder": str(folder.resolve())}
     trainable = tune.with_parameters(_trainable, **shared)
-    storage, name = Path(resources.cache) / "ray", f"{os.getpid()}-{time.time_ns()}"
     try:
         tune.Tuner(
             tune.with_resources(trainable, devices),
             param_space=space,
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
-                name=name,
-                storage_path=str(storage),
+                storage_path=str(watch.scratch),
                 verbose=0,
                 callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=1),
@@ -166,7 +222,7 @@ def _tune(
             ),
         ).fit()
     finally:
-        shutil.rmtree(storage / name, ignore_errors=True)
+        shutil.rmtree(watch.scratch, ignore_errors=True)
     if watcher.storage_error:
         raise StorageError(watcher.storage_error)
 
@@ -190,7 +246,7 @@ def _node() -> str:
     return str(ray.get_runtime_context().get_node_id())[:12]
 
 
-def _watcher(tune: Any, folder: Path, report: Report) -> Any:
+def _watcher(tune: Any, folder: Path, report: Report, watch: Watch) -> Any:
     """A Tune callback that reports every record, and writes those that did not arrive as files."""
 
     class Stop(tune.Stopper):  # type: ignore[misc]
@@ -214,7 +270,7 @@ def _watcher(tune: Any, folder: Path, report: Report) -> Any:
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             job = from_json(Job, json.loads(trial.config["job"]))
-            self.take(Failure(job.trial, ENDED_TWICE, job.facts))
+            self.take(Failure(job.trial, watch.why(str(trial.get_error())), job.facts))
 
         def take(self, record: Outcome) -> None:
             """Report a record, and write it if a node without this folder could not. Never raises:

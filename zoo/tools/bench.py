@@ -9,6 +9,11 @@ logits. `METHOD:as_written` takes the step the way the authors of SMP wrote thei
 (`METHOD:as_written_distilled`) with a teacher, always in float32.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import json
 import re
@@ -26,10 +31,11 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
+from zoo.ends import command, leave
 from zoo.engine.evaluate import evaluate
 from zoo.engine.measure import environment, peak_memory
 from zoo.engine.trainer import Trainer
-from zoo.errors import ConfigError, ResourceError, command, unknown
+from zoo.errors import ConfigError, ResourceError, unknown
 from zoo.kernels.launch import available
 from zoo.records.codec import to_json
 from zoo.records.trial import Conditions, condition_fields
@@ -225,4 +231,4 @@ def run_bench(options: argparse.Namespace, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

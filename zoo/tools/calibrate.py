@@ -10,11 +10,15 @@ refine it; weights are counted there, no metric is read. Writes the scale's `cho
 `penalties`. Interrupted, it continues.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import csv
 import io
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, product
@@ -22,8 +26,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from zoo.ends import command, leave
 from zoo.engine.build import Resources
-from zoo.errors import ConfigError, command, unknown
+from zoo.errors import ConfigError, unknown
 from zoo.parts.heads import trained
 from zoo.parts.method import Method, learns_ranks_alone, nothing
 from zoo.plugins import BUILT_IN, find_plugin, load_built_in
@@ -302,4 +307,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

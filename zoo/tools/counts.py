@@ -11,9 +11,13 @@ operations in chunks as torch makes them. The last columns predict the ratio to 
 launches, bytes and products, in bfloat16.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import os
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +33,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from zoo.ends import command, leave
 from zoo.engine.build import PRECISIONS
 from zoo.engine.trainer import Trainer
-from zoo.errors import command
 from zoo.kernels.launch import PLAIN, telling
 from zoo.records.trial import Conditions
 from zoo.registry import methods
@@ -294,4 +298,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

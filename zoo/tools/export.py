@@ -9,9 +9,13 @@ all, and is loaded again and compared with the model before. For a model that wa
 command is printed that makes it.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import shutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,11 +24,12 @@ from typing import Any
 
 from tabulate import tabulate
 
+from zoo.ends import command, leave
 from zoo.engine.compact import compact, narrowed, without_thin_rows
 from zoo.engine.compact_files import load_compact, save_compact
 from zoo.engine.packed import pack, unpack
 from zoo.engine.save import MASK_FILE
-from zoo.errors import ConfigError, TrialError, command, unknown
+from zoo.errors import ConfigError, TrialError, unknown
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.tokeniser import load_tokenizer
@@ -197,4 +202,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -5,17 +5,22 @@ docs/conflicts.md, where papers and released code disagree, from methods/conflic
 says whether the pages are up to date. `--plugin` adds the methods of a user's file.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
 import csv
 import inspect
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from zoo.errors import ConfigError, StaleError, command
+from zoo.ends import command, leave
+from zoo.errors import ConfigError, StaleError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.method import Method
 from zoo.parts.recipes import VERSIONS, Value, Values
@@ -265,4 +270,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

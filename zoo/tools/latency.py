@@ -10,8 +10,12 @@ pinned to as many cores. Bytes, times and the metrics of forms that are not exac
 trial's result, whose id they do not change.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
@@ -20,8 +24,9 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
+from zoo.ends import command, leave
 from zoo.engine.compact import THIN
-from zoo.errors import ConfigError, command
+from zoo.errors import ConfigError
 from zoo.inputs.kinds import prunable
 from zoo.records.forms import STOCK, Form, Timing
 from zoo.records.result import Result
@@ -166,4 +171,4 @@ def check(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -7,8 +7,12 @@ authors' parameters ("bert.encoder.layer.0.output.dense.mask_scores"). The MNLI 
 with label words in another order than the paper's; that order is used here and nowhere else.
 """
 
+if __name__ == "__main__":  # first: the imports below take seconds
+    from zoo.ends import end_at_once
+
+    end_at_once()
+
 import argparse
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from zoo.ends import command, leave
 from zoo.engine.build import usual_device
 from zoo.engine.compact import THIN, compact, matrix_entries, without_thin_rows
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.export import export
 from zoo.engine.masked import MaskedModel
-from zoo.errors import ConfigError, command, one_line
+from zoo.errors import ConfigError, one_line
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.kinds import prunable
 from zoo.inputs.task import Source, Task
@@ -158,4 +163,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())
