@@ -17,16 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leaderboard import write
+from leaderboard.collect import collect
+from leaderboard.files import write, write_board
+from leaderboard.prose import excluded
 from zoo.ends import command, leave, listen, say
 from zoo.engine.build import Resources
 from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
-from zoo.errors import StorageError, Terminated, TrialError
+from zoo.errors import StorageError, Terminated, TrialError, one_line
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.hub import pinned
+from zoo.records.reading import FAILED
 from zoo.records.result import Outcome, Plan
-from zoo.records.storage import FAILED, check_folder, make_folder, save_plan, write_whole
+from zoo.records.storage import check_folder, make_folder, save_plan, write_whole
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
 from zoo.runs.claims import now_in
@@ -254,7 +257,10 @@ def finish(folder: Path, progress: Progress, written: Sequence[str]) -> int:
     the records of trials that this run has ended are no longer there."""
     there = {path.name for path in folder.glob("*.json")}
     lost = [id for id in written if there.isdisjoint((f"{id}.json", f"{id}{FAILED}.json"))]
-    page = write(folder)
+    board = collect(folder)
+    page = write_board(board, folder)
+    for line in map(one_line, excluded(board)):
+        print(line)
     for title, lines in (("diverged", progress.diverged), ("failed", progress.failures)):
         for line in lines:
             print(f"{title}: {line}")

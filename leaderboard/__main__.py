@@ -15,10 +15,11 @@ from leaderboard.changes import compare_folders, report
 from leaderboard.collect import Board, collect
 from leaderboard.files import check, write_board
 from leaderboard.page import COSTS, PAGE
+from leaderboard.prose import excluded
 from leaderboard.published import read_published
 from leaderboard.view import Wanted
 from zoo.ends import command, leave
-from zoo.errors import ConfigError, RegressionError, StaleError, unknown
+from zoo.errors import ConfigError, RegressionError, StaleError, one_line, unknown
 
 
 @command
@@ -40,6 +41,8 @@ def _write(words: Sequence[str]) -> int:
         printed=read_published(options.published) if options.published else (),
     )
     board = collect(*folders)
+    for line in map(one_line, excluded(board)):
+        print(line, file=sys.stderr)
     _check_words(board, wanted)
     shown = {(row.method, task) for table in board.tables for row, task, _ in table.entries()}
     lost = [p for p in wanted.printed if (p.name, p.task) not in shown]

@@ -7,6 +7,7 @@ import numpy as np
 from leaderboard.crossed import METRICS
 from leaderboard.tables import values
 from leaderboard.targets import bits_of
+from zoo.records.arrays import Answers
 from zoo.records.packed import unpack_bits, unpack_classes, unpack_values
 from zoo.records.result import Result
 
@@ -42,6 +43,11 @@ def _answers(result: Result, metric: str) -> np.ndarray | None:
     answers = result.answers.get(split)
     if answers is None:
         return None
+    found = _unpacked(result, answers, split, metric)
+    return found if found is not None and np.isfinite(found).all() else None
+
+
+def _unpacked(result: Result, answers: Answers, split: str, metric: str) -> np.ndarray | None:
     if answers.kind == "overlap" and metric == "f1":
         return unpack_values(answers.said)
     if answers.kind == "values" and metric in ("pearson", "spearman"):

@@ -62,7 +62,8 @@ class Change:
 @dataclass(frozen=True)
 class Comparison:
     """Two folders: trials that both have, those of them whose metrics differ, what only one has,
-    what could not be matched, the changes of methods, and files that cannot be read."""
+    what could not be matched, the changes of methods, and files that cannot be read or are left
+    out."""
 
     common: int
     differing: Sequence[tuple[Result, Result]]
@@ -93,7 +94,7 @@ def compare_folders(before: Path, after: Path) -> Comparison:
         only=only,
         unmatched=unmatched,
         changes=[c if c.p is None else replace(c, p=next(adjusted)) for c in changes],
-        unreadable=[str(file.path) for board in (old, new) for file in board.unreadable],
+        unreadable=[str(f.path) for b in (old, new) for f in (*b.unreadable, *b.left_out)],
     )
 
 
@@ -203,7 +204,8 @@ def report(before: Path, after: Path, found: Comparison) -> str:
         names_of = plain_text("; ".join(found.unmatched))
         parts.append(f"Not compared, because several of them mean the same: {names_of}.")
     if found.unreadable:
-        parts.append(f"Files that cannot be read: {plain_text(', '.join(found.unreadable))}.")
+        files = plain_text(", ".join(found.unreadable))
+        parts.append(f"Files that cannot be read or are left out: {files}.")
     if found.differing:
         lines = [f"- {plain_text(_differing(*pair))}" for pair in found.differing[:SHOWN]]
         more = len(found.differing) - SHOWN

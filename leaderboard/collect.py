@@ -184,12 +184,13 @@ class Table:
 @dataclass
 class Board:
     """Everything that a page shows of one suite, or of several folders: tables, files that cannot
-    be read, what is said about scales, by trial id the suite, and trials that two folders have with
-    other results."""
+    be read, results that contradict the others and are left out, what is said about scales, by
+    trial id the suite, and trials that two folders have with other results."""
 
     suite: str
     tables: list[Table]
-    unreadable: Sequence[Unreadable]
+    unreadable: Sequence[Unreadable] = ()
+    left_out: Sequence[Unreadable] = ()
     caveats: Mapping[str, str] = field(default_factory=dict)
     suites: Mapping[str, str] = field(default_factory=dict)
     conflicts: Sequence[str] = ()
@@ -222,7 +223,8 @@ class Board:
 def collect(*folders: Path) -> Board:
     """Read the folders of one or several suites. Files that cannot be read are listed; of a trial
     that two folders have, the first one's result counts."""
-    found, suites, conflicts = load_folders(folders)
+    loaded = load_folders(folders)
+    found = loaded.records
     known = [r.trial for r in found.results] + [f.trial for f in found.failures] + found.planned
     variants = _variants(known)
     settings = _settings({trial.id: trial for trial in known})
@@ -230,7 +232,8 @@ def collect(*folders: Path) -> Board:
 
     def group(trial: Trial) -> SeedGroup:
         key = _key(trial, variants)
-        names = (variants.get(_named(trial, "plugin_sha"), ""), settings[trial.id])
+        plugin = variants.get(_named(trial, "plugin_sha"), "")
+        names = (trial.in_words, plugin, settings[trial.id])
         row = RowKey(trial.density, trial.method, " ".join(filter(None, names)))
         table = tables.setdefault(key, Table(key, found.facts))
         return table.groups.setdefault((row, trial.task), SeedGroup())
@@ -247,7 +250,8 @@ def collect(*folders: Path) -> Board:
             one.failures.sort(key=lambda f: (f.trial.seed, f.trial.id))
     ordered = sorted(tables.values(), key=lambda table: table.key.order)
     name = " + ".join(dict.fromkeys(folder.resolve().name for folder in folders))
-    return Board(name, ordered, found.unreadable, found.caveats, suites, conflicts)
+    lists = found.unreadable, loaded.left_out, found.caveats, loaded.suites, loaded.conflicts
+    return Board(name, ordered, *lists)
 
 
 def _named(trial: Trial, name: str) -> tuple[str, str, str]:
@@ -294,7 +298,7 @@ def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
 def _all_but_settings(trial: Trial) -> str:
     """What the seeds of one group have in common whatever their settings."""
     apart = {"hyper": {}, "teacher": "", "seed": 0, "train": to_json(trial.train.conditions)}
-    return canonical({**to_json(trial), **apart})
+    return canonical({**to_json(trial), **apart, "words": trial.in_words})
 
 
 def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:

@@ -1,16 +1,28 @@
 """Read the folders of several suites as one."""
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from leaderboard.contradictions import contradictions
 from zoo.records.result import Failure, Result
-from zoo.records.storage import Folder, load_folder
+from zoo.records.storage import Folder, Unreadable, load_folder, result_path
 from zoo.records.trial import Trial
 
 
-def load_folders(folders: Iterable[Path]) -> tuple[Folder, dict[str, str], list[str]]:
-    """The records of all folders, by trial id the suite, and what contradicts itself."""
+@dataclass(frozen=True)
+class Loaded:
+    """The records of several folders, by trial id the suite, trials that two folders have with
+    other results, and results that contradict the others, which are not among the records."""
+
+    records: Folder
+    suites: Mapping[str, str]
+    conflicts: Sequence[str]
+    left_out: Sequence[Unreadable]
+
+
+def load_folders(folders: Iterable[Path]) -> Loaded:
+    """Read all folders; the result in the first one counts."""
     results: dict[str, Result] = {}
     failures: dict[str, Failure] = {}
     planned: dict[str, Trial] = {}
@@ -35,10 +47,14 @@ def load_folders(folders: Iterable[Path]) -> tuple[Folder, dict[str, str], list[
             caveats={**found.caveats, **whole.caveats},
             unreadable=[*whole.unreadable, *found.unreadable],
         )
+    wrong = contradictions(results.values())
     whole = replace(
         whole,
-        results=[results[id] for id in sorted(results)],
+        results=[results[id] for id in sorted(results) if id not in wrong],
         failures=[failures[id] for id in sorted(failures) if id not in results],
         planned=[planned[id] for id in sorted(planned)],
     )
-    return whole, suites, conflicts
+    left_out = [
+        Unreadable(result_path(results[id].trial, first[id]), wrong[id]) for id in sorted(wrong)
+    ]
+    return Loaded(whole, suites, conflicts, left_out)

@@ -55,6 +55,14 @@ def uneven(result: Result) -> bool:
     return max(fractions) - min(fractions) > 1 / min(matrix.total for matrix in matrices)
 
 
+def whole(grids: Sequence[Grid]) -> list[Grid]:
+    """The grids, if each has an entry for every layer and column of the first; none otherwise:
+    layers that differ in their matrices make no map."""
+    layers, columns = ({key[side] for key in grids[0]} for side in (0, 1))
+    full = {(layer, column) for layer in layers for column in columns}
+    return list(grids) if all(grid.keys() == full for grid in grids) else []
+
+
 def heat_map(name: str, grids: Sequence[Grid], columns: Sequence[str]) -> HeatMap:
     """Means over results, by layer and column."""
     layers = sorted({layer for layer, _ in grids[0]})

@@ -106,6 +106,7 @@ def head(board: Board) -> list[str]:
     shown = {table.key.scale for table in board.tables}
     lines += [caveat for scale, caveat in board.caveats.items() if scale in shown]
     lines += [f"Warning: {u.path.name} cannot be read" for u in board.unreadable]
+    lines += [f"Warning: {u.path.name} is left out" for u in board.left_out]
     if board.conflicts:
         first, number = board.conflicts[0], len(board.conflicts)
         more = f", and {number - 1} more" if number > 1 else ""
@@ -177,7 +178,7 @@ def troubles(board: Board) -> list[str]:
             at = f"step {result.diverged.step} (value {result.diverged.value})"
             lines.append(f"diverged: {result.trial.id} at {at}")
     lines += [f"failed: {f.trial.id}: {f.reason}" for f in board.failures()]
-    lines += [f"unreadable: {u.path.name}: {u.reason}" for u in board.unreadable]
+    lines += excluded(board)
     for table in board.tables:
         for row, task, group in table.entries():
             if group.missing:
@@ -185,6 +186,13 @@ def troubles(board: Board) -> list[str]:
                 at = f"{row.words} on {task}"
                 lines.append(f"not run yet: {at}, seed {seeds} ({title(table)})")
     return lines
+
+
+def excluded(board: Board) -> list[str]:
+    """Files that do not count, and why."""
+    lines = [f"unreadable: {u.path.name}: {u.reason}" for u in board.unreadable]
+    mend = "move it away to run its trial again"
+    return lines + [f"left out: {u.path.name}: {u.reason}; {mend}" for u in board.left_out]
 
 
 def commands(board: Board, table: Table, rows: Sequence[RowKey]) -> list[str]:

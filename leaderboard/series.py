@@ -15,12 +15,14 @@ from leaderboard.heat_maps import (
     has_masks,
     heat_map,
     uneven,
+    whole,
 )
 from leaderboard.looks import PLAIN, Look, looks_of
 from leaderboard.statistics import sample_std
 from leaderboard.tables import label, values
 from leaderboard.targets import at_target
-from zoo.records.result import Distribution, Point, Result
+from zoo.records.arrays import Distribution
+from zoo.records.result import Point, Result
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,7 @@ class Series:
             task: [
                 heat_map(row.name, grids, list(dict.fromkeys(role for _, role in grids[0])))
                 for row, results in chosen
-                if any(map(uneven, results)) and (grids := [by_matrix(r) for r in results])
+                if any(map(uneven, results)) and (grids := whole([by_matrix(r) for r in results]))
             ]
             for task, chosen in self.lowest.items()
         }
@@ -199,9 +201,10 @@ class Series:
         """Remaining weights by layer and attention head (Q, K, V and O together)."""
         maps = []
         for row, results in self.lowest[task]:
-            grids = [by_head(r) for r in results]
-            columns = list(dict.fromkeys(column for _, column in grids[0]))
-            maps.append(heat_map(row.name, grids, columns))
+            grids = whole([by_head(r) for r in results])
+            if grids:
+                columns = list(dict.fromkeys(column for _, column in grids[0]))
+                maps.append(heat_map(row.name, grids, columns))
         return maps
 
     def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, Look, Distribution]]]:

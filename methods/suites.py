@@ -1,6 +1,7 @@
 """The suites: what the papers compare, and which methods take part."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zoo import Cell, Scale, grid, register_suite
@@ -114,3 +115,59 @@ def sweep(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     names = ("dense", "random", "magnitude", "movement", "smp_l", "smp_s")
     axes = {"methods": names, "densities": (0.8, 0.7, 0.5, 0.3, 0.1, 0.03)}
     return grid(scale, given, **axes_of("sweep", scale, **axes))
+
+
+def with_values(cells: Sequence[Cell], **values: Any) -> list[Cell]:
+    """The cells, with values that the suite sets where weights are pruned."""
+    return [
+        replace(cell, given=(*cell.given, *values.items())) if cell.density < 1 else cell
+        for cell in cells
+    ]
+
+
+ONE_SHOT = ("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot")
+"""Methods that prune a fine-tuned model at once."""
+DENSE_SEED = 0
+"""The dense trial that all trials of `one_shot` start from."""
+
+
+@register_suite("one_shot")
+def one_shot(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Pruning a fine-tuned model at once, without retraining: 80, 70, 60, 50 % and 2:4. Seeds are
+    those of calibration; the dense model is trained once."""
+    axes = {"methods": ("dense", *ONE_SHOT), "densities": (0.8, 0.7, 0.6, 0.5)}
+    cells = grid(scale, given, **axes_of("one_shot", scale, **axes))
+    free = with_values(cells, dense_seed=DENSE_SEED)
+    half = [cell for cell in free if cell.density == 0.5]
+    once = [cell for cell in free if cell.density < 1 or cell.seed == DENSE_SEED]
+    return sorted([*once, *with_values(half, pattern="2:4")], key=lambda cell: cell.seed)
+
+
+@register_suite("retrained")
+def retrained(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """The same with retraining under a fixed mask, from the dense trial of the same seed: 50 %, 2:4
+    and 10 %."""
+    axes = {"methods": ("dense", *ONE_SHOT), "densities": (0.5, 0.1)}
+    cells = with_values(grid(scale, given, **axes_of("retrained", scale, **axes)), retrain=True)
+    half = [cell for cell in cells if cell.density == 0.5]
+    return sorted([*cells, *with_values(half, pattern="2:4")], key=lambda cell: cell.seed)
+
+
+@register_suite("tuned_baselines")
+def tuned_baselines(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Well-tuned magnitude, second order and sensitivity beside movement and SMP-S: 10 and 3 %."""
+    names = ("dense", "gmp_star", "imp", "magnitude", "movement", "smp_s", "obert", "platon")
+    axes = {"methods": names, "densities": (0.1, 0.03)}
+    return grid(scale, given, **axes_of("tuned_baselines", scale, **axes))
+
+
+@register_suite("patterns")
+def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Free, by row, 1:2, 2:4, 4:8 and blocks of 4 x 4 at 50 %, for every kind of score."""
+    names = ("dense", "magnitude", "movement", "smp_l", *ONE_SHOT[:3], "obert_one_shot")
+    axes = {"methods": names, "densities": (0.5,)}
+    cells = grid(scale, given, **axes_of("patterns", scale, **axes))
+    pruned = [cell for cell in cells if cell.density < 1]
+    for pattern in ("row", "1:2", "2:4", "4:8", "4x4"):
+        cells += with_values(pruned, pattern=pattern)
+    return sorted(cells, key=lambda cell: cell.seed)

@@ -13,6 +13,7 @@ import torch
 
 from tests.tokenisers import tokeniser_of
 from zoo.engine.build import Run
+from zoo.parts.recipes import Request
 from zoo.parts.schedules import Schedule
 from zoo.records.facts import MethodFacts
 from zoo.records.result import (
@@ -29,6 +30,7 @@ from zoo.records.result import (
 )
 from zoo.records.trial import Training, Trial
 from zoo.registry import methods
+from zoo.runs.values import recipe_of
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -201,16 +203,18 @@ def a_trial(**changes: Any) -> Trial:
 
 
 def a_result(trial: Trial | None = None, **changes: Any) -> Result:
-    """What a trial gave: 80 % accuracy and one point more per seed, with one pruned matrix."""
+    """What a trial gave: 80 % accuracy and one point more per seed, with one pruned matrix and one
+    evaluation, of what the changes say."""
     trial = trial or a_trial()
+    metrics = {"acc": 80.0 + trial.seed}
     base = Result(
         trial=trial,
         facts=methods[trial.method].facts if trial.method in methods else MethodFacts(),
         status="ok",
-        metrics={"acc": 80.0 + trial.seed},
-        best=Best(candidates=1, step=300, metrics={"acc": 81.0}),
+        metrics=metrics,
+        best=Best(candidates=1, step=300, metrics=metrics),
         majority={"acc": 50.0},
-        curve=(Point(300, level=0.1, loss=0.5, remaining=0.1, metrics={"acc": 80.0}),),
+        curve=(),
         remaining=a_remaining(trial.density),
         parameters=Parameters(
             trainable=200, values=10, other=5, mask_bits=100, new=19, artifact_bytes=73
@@ -219,16 +223,21 @@ def a_result(trial: Trial | None = None, **changes: Any) -> Result:
         head=HeadFacts("trained", words=("Yes",)),
         notes=(),
         digests={"masks": "a", "scores": "b", "weights": "c"},
-        correct={"validation": "4:8A=="},
+        correct={},
         cost=Cost(seconds=5.0, evaluation_seconds=1.0, peak_bytes=2**20),
         environment=Environment(packages={"torch": "2.13.0"}, device="cpu x86_64", threads=1),
     )
-    return replace(base, **changes)
+    made = replace(base, **changes)
+    step, kept = made.steps.taken, made.remaining.density
+    last = Point(step, level=0.1, loss=0.5, remaining=kept, metrics=made.metrics)
+    best = Best(candidates=1, step=step, metrics=made.metrics)
+    return replace(made, **{"curve": (last,), "best": best} | changes)
 
 
 def a_remaining(density: float) -> Remaining:
-    """Remaining weights of this density, with one matrix of 100 entries."""
-    matrices = {"encoder.layer.0.output.dense": Matrix(kept=10, total=100, layer=0, role="D")}
+    """Remaining weights of this density to five digits, with one matrix."""
+    matrix = Matrix(kept=round(density * 100_000), total=100_000, layer=0, role="D")
+    matrices = {"encoder.layer.0.output.dense": matrix}
     return Remaining(density, encoder_density=density, matrices=matrices)
 
 
@@ -269,6 +278,22 @@ def results_of(folder: Path) -> dict[str, dict[str, Any]]:
         for path in folder.glob("sst2-*.json")
         if not path.name.endswith(".failed.json")
     }
+
+
+def given_for(
+    name: str, penalty: float = 100.0, *, retrain: bool = True
+) -> tuple[tuple[str, Any], ...]:
+    """What a method must be given so that it trains, and in a short time: a penalty where that
+    decides how much remains, retraining where it prunes at once, few gradients of calibration."""
+    entry, given = methods[name], {}
+    _, hyper = recipe_of(entry)[1](Request("released", "sst2", 0.3))
+    if entry.facts.drives == "penalty":
+        given["penalty"] = penalty
+    if retrain and entry.may_retrain:
+        given["retrain"] = True
+    if "gradients" in hyper:
+        given["gradients"] = 4
+    return tuple(given.items())
 
 
 def now_and_then(schedule: Schedule, period: int) -> Schedule:

@@ -35,7 +35,8 @@ class Setting:
     are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
     `draws` are the streams of random numbers for first scores and for losses, `noise` draws
     that of the gate of a matrix at a step, in the shape of its score. `teacher` and `banks` are frozen outputs by row, spans
-    padded with -1e4.
+    padded with -1e4. `calibration` are the model inputs of calibration, batch by batch, `gradients` those and labels
+    of the mini-batches of a calibration before a step.
     """
 
     model: Any
@@ -53,6 +54,8 @@ class Setting:
     classes: Tensor
     teacher: Tensor | None = None
     banks: Mapping[str, Tensor] = field(default_factory=dict)
+    calibration: Sequence[Mapping[str, Tensor]] = ()
+    gradients: Callable[[int], Iterator[tuple[Mapping[str, Tensor], Tensor]]] | None = None
 
     @property
     def steps(self) -> int:
@@ -83,6 +86,43 @@ def smp(t: int, last: float, n: int, power: int) -> float:
     """SMP, Eq. 5, as kept fraction: the sparsity grows from 0 to 1 - last in n steps."""
     gone = (1 - last) * (1 - (1 - min(t, n) / n) ** power)
     return 1 - gone
+
+
+def few_steps(s: Setting) -> dict[int, float]:
+    """The steps of pruning and their densities in oBERT's recipe: sparsity rises from 1 - first at
+    `start` on a cubic curve to the target at `stop`."""
+    first, last = 1 - max(s.hyper["first"], s.density), 1 - s.density
+    begin, end, every = (s.hyper[name] for name in ("start", "stop", "every"))
+    found = {}
+    for i in range(round((end - begin) / every) + 1):
+        passed = i * every / (end - begin)
+        found[round((begin + i * every) * s.steps)] = 1 - (
+            last + (first - last) * (1 - passed) ** 3
+        )
+    return found
+
+
+def rounds(s: Setting) -> dict[int, float]:
+    """The ends of IMP's rounds: a tenth of the original count each, the target at last; one more
+    training of the same length follows."""
+    left = [1 - r / 10 for r in range(1, 10) if 1 - r / 10 > s.density + 1e-9] + [s.density]
+    each = 1 / (len(left) + 1)
+    return {round((i + 1) * each * s.steps): density for i, density in enumerate(left)}
+
+
+def to_zero(s: Setting, t: int) -> float:
+    """Linear to 0 in each of IMP's trainings."""
+    edges = sorted({0, *rounds(s), s.steps})
+    begin = max(edge for edge in edges if edge <= t)
+    return 1 - (t - begin) / (min(edge for edge in edges if edge > t) - begin)
+
+
+def cycle(s: Setting, t: int) -> float:
+    """Linear to `last_rate` between two steps of pruning."""
+    edges = sorted({0, *few_steps(s), s.steps})
+    begin = max(edge for edge in edges if edge <= t)
+    end = min(edge for edge in edges if edge > t)
+    return 1 + (s.hyper["last_rate"] - 1) * (t - begin) / (end - begin)
 
 
 def rate(t: int, steps: int, warmup: float) -> float:
@@ -148,6 +188,195 @@ def evaluated(method: "Equations", scores: Named, masks: Named) -> Named:
     if not method.concrete:
         return masks
     return {n: torch.clamp(torch.sigmoid(s) * 1.2 - 0.1, 0, 1) for n, s in scores.items()}
+
+
+# Calibration ----------------------------------------------------------------------------------
+
+
+def inputs_of(s: Setting, weights: Named, names: Sequence[str]) -> Named:
+    """What matrices read at real tokens, (tokens, in), in a whole forward pass without dropout."""
+    found: dict[str, list[Tensor]] = {name: [] for name in names}
+    handles, was_training = [], s.model.training
+    s.model.eval()
+    attention: list[Tensor] = []
+    for name in names:
+
+        def see(module: Any, args: Any, name: str = name) -> None:
+            found[name].append(args[0].detach()[attention[-1].bool()])
+
+        module = s.model.get_submodule(name.removesuffix(".weight"))
+        handles.append(module.register_forward_pre_hook(see))
+    with torch.no_grad():
+        for inputs in s.calibration:
+            attention.append(inputs["attention_mask"])
+            torch.func.functional_call(s.model, weights, kwargs=dict(inputs))
+    for handle in handles:
+        handle.remove()
+    s.model.train(was_training)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def layer_by_layer(prune: Callable[[Setting, Tensor, Tensor, float], tuple[Tensor, Tensor]]) -> Any:
+    """Prune layer after layer with (setting, W, inputs, density) -> mask, W; inputs are those of
+    the network in which the layers before are pruned."""
+
+    def run(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+        weights, masks, layers = dict(weights), {}, {}
+        for name in matrices(s.model):
+            layers.setdefault(int(name.split(".layer.")[1].split(".")[0]), []).append(name)
+        for names in layers.values():
+            read = inputs_of(s, weights, names)
+            for name in names:
+                mask, new = prune(s, weights[name], read[name], density)
+                masks[name], weights[name] = mask, new * mask
+        return weights, masks
+
+    return run
+
+
+def in_rows(scores: Tensor, density: float) -> Tensor:
+    """Each row keeps int(density * inputs)."""
+    return torch.stack([best(row, int(density * len(row))) for row in scores])
+
+
+def wanda(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Sun 2024, Eq. 1: abs(W_ij) times the norm of X_j, per output."""
+    return in_rows(weight.abs() * torch.linalg.vector_norm(read, dim=0), density), weight
+
+
+def rows_of_weights(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """abs(W_ij), per output."""
+    masks = {name: in_rows(weights[name].abs(), density) for name in matrices(s.model)}
+    return weights | {name: weights[name] * mask for name, mask in masks.items()}, masks
+
+
+def largest_of_all(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """abs(W), over all matrices: exactly int(density * n) stay."""
+    return keep_of_all(s, weights, {n: weights[n].abs() for n in matrices(s.model)}, density)
+
+
+def as_it_is(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """What is 0 is masked."""
+    return weights, {n: (weights[n] != 0).to(weights[n]) for n in matrices(s.model)}
+
+
+def keep_of_all(s: Setting, weights: Named, scores: Named, density: float) -> tuple[Named, Named]:
+    """The int(density * n) highest of all scores stay."""
+    flat = torch.cat([score.reshape(-1) for score in scores.values()])
+    kept = best(flat, int(density * len(flat))).split([x.numel() for x in scores.values()])
+    masks = {n: part.reshape(scores[n].shape) for n, part in zip(scores, kept, strict=True)}
+    return weights | {n: weights[n] * mask for n, mask in masks.items()}, masks
+
+
+def admm(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Boza 2024, row by row with the mask of all rows: inputs of norm 1, rho 1, a cubic ramp."""
+    scale = torch.linalg.vector_norm(read, dim=0) / len(read) ** 0.5 + 1e-8
+    unit = read / scale / len(read) ** 0.5
+    hessian = unit.T @ unit
+    hessian = hessian + s.hyper["damping"] * torch.eye(len(scale)).to(hessian) * hessian.trace() / (
+        len(scale)
+    )
+    start = weight * scale
+    w, y = start.clone(), torch.zeros_like(start)
+    for t in range(s.hyper["iterations"]):
+        if t < s.hyper["ramp"]:
+            sparsity = (1 - density) * (1 - (1 - (t + 1) / s.hyper["ramp"]) ** 3)
+            mask = best((w + y).abs(), int((1 - sparsity) * w.numel()))
+        z = (w + y) * mask
+        y = y + w - z
+        right = start @ hessian + z - y
+        w = torch.linalg.solve(hessian + torch.eye(len(scale)).to(hessian), right.T).T
+    return mask, (w + y) * mask / scale
+
+
+def block_fisher(
+    s: Setting, weights: Named, density: float, masks: Named, t: int
+) -> tuple[Named, Named]:
+    """Kurtic 2022: F of every block of weights in full, from all gradients, and its inverse; rounds
+    of equal parts of the density, each with fresh gradients."""
+    names, size, many = matrices(s.model), s.hyper["block"], s.hyper["gradients"]
+    batches = s.gradients(t)
+    before = min((d for step, d in few_steps(s).items() if step < t), default=1.0) if t else 1.0
+    rounds = s.hyper.get("recomputations", 1)
+    for r in range(1, rounds + 1):
+        taken = [gradients_of(s, weights, names, *next(batches)) for _ in range(many)]
+        scores, inverses = {}, {}
+        for n in names:
+            g = torch.stack([one[n] * masks[n] for one in taken]).reshape(many, -1)
+            w, found = weights[n].reshape(-1), []
+            for begin in range(0, w.numel(), size):
+                own = g[:, begin : begin + size]
+                f = s.hyper["damping"] * torch.eye(own.shape[1], dtype=w.dtype) + own.T @ own / many
+                found.append(torch.linalg.inv(f))
+            inverses[n] = found
+            diagonal = torch.cat([v.diagonal() for v in found])
+            score = (w**2 / (2 * diagonal)).reshape(weights[n].shape)
+            scores[n] = score.masked_fill(masks[n] == 0, -math.inf)
+        _, kept = keep_of_all(s, weights, scores, before + (density - before) * r / rounds)
+        for n in names:
+            w, gone = weights[n].reshape(-1).clone(), ((masks[n] - kept[n]) > 0).reshape(-1)
+            for number, v in enumerate(inverses[n]):
+                here = slice(number * size, number * size + len(v))
+                own = w[here].clone()
+                for q in gone[here].nonzero().flatten().tolist():
+                    w[here] -= own[q] / v[q, q] * v[:, q]
+            weights = weights | {n: w.reshape(weights[n].shape) * kept[n]}
+        masks = kept
+    return weights, masks
+
+
+def gradients_of(
+    s: Setting, weights: Named, names: Sequence[str], inputs: Mapping[str, Tensor], labels: Tensor
+) -> Named:
+    """The gradients of the task's loss without dropout."""
+    leaves = {n: weights[n].clone().requires_grad_() for n in names}
+    s.model.eval()
+    out = torch.func.functional_call(s.model, {**weights, **leaves}, kwargs=dict(inputs))
+    cross_entropy(s.pick(out), labels).backward()
+    s.model.train()
+    return {n: leaf.grad for n, leaf in leaves.items()}
+
+
+def platon(s: Setting, past: Sequence[Tensor]) -> Tensor:
+    """Zhang 2022, from all sensitivities since the first step: I and U move at multiples of the
+    window by the mean of the window before, whose first has a 0 in place of step 0."""
+    window, b1, b2 = s.hyper["window"], s.hyper["beta1"], s.hyper["beta2"]
+    with_zero = [torch.zeros_like(past[0]), *past]
+    importance = uncertainty = torch.zeros_like(past[0])
+    for end in range(window, len(with_zero), window):
+        mean = sum(with_zero[end - window : end]) / window
+        importance = b1 * importance + (1 - b1) * mean
+        uncertainty = b2 * uncertainty + (1 - b2) * (mean - importance).abs()
+    return importance * uncertainty
+
+
+def platon_density(s: Setting, t: int) -> float | None:
+    """Every `window` steps of the ramp, and every step after it."""
+    begin, end = _window(s)
+    if t <= begin or (t < end and t % s.hyper["window"]):
+        return None
+    return sanh(t, 1.0, s.density, begin, end)
+
+
+def sparsegpt(s: Setting, weight: Tensor, read: Tensor, density: float) -> tuple[Tensor, Tensor]:
+    """Frantar 2023, for matrices of a single block: w^2 / [(H_{j..})^-1]_00 over the whole matrix;
+    the columns behind each are then the solution of damped least squares, given those before."""
+    hessian, many = read.T @ read / len(read), weight.shape[1]
+    assert many <= s.hyper["block"]
+    damping = s.hyper["damping"] * hessian.diagonal().mean()
+    hessian = hessian + damping * torch.eye(many, dtype=hessian.dtype)
+    behind = [torch.linalg.inv(hessian[j:, j:]) for j in range(many)]
+    mask = best(
+        weight**2 / torch.stack([inverse[0, 0] for inverse in behind]),
+        int(density * weight.numel()),
+    )
+    now = weight.clone()
+    for j in range(many):
+        now[:, j] = now[:, j] * mask[:, j]
+        if j + 1 < many:
+            moved = (now - weight)[:, : j + 1] @ hessian[: j + 1, j + 1 :]
+            now[:, j + 1 :] = weight[:, j + 1 :] - moved @ behind[j + 1]
+    return mask, now
 
 
 # Losses ---------------------------------------------------------------------------------------
@@ -241,7 +470,11 @@ class Equations:
     magnitude), "noise" (fixed) or "learned", and `first` is where a learned score starts.
     `masks` gives the masks of (setting, scores, t). The penalty has the weight lambda = `weight` of
     (setting, t) and the shift `shift`. `concrete` means hard-concrete gates instead of masks,
-    `contrast` the losses of CAP.
+    `contrast` the losses of CAP. `prune` makes weights and masks of (setting, weights, density, masks
+    before, t) at the steps that `moments` gives a density; masks stay until the next, masked weights are 0.
+    Learning rates follow `rate`. `rewinds` says that then all weights but the head's return to
+    their start, and Adam's moments to 0. `gradual` is PLATON's density of (setting, t), None where it does
+    not mask; it has Adamax if the hyper-parameter `optimiser` says so.
     """
 
     trains: Callable[[str], bool]
@@ -252,6 +485,11 @@ class Equations:
     shift: float = 0.0
     concrete: bool = False
     contrast: bool = False
+    prune: Callable[[Setting, Named, float, Named, int], tuple[Named, Named]] | None = None
+    moments: Callable[[Setting], Mapping[int, float]] = lambda s: {0: s.density}
+    rewinds: bool = False
+    gradual: Callable[[Setting, int], float | None] | None = None
+    rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
 
 
 def _window(s: Setting) -> tuple[int, int]:
@@ -331,6 +569,20 @@ METHODS = {
         concrete=True,
     ),
     "cap_lite": Equations(all_but_embeddings, "learned", masks=MAGNITUDE.masks, contrast=True),
+    "magnitude_row": Equations(everything, prune=rows_of_weights),
+    "admm": Equations(everything, prune=layer_by_layer(admm)),
+    "obert": Equations(everything, prune=block_fisher, moments=few_steps, rate=cycle),
+    "obert_one_shot": Equations(everything, prune=block_fisher),
+    "imp": Equations(everything, prune=largest_of_all, moments=rounds, rate=to_zero, rewinds=True),
+    "sparse_transfer": Equations(
+        everything,
+        prune=as_it_is,
+        rate=lambda s, t: 1 - (1 - s.hyper["last_rate"]) * t / s.steps,
+    ),
+    "platon": Equations(everything, gradual=platon_density),
+    "gmp_star": Equations(everything, prune=largest_of_all, moments=few_steps, rate=cycle),
+    "wanda": Equations(everything, prune=layer_by_layer(wanda)),
+    "sparsegpt": Equations(everything, prune=layer_by_layer(sparsegpt)),
     "smp_l": SMP_L,
     "smp_l_new_head": SMP_L,
     "smp_l_no_penalty": replace(SMP_L, weight=None),
@@ -380,7 +632,12 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
         }
     learned = list(scores) if method.score == "learned" else []
     moments: dict[str, tuple[Tensor, Tensor]] = {}
-    gates = _gates(method, s, weights, scores, 0)
+    begun = 0
+    ones = {n: torch.ones_like(weights[n]) for n in names}
+    fixed, history = ones if method.prune else {}, {}
+    if method.prune and 0 in method.moments(s):
+        weights, fixed = method.prune(s, weights, method.moments(s)[0], fixed, 0)
+    gates = fixed or _gates(method, s, weights, scores, 0)
     for t, (rows, inputs, labels) in enumerate(s.batches):
         leaves = {n: weights[n].clone().requires_grad_() for n in trained}
         leaves |= {"S " + n: scores[n].clone().requires_grad_() for n in learned}
@@ -396,13 +653,40 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             ]
             zero = torch.zeros_like(target)
             m, v = moments.get(n, (zero, zero))
+            if s.hyper.get("optimiser") == "adamax":
+                m = 0.9 * m + 0.1 * shrink * gradient
+                v = torch.maximum(0.999 * v, (shrink * gradient).abs() + s.train["epsilon"])
+                moments[n] = m, v
+                target -= peak * method.rate(s, t) * m / (v + s.train["epsilon"])
+                continue
             m = 0.9 * m + 0.1 * shrink * gradient
             v = 0.999 * v + 0.001 * (shrink * gradient) ** 2
             moments[n] = m, v
-            unbiased = (v / (1 - 0.999 ** (t + 1))).sqrt() + 1e-8
-            step = (m / (1 - 0.9 ** (t + 1))) / unbiased
-            target -= peak * rate(t, s.steps, s.train["warmup"]) * step
-        gates = _gates(method, s, weights, scores, t + 1)
+            unbiased = (v / (1 - 0.999 ** (t + 1 - begun))).sqrt() + 1e-8
+            step = (m / (1 - 0.9 ** (t + 1 - begun))) / unbiased
+            target -= peak * method.rate(s, t) * step
+        if method.gradual:
+            small = {n: shrink * g for n, g in gradients.items() if n in names}
+            for n, gradient in small.items():
+                history.setdefault(n, []).append((weights[n] * gradient).abs())
+            density = method.gradual(s, t + 1)
+            if density is not None:
+                scores = {n: platon(s, past) for n, past in history.items()}
+                weights, kept = keep_of_all(s, weights, scores, density)
+                fixed = kept
+            yield State(weights, scores, fixed or ones, norm)
+            continue
+        if method.prune:
+            weights |= {n: weights[n] * mask for n, mask in fixed.items()}
+            if t + 1 in method.moments(s):
+                density = method.moments(s)[t + 1]
+                weights, fixed = method.prune(s, weights, density, fixed, t + 1)
+                if method.rewinds:
+                    own = {n for n in weights if ".encoder." in n or ".embeddings." in n}
+                    own |= {n for n in weights if ".pooler." in n}
+                    weights |= {n: s.start[n] * fixed.get(n, 1) for n in own}
+                    moments, begun = {}, t + 1
+        gates = fixed or _gates(method, s, weights, scores, t + 1)
         yield State(weights, scores, gates, norm)
 
 

@@ -641,6 +641,29 @@ def test_an_unreadable_result_is_named_and_kept(run, local, tmp_path):
     assert json.loads(path.read_text())["status"] == "ok"
 
 
+def test_a_result_that_contradicts_itself_is_run_again(run, local, tmp_path):
+    """Its bits say another accuracy; a file of somebody else's has no checksum."""
+    assert run(*local)[0] == 0
+    (path,) = (tmp_path / "results/smoke").glob("sst2-movement-*.json")
+    content = json.loads(path.read_text())
+    assert content["shares"] == {"validation": "acc"}
+    honest = content["metrics"]["acc"]
+    for metrics in (
+        content["metrics"],
+        content["best"]["metrics"],
+        content["curve"][-1]["metrics"],
+    ):
+        metrics["acc"] = 99.5
+    content["best"]["step"] = content["curve"][-1]["step"]
+    del content["checksum"]
+    path.write_text(json.dumps(content))
+    code, out, _ = run(*local, "--dry-run")
+    assert code == 0 and "metrics.acc is 99.5, but correct.validation has" in out
+    assert run(*local)[0] == 0
+    assert json.loads(path.read_text())["metrics"]["acc"] == honest
+    assert json.loads(path.with_name(path.name + ".unreadable").read_text()) == content
+
+
 def hub_command(results: Path, endpoint: str) -> subprocess.CompletedProcess[str]:
     """A run that needs the hub, at this endpoint."""
     environment = os.environ | {

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections import Counter
 
 import pytest
@@ -39,6 +40,28 @@ def waits(density, *, start, stop):
 def dies(density, *, start, stop):
     """Ends the worker's process."""
     return replace(movement(density, start=start, stop=stop), mask=lambda s, level: os._exit(1))
+
+NODE = pathlib.Path(__file__).with_name("node")
+
+def leaves(scores, level):
+    """In the first process that comes so far, tell its node and wait to be ended with it."""
+    if level < 0.7 and not NODE.exists():
+        import ray
+        half = NODE.with_name("node.half")
+        half.write_text(ray.get_runtime_context().get_node_id())
+        half.rename(NODE)
+        time.sleep(600)
+    return topk_local(scores, level)
+
+@register_method("moves", recipe="movement")
+def moves(density, *, start, stop):
+    """Movement whose node goes away in the middle of training."""
+    return replace(movement(density, start=start, stop=stop), mask=leaves)
+
+@register_suite("one")
+def one(scale, **given):
+    """One trial."""
+    return [Cell("moves", "sst2", 0.1, False, 0)]
 
 @register_suite("four")
 def four(scale, **given):
@@ -122,3 +145,29 @@ def test_without_an_address_a_run_has_this_machine_alone(here, cluster):
         pytest.skip("this machine has a GPU")
     assert process.returncode == 5 and len(rest) == 1
     assert "--gpus-per-trial 1, but Ray has 0 GPUs; leave the option out" in rest[0]
+
+
+def test_a_trial_goes_on_at_another_node_when_its_own_goes_away(here, cluster):
+    """From its last snapshot, which the second node sees in the shared folder, bit for bit."""
+    for _ in range(2):
+        cluster.add_node(num_cpus=3)
+    cluster.wait_for_nodes()
+    options = ("--suite", "one", "--plugin", "waits.py", "--max-steps", "20")
+    options += ("--checkpoint-minutes", "0.000001")  # after each step
+    options += ("--cpus-per-trial", "3", "--gpus-per-trial", "0")  # not on the head
+    process = start_command(here, "moved", *options, RAY_ADDRESS=cluster.address)
+    deadline = time.monotonic() + 240
+    while not (here / "node").exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    first = (here / "node").read_text()
+    (gone,) = [node for node in cluster.list_all_nodes() if node.node_id == first]
+    cluster.remove_node(gone, allow_graceful=False)
+    finished(process)
+    (moved,) = results_of(here / "moved" / "one").values()
+    assert moved["environment"]["node"] != first[:12]
+    finished(start_command(here, "stayed", *options[:-2], "--executor", "inline"))
+    (stayed,) = results_of(here / "stayed" / "one").values()
+    for name in ("digests", "metrics", "curve", "correct"):
+        assert moved[name] == stayed[name]
+    assert not any("snapshot" in note for note in moved["notes"])

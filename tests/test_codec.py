@@ -8,9 +8,10 @@ import pytest
 
 from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.errors import ConfigError
+from zoo.records.arrays import Distribution
 from zoo.records.codec import Record, from_json, omitted, to_json
 from zoo.records.facts import MethodFacts
-from zoo.records.result import Distribution, Divergence, Environment, Failure, Matrix, Plan, Result
+from zoo.records.result import Divergence, Environment, Failure, Matrix, Plan, Result
 from zoo.records.trial import Training, Trial
 from zoo.runs.jobs import Job
 
@@ -59,8 +60,8 @@ RECORDS = {
     ),
     "a result with everything": a_result(
         facts=MethodFacts("L", "movement", 4.0, False, True, True, "penalty"),
-        sketch="AAAA",
-        distribution=Distribution((-1.0, 1.0), (1, 2), (0, 2), (0.0, 9.0), "AA=="),
+        sketch="AAAAAA==",
+        distribution=Distribution((-1.0, 1.0), (1, 2), (0, 2), (0.0, 9.0), "AAA="),
         environment=Environment(
             {"torch": "2"}, "cuda H100", 4, "3.13", "abc+", ("-x",), {"a": "b"}
         ),

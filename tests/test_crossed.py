@@ -10,8 +10,8 @@ from leaderboard.crossed import DRAWS, METRICS, crossed, weights
 from tasks.metrics import f1, matthews, pearson, spearman
 from tests.helpers import a_result
 from zoo.engine.measure import answers
+from zoo.records.arrays import Answers
 from zoo.records.packed import pack_bits, pack_classes, pack_values, unpack_classes
-from zoo.records.result import Answers
 from zoo.registry import tasks
 
 

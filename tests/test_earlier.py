@@ -11,8 +11,9 @@ import pytest
 from tasks.scales import tiny
 from zoo.records.earlier import METHODS_FILE, facts_of_schema_3, from_schema_3, plan_of_schema_3
 from zoo.records.facts import MethodFacts
+from zoo.records.reading import PLAN, plan_name
 from zoo.records.result import Failure, Result
-from zoo.records.storage import PLAN, Folder, load, load_folder, load_result
+from zoo.records.storage import Folder, load, load_folder, load_result
 from zoo.records.trial import canonical
 from zoo.registry import methods
 
@@ -160,7 +161,7 @@ def test_a_failure_of_schema_3_is_readable(tmp_path):
 
 def test_a_plan_of_schema_3_is_a_list_and_readable(tmp_path):
     trials = [raw(path)["trial"] for path in KINDS.values()]
-    (tmp_path / f"{PLAN}0.json").write_text(canonical(trials))
+    (tmp_path / plan_name(canonical(trials))).write_text(canonical(trials))
     found = load_folder(tmp_path)
     assert found.unreadable == []
     assert {trial.id for trial in found.planned} == {path.stem for path in KINDS.values()}

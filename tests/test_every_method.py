@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tasks.scales import tiny
-from tests.helpers import save_checkpoint
-from zoo import Cell, ConfigError, from_random_weights, learned, learned_from
+from tests.helpers import given_for, save_checkpoint
+from zoo import Cell, ConfigError, from_random_weights, learned, learned_from, topk_by_row
 from zoo.engine.build import Resources, build, make_method
 from zoo.engine.frozen import load_frozen
 from zoo.engine.judge import judge
@@ -67,8 +67,7 @@ class Ready:
 def ready(name, example, planner, resources) -> Ready:
     """A trial of 12 steps at 10 % on SST-2; if it needs a teacher, that one has run."""
     plugins = (example,) if name == "my_method" else ()
-    prunes, drives = methods[name].facts.prunes, methods[name].facts.drives
-    given = (("penalty", 100.0),) if drives == "penalty" else ()
+    prunes, given = methods[name].facts.prunes, given_for(name, retrain=False)
     planner = replace(planner, plugins=plugins, conditions=Conditions(max_steps=STEPS))
     cell = Cell(name, "sst2", 0.1 if prunes else 1.0, False, 1, (*given, ("steps", 250)))
     *teachers, last = planner.jobs([cell])
@@ -87,11 +86,19 @@ def test_a_method_repeats_bit_for_bit_and_keeps_what_it_may(ready):
     kept, total = sum(m.kept for m in matrices), sum(m.total for m in matrices)
     if method.score is None:
         assert kept == total and first.parameters.mask_bits == 0
+    elif method.mask is topk_by_row:
+        shapes = [
+            layer.weight.shape
+            for layer in build(ready.trial, ready.resources).masked.layers.values()
+        ]
+        assert kept == sum(outputs * int(0.1 * inputs) for outputs, inputs in shapes)
     elif method.budget is not None:
         allowed = sum(int(0.1 * matrix.total) for matrix in matrices)
         assert allowed - len(matrices) <= kept <= allowed + len(matrices)
     assert first.best.candidates == 1 and first.best.metrics == first.metrics
-    assert first.steps == Steps(taken=STEPS, planned=STEPS, recipe=250)
+    none = Steps(taken=0, planned=0, recipe=0)
+    assert first.steps == (none if method.untrained else Steps(STEPS, STEPS, 250))
+    assert not method.untrained or first.parameters.trainable == 0
 
 
 def test_a_judge_finds_what_a_method_claims(ready, tmp_path):
@@ -107,19 +114,25 @@ def test_a_method_trains_what_it_says(ready):
     """After training, pre-trained parameters outside `trains` are the checkpoint's; scores that
     train have left their start."""
     run = build(ready.trial, ready.resources)
+    frozen = load_frozen(run, Path(ready.resources.cache))
     before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
     scores = [s.detach().clone() for s in run.masked.trained_scores]
-    list(fit(run, load_frozen(run, Path(ready.resources.cache))))
+    list(fit(run, frozen))
     stored = load_file(Path(ready.resources.model) / "model.safetensors", run.device.type)
     for n, parameter in run.network.named_parameters():
         inner = n.removeprefix("encoder.")
-        if parameter.requires_grad:
+        pruned = run.method.zeroes(0.5) and n.removesuffix(".weight")[8:] in run.masked.layers
+        if parameter.requires_grad or pruned:
             continue
         assert (parameter == before[n]).all(), n
+        if run.method.dense:  # it does not start from the checkpoint
+            continue
         assert f"bert.{inner}" not in stored or (parameter == stored[f"bert.{inner}"]).all(), n
     moved = {n for n, p in run.network.named_parameters() if not (p == before[n]).all()}
     assert moved or scores
     for n in moved - run.network.fresh:
+        if run.method.zeroes(0.5) and n.removesuffix(".weight")[8:] in run.masked.layers:
+            continue
         where = run.network.architecture.parameter(n.removeprefix("encoder."))
         assert run.method.trains(where), n
     assert all(

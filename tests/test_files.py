@@ -40,9 +40,12 @@ def fill(folder: Path, methods=("magnitude", "movement"), **changes) -> Path:
 
 def with_heads(density: float) -> Remaining:
     """Two matrices with two attention heads each, unequally pruned."""
+    low, both = round(density * 500), round(density * 2000)
     matrices = {
-        f"layer.0.{role}": Matrix(kept, 100, layer=0, role=role, attention_heads=(0.1, kept / 100))
-        for role, kept in (("Q", 10), ("K", 20))
+        f"layer.0.{role}": Matrix(
+            kept, 1000, layer=0, role=role, attention_heads=(0.1, kept / 1000)
+        )
+        for role, kept in (("Q", low), ("K", both - low))
     }
     return Remaining(density, encoder_density=density, matrices=matrices)
 

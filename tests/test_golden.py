@@ -16,8 +16,9 @@ from leaderboard.formats import markdown
 from leaderboard.verdicts import sentence
 from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_training, a_trial
+from zoo.records.arrays import Answers
 from zoo.records.packed import pack_bits, pack_classes
-from zoo.records.result import Answers, Divergence, Environment, Failure, Plan, Steps
+from zoo.records.result import Divergence, Environment, Failure, Plan, Steps
 from zoo.records.storage import save, save_plan
 from zoo.records.trial import Trial
 

@@ -18,7 +18,7 @@ from leaderboard.formats import amount, plain_text
 from leaderboard.page import in_a_fence
 from tests.helpers import a_remaining, a_result, a_training, a_trial
 from zoo.records.facts import MethodFacts
-from zoo.records.result import Best, Divergence, Environment, Failure, Judgement, Plan
+from zoo.records.result import Best, Divergence, Environment, Failure, Judgement, Plan, Point
 from zoo.records.storage import save, save_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -139,8 +139,10 @@ def test_the_table_with_distillation_shows_its_teacher(tmp_path):
 def test_a_metric_that_is_undefined_at_the_last_step_stops_no_page(tmp_path):
     folder = tmp_path / "suite"
     best = Best(2, 150, {"pearson": 70.0})
-    save(a_result(metrics={"pearson": None}, best=best, majority={}), folder)
-    save(a_result(a_trial(density=0.03), metrics={"pearson": 71.0}, best=best), folder)
+    first = Point(150, 0.1, 0.5, remaining=0.1, metrics=best.metrics)
+    for density, last in ((0.1, None), (0.03, 71.0)):
+        got = a_result(a_trial(density=density), metrics={"pearson": last}, best=best, majority={})
+        save(replace(got, curve=(first, *got.curve)), folder)
     page = write(folder).read_text()
     assert rows(page)["movement", "10"][3] == "1 undefined"
 

@@ -23,7 +23,7 @@ from methods.movement import movement, soft_movement
 from methods.smp import smp_l
 from tasks.glue import mnli, sst2, stsb
 from tasks.scales import base
-from tests.helpers import DEVICES, a_remaining, a_result, a_trial, save_checkpoint
+from tests.helpers import DEVICES, a_remaining, a_result, a_trial, given_for, save_checkpoint
 from tests.test_compact import (
     difference,
     masked_states,
@@ -55,6 +55,7 @@ from zoo import (
     mean_sigmoid,
     mean_sigmoid_gradient,
     mlm_label_words,
+    rate,
     same_class,
     same_example,
     topk_by_type,
@@ -67,7 +68,7 @@ from zoo.engine.evaluate import evaluate
 from zoo.engine.frozen import Frozen, predict
 from zoo.engine.layers import Counts
 from zoo.engine.train import fit
-from zoo.engine.trainer import make_optimizer, rate
+from zoo.engine.trainer import make_optimizer
 from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation
@@ -108,7 +109,8 @@ def make_run(planner, resources) -> Callable[..., Run]:
     """(method, density, **training values) -> a run that is ready to train, on SST-2."""
 
     def make(method: str, density: float = 0.5, **train) -> Run:
-        trial = planner.plan(Cell(method, "sst2", density, False, 0)).trial
+        given = given_for(method) if method in SIMPLE else ()
+        trial = planner.plan(Cell(method, "sst2", density, False, 0, given)).trial
         return build(replace(trial, train=replace(trial.train, **train)), resources)
 
     return make
@@ -310,7 +312,10 @@ def test_pitfall_10_other_parameters_are_masked_or_trained(make_run):
         got = {named[id(p)] for p in parameters if id(p) in named}
         every = set(named.values())
         new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
-        whole = every if name in ("dense", "scratch", "first_half") else set()
+        dense = name in ("dense", "scratch", "first_half", "gmp_star", "obert", "platon")
+        dense = dense or name in ("imp", "sparse_transfer")
+        dense = dense or run.method.dense
+        whole = every if dense else set()
         free = {n for n in every if not n.startswith("encoder.embeddings.")}
         frozen = name.startswith("smp") or name == "head_only"
         assert got == (whole or (new if frozen else free)), name
@@ -431,15 +436,18 @@ def test_pitfall_20_the_weights_of_distillation_are_wrong(planner):
     for entry in methods:
         if not entry.facts.prunes:
             continue
-        given = (("penalty", 1.0),) if entry.facts.drives == "penalty" else ()
+        given = given_for(entry.name, 1.0)
         *_, job = planner.jobs([Cell(entry.name, "sst2", 0.1, True, 0, given)])
         train = job.trial.train
         mix = (train.task_weight, train.teacher_weight)
-        assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else (0.1, 0.9)), entry.name
-        assert train.temperature == 2.0
+        teacher_alone = entry.name in ("gmp_star", "obert", "sparse_transfer")
+        usual = (0.0, 1.0) if teacher_alone else (0.1, 0.9)
+        assert mix == ((0.5, 0.5) if entry.name.startswith("smp") else usual), entry.name
+        warm = 5.5 if entry.name == "sparse_transfer" else 2.0
+        assert train.temperature == warm
         terms = make_method(job.trial).losses
         assert (terms[0].weight, terms[-1].weight) == mix
-        assert terms[-1].value.temperature == 2.0
+        assert terms[-1].value.temperature == warm
 
 
 def test_pitfall_21_the_mlm_head_is_left_out_or_the_pooler_used(checkpoint):

@@ -7,7 +7,8 @@ import pytest
 
 from leaderboard.collect import collect
 from leaderboard.files import check
-from zoo.records.storage import PLAN, load_folder
+from zoo.records.reading import PLAN
+from zoo.records.storage import load_folder
 
 RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs"
 FOLDERS = sorted({path.parent for path in RUNS.rglob(f"{PLAN}*.json")})

@@ -1,6 +1,7 @@
 """The engine against the second implementation: 50 steps in float64 with dropout, paired in all
 randomness."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +20,9 @@ from tasks.scales import base
 from tests import second_implementation
 from tests.helpers import in_double, without_dropout, write_parquet
 from tests.second_implementation import Setting
-from zoo import Cell, Request, permuted
+from zoo import Calibration, Cell, Request, permuted
 from zoo.engine.build import Resources, Run, build
+from zoo.engine.calibrate import drawn, mini_batches
 from zoo.engine.frozen import Frozen, load_frozen
 from zoo.engine.streams import stream
 from zoo.engine.train import fit, run_trial
@@ -39,6 +41,13 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "l0": {"lr_scores": 0.4, "penalty": 0.3},
     "l0 distilled": {"lr_scores": 0.4, "penalty": 0.03, "batch": 32},
     "smp_l_no_penalty": {"clip": 1e-4},  # its gradients are small
+    "magnitude_row": {"retrain": True},
+    "wanda": {"retrain": True, "examples": 24},
+    "sparsegpt": {"retrain": True, "examples": 24},
+    "platon": {"window": 4, "start": 0.1, "stop": 0.7},
+    "admm": {"retrain": True, "examples": 24},
+    "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
+    "obert_one_shot": {"gradients": 12, "gradient_batch": 8, "recomputations": 3, "retrain": True},
 }
 GIVEN = {
     "penalty": 30.0,  # within the scores' reach in 50 steps
@@ -105,7 +114,12 @@ def ready(name, checkpoint, data, cache, task="sst2", distill=False, **given) ->
         run_trial(job.trial, replace(resources, keep_outputs=True))
     train = replace(last.trial.train, steps=STEPS, evaluate_every=1)
     run = build(replace(last.trial, train=train), resources)
-    return run, load_frozen(run, cache)
+    frozen = load_frozen(run, cache)
+    if name == "sparse_transfer":  # of a checkpoint that is pruned already
+        with torch.no_grad():
+            for layer in run.masked.layers.values():
+                layer.weight.mul_(layer.weight.abs() > 0.02)
+    return run, frozen
 
 
 def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
@@ -152,6 +166,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         batches.append((batch.rows, inputs, batch.labels))
         attention.append(batch.attention)
     seen = iter(attention)
+    layerwise = isinstance(run.method.calibration, Calibration)
+    calibration = read_first(run) if layerwise else []
     generator = torch.Generator().manual_seed(stream(trial.task, 0, "masks"))
 
     def noise(step: int, name: str, score: torch.Tensor) -> torch.Tensor:
@@ -183,7 +199,29 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         classes=frozen.classes,
         teacher=None if frozen.logits is None else padded(run, frozen.logits),
         banks={name: bank.vectors for name, bank in frozen.banks.items()},
+        calibration=calibration,
+        gradients=lambda t: mini(run, t),
     )
+
+
+def mini(run: Run, step: int) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+    """Model inputs and labels of the mini-batches of a calibration before a step."""
+    for rows in mini_batches(run, run.method.calibration, step):
+        batch = collate(run.data.train, rows, run.network.pad, run.device)
+        attention = batch.attention.long()
+        inputs = {"input_ids": batch.tokens, "attention_mask": attention}
+        yield {**inputs, "token_type_ids": batch.types}, batch.labels
+
+
+def read_first(run: Run) -> list[dict[str, torch.Tensor]]:
+    """The model inputs of calibration, in another cut than the engine's."""
+    rows, found = drawn(run, run.method.calibration), []
+    for part in np.array_split(rows, 5):
+        batch = collate(run.data.train, part, run.network.pad, run.device)
+        attention = batch.attention.long()
+        inputs = {"input_ids": batch.tokens, "attention_mask": attention}
+        found.append({**inputs, "token_type_ids": batch.types})
+    return found
 
 
 def padded(run: Run, logits: np.ndarray) -> torch.Tensor:

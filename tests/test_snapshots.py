@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import run_benchmark
-from tests.helpers import finished, results_of, start_command
+from tests.helpers import finished, given_for, results_of, start_command
 from zoo import Cell, Score, learned, register_method
 from zoo.engine import snapshots
 from zoo.engine.build import Resources
@@ -39,8 +39,7 @@ def kept(resources, tmp_path) -> Resources:
 def trial_of(planner, resources, name: str, **given: Any) -> Trial:
     """A trial with dropout and, where methods prune, with a teacher, which has run."""
     facts = methods[name].facts
-    driven = {"penalty": 30.0} if facts.drives == "penalty" else {}
-    values = tuple({**GIVEN, **driven, **given}.items())
+    values = tuple({**GIVEN, **dict(given_for(name, 30.0)), **given}.items())
     cell = Cell(name, "sst2", 0.3 if facts.prunes else 1.0, facts.prunes, 0, values)
     *teachers, last = planner.jobs([cell])
     for job in teachers:

@@ -37,10 +37,11 @@ from zoo.engine.frozen import Frozen, load_outputs, predict, store_outputs, teac
 from zoo.engine.measure import sketch
 from zoo.engine.streams import stream
 from zoo.engine.train import fit, run_trial
-from zoo.engine.trainer import Trainer, clip, make_optimizer, rate
+from zoo.engine.trainer import Trainer, clip, make_optimizer
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
 from zoo.parts.method import may_collapse
+from zoo.parts.schedules import rate
 from zoo.records.packed import pack_bits
 from zoo.records.result import Result, Steps
 from zoo.records.trial import Conditions

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # What a method is
+    from zoo.parts.method import FromDense as FromDense
     from zoo.parts.method import Method as Method
     from zoo.parts.method import all_but_embeddings as all_but_embeddings
     from zoo.parts.method import at_density as at_density
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from zoo.parts.method import from_random_weights as from_random_weights
     from zoo.parts.method import nothing as nothing
     from zoo.parts.method import pretrained as pretrained
+    from zoo.parts.method import regrow as regrow
+    from zoo.parts.method import stay_zero as stay_zero
     from zoo.parts.method import with_distillation as with_distillation
+    from zoo.parts.method import zero_when_masked as zero_when_masked
     from zoo.inputs.architecture import Parameter as Parameter
 
     # Scores
@@ -31,15 +35,19 @@ if TYPE_CHECKING:
     from zoo.parts.scores import magnitude as magnitude
     from zoo.parts.scores import magnitude_of as magnitude_of
     from zoo.parts.scores import noise as noise
+    from zoo.parts.scores import norm as norm
     from zoo.parts.scores import stored as stored
+    from zoo.parts.scores import total as total
     from zoo.parts.scores import uniform_noise as uniform_noise
     from zoo.parts.scores import zeros as zeros
 
     # Masks, and exact selection
+    from zoo.parts.masks import MaskFn as MaskFn
     from zoo.parts.masks import above_threshold as above_threshold
     from zoo.parts.masks import allot as allot
     from zoo.parts.masks import count as count
     from zoo.parts.masks import matrix_type as matrix_type
+    from zoo.parts.masks import nonzero as nonzero
     from zoo.parts.masks import open_gates as open_gates
     from zoo.parts.masks import topk_by_type as topk_by_type
     from zoo.parts.masks import topk_global as topk_global
@@ -47,6 +55,31 @@ if TYPE_CHECKING:
     from zoo.parts.selection import keep as keep
     from zoo.parts.selection import keep_among as keep_among
     from zoo.parts.selection import keep_each as keep_each
+
+    # Patterns, and how matrices share a density
+    from zoo.parts.allocation import Allocated as Allocated
+    from zoo.parts.allocation import Owl as Owl
+    from zoo.parts.allocation import allocation_of as allocation_of
+    from zoo.parts.allocation import eq4 as eq4
+    from zoo.parts.allocation import erk as erk
+    from zoo.parts.allocation import shared_by_outliers as shared_by_outliers
+    from zoo.parts.allocation import uniform as uniform
+    from zoo.parts.allocation import with_allocation as with_allocation
+    from zoo.parts.patterns import Blocks as Blocks
+    from zoo.parts.patterns import NofM as NofM
+    from zoo.parts.patterns import keep_in_rows as keep_in_rows
+    from zoo.parts.patterns import pattern_of as pattern_of
+    from zoo.parts.patterns import topk_by_row as topk_by_row
+    from zoo.parts.patterns import topk_in_all as topk_in_all
+    from zoo.parts.patterns import topk_in_type as topk_in_type
+    from zoo.parts.patterns import with_pattern as with_pattern
+
+    # Calibration
+    from zoo.parts.calibration import Calibration as Calibration
+    from zoo.parts.calibration import Choice as Choice
+    from zoo.parts.calibration import GradientCalibration as GradientCalibration
+    from zoo.parts.calibration import products as products
+    from zoo.parts.calibration import squares as squares
 
     # Gates
     from zoo.parts.gates import Gate as Gate
@@ -64,8 +97,14 @@ if TYPE_CHECKING:
 
     # Schedules
     from zoo.parts.schedules import Constant as Constant
+    from zoo.parts.schedules import Staircase as Staircase
+    from zoo.parts.schedules import Cycles as Cycles
     from zoo.parts.schedules import Ramp as Ramp
+    from zoo.parts.schedules import at_once as at_once
+    from zoo.parts.schedules import every_so_often as every_so_often
     from zoo.parts.schedules import never as never
+    from zoo.parts.schedules import rate as rate
+    from zoo.parts.schedules import stepwise as stepwise
 
     # Losses, penalties, heads, optimisers
     from zoo.parts.losses import Bank as Bank
@@ -87,6 +126,7 @@ if TYPE_CHECKING:
     from zoo.parts.heads import trained as trained
     from zoo.parts.heads import Network as Network
     from zoo.parts.optimisers import Group as Group
+    from zoo.parts.optimisers import adamax as adamax
     from zoo.parts.optimisers import adamw as adamw
     from zoo.records.trial import Training as Training
 

@@ -83,7 +83,10 @@ def _bare(name: str) -> str:
 
 def one_line(text: object, most: int | None = None) -> str:
     """Text without line breaks, control and direction characters, cut to `most` characters."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    whole = str(text)
+    if not whole.isprintable():
+        whole = "".join(c if c.isprintable() else " " for c in whole)
+    line = " ".join(whole.split())
     return line if most is None or len(line) <= most else line[: most - 3] + "..."
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from zoo.errors import BenchmarkError, ConfigError, cause_of, one_line, unknown
 from zoo.parts.ranges import RATES, Ranges, checked
 from zoo.records.codec import Record, fields_of, from_json
 from zoo.records.facts import MethodFacts, in_order
-
-SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+from zoo.records.trial import SLUG, SLUG_WORDS
 
 Make = TypeVar("Make", bound=Callable[..., Any])
 Facts = TypeVar("Facts", bound=Record)
@@ -51,6 +49,12 @@ class Entry(Generic[Facts]):
         """Whether the factory takes a hyper-parameter of this name."""
         parameters = inspect.signature(self.make).parameters
         return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    @property
+    def may_retrain(self) -> bool:
+        """Whether it prunes a dense model at once and takes steps only if it is asked to, at the
+        learning rates of the dense model."""
+        return "retrain" in self.parameters
 
     @property
     def parameters(self) -> list[str]:
@@ -102,10 +106,7 @@ class Registry(Generic[Facts]):
         """Return a decorator that registers a factory; raises ConfigError for a bad or taken name
         and for a fact that is unknown or of another type."""
         if not isinstance(name, str) or not SLUG.fullmatch(name):
-            raise ConfigError(
-                f"{self.kind} name {name!r:.80} must be 1 to 64 of a-z, 0-9, '_', '.', '-'"
-                " and start with a letter or digit"
-            )
+            raise ConfigError(f"{self.kind} name {name!r:.80} must be {SLUG_WORDS}")
         for fact in facts:
             if fact not in (names := [f.name for f in fields_of(self.facts)]):
                 raise ConfigError(f"{self.kind} {name}: {unknown('fact', fact, names)}")

@@ -75,9 +75,8 @@ def figures(series: Series) -> Iterator[Figure]:
         if uneven:
             caption = f"Remaining weights by layer and matrix ({where}; where they differ)"
             yield f"matrices-{task}", caption, partial(masks.heat_maps, uneven, "")
-        if series.lowest[task]:
+        if maps := series.attention_heads(task):
             caption = f"Remaining weights by attention head ({where})"
-            maps = series.attention_heads(task)
             yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "attention head")
     yield from _of_weights(series, target)
 

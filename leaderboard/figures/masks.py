@@ -9,11 +9,19 @@ import numpy as np
 from leaderboard.figures.style import Text, colour_of, set_margins, write_texts
 from leaderboard.heat_maps import HeatMap
 from leaderboard.looks import Look
+from zoo.records.arrays import Distribution
 from zoo.records.packed import unpack_heights
-from zoo.records.result import Distribution
 
 Distributions = Sequence[tuple[str, Look, Distribution]]
 """Name, look and distribution."""
+
+
+LARGEST = 30
+"""Inches of a figure of maps at most."""
+
+
+def _sides(one: HeatMap) -> tuple[Sequence[Any], Sequence[Any]]:
+    return one.values, one.columns
 
 
 def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
@@ -21,7 +29,8 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
     axis for each would be slow. `below` labels the columns."""
     import matplotlib.pyplot as plt
 
-    tall, wide, across = len(maps[0].values), len(maps[0].columns), min(len(maps), 5)
+    tall, wide = (max(map(len, sides)) for sides in zip(*map(_sides, maps), strict=True))
+    across = min(len(maps), 5)
     down = -(-len(maps) // across)
     gap, rise = 1, 2 + bool(below)  # cells between maps, beside and above them
     canvas = np.full((down * (tall + rise), across * (wide + gap)), np.nan)
@@ -30,8 +39,8 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
         for index in range(len(maps))
     ]
     for one, (y, x) in zip(maps, corners, strict=True):
-        canvas[y : y + tall, x : x + wide] = one.values
-    cell = 0.34 if tall * wide <= 60 else 0.22
+        canvas[y : y + len(one.values), x : x + len(one.columns)] = one.values
+    cell = min(0.34 if tall * wide <= 60 else 0.22, LARGEST / max(canvas.shape))
     size = (cell * canvas.shape[1] + 1.5, cell * canvas.shape[0] + 0.3)
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
     axis, top = axes[0][0], np.nanmax(canvas)
@@ -40,11 +49,11 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
     axis.set_axis_off()
     texts: list[Text] = []
     for one, (y, x) in zip(maps, corners, strict=True):
-        middle = x + (wide - 1) / 2
+        layers, middle = len(one.values), x + (len(one.columns) - 1) / 2
         axis.text(middle, y - 1, one.name, ha="center", va="center", fontsize=9)
-        texts += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(tall)]
-        texts += [(x + j, y + tall - 0.1, name, "black") for j, name in enumerate(one.columns)]
-        texts += [(middle, y + tall + 0.7, below, "black")] if below else []
+        texts += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(layers)]
+        texts += [(x + j, y + layers - 0.1, name, "black") for j, name in enumerate(one.columns)]
+        texts += [(middle, y + layers + 0.7, below, "black")] if below else []
         texts += _numbers(one.values, top, x, y) if tall * wide <= 60 else []
     set_margins(figure, left=0.25, right=0.95, bottom=0.15, top=0.05, between=0.0)
     write_texts(axis, texts)
@@ -115,7 +124,7 @@ def scores(shown: Distributions) -> Any:
     import matplotlib.pyplot as plt
 
     planes = [plane_of(found) for *_, found in shown]
-    tall, wide = planes[0].shape
+    tall, wide = np.max([plane.shape for plane in planes], axis=0)
     across = min(len(shown), 4)
     down, gap, rise = -(-len(shown) // across), 6, 14
     canvas = np.full((down * (tall + rise), across * (wide + gap) - gap), np.nan)
@@ -124,8 +133,9 @@ def scores(shown: Distributions) -> Any:
     axis = axes[0][0]
     for number, ((name, _, found), plane) in enumerate(zip(shown, planes, strict=True)):
         y, x = number // across * (tall + rise) + rise - 5, number % across * (wide + gap)
-        canvas[y : y + tall, x : x + wide] = plane / 8 * np.log10(2)
-        _annotate(axis, name, found, x, y, wide, tall)
+        high, broad = plane.shape
+        canvas[y : y + high, x : x + broad] = plane / 8 * np.log10(2)
+        _annotate(axis, name, found, x, y, broad, high)
     image = axis.imshow(canvas, vmin=0, cmap="cividis", aspect="auto", interpolation="none")
     axis.set_axis_off()
     set_margins(figure, left=0.1, right=0.85, bottom=0.1, top=0.1, between=0.0)

@@ -113,7 +113,7 @@ def _once(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         detail, like = row.detail, first.setdefault(row.method, row)
         if detail and like.detail and like is not row:
-            known = list(map(tuple, like.detail.settings.rows))
+            known = set(map(tuple, like.detail.settings.rows))
             own = [line for line in detail.settings.rows if tuple(line) not in known]
             settings = Grid(detail.settings.header, own)
             row = replace(row, detail=replace(detail, settings=settings, like=like.address))

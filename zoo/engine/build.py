@@ -20,8 +20,10 @@ from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
 from zoo.kernels.launch import PLAIN, available, refusal
+from zoo.parts.allocation import with_allocation
 from zoo.parts.heads import Network
 from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
+from zoo.parts.patterns import with_pattern
 from zoo.plugins import Plugin, load_plugin
 from zoo.records.trial import Trial
 from zoo.registry import methods, tasks
@@ -29,6 +31,9 @@ from zoo.status import tell
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The values of the condition `precision`."""
+AXES = {"pattern": with_pattern, "allocation": with_allocation}
+"""Hyper-parameters of all methods: what changes a method that its factory has made, in this
+order."""
 MIXTURE = ("task_weight", "teacher_weight", "temperature")
 """Training values that describe distillation."""
 
@@ -40,12 +45,13 @@ class Resources:
     `model` and `data_dir` as the user gave them; `cache` is a folder for tokenised data and frozen
     outputs; `threads` are the CPU threads of a trial; `keep_outputs` makes a trial store its
     outputs over the training set for students, of the first `reads` examples in the order of
-    training, None for all; `models` is a folder in which the trained model is kept, "" keeps none;
-    `handover` is the folder of the files that a judge reads, "" writes none;
-    `gpu_share` is the part of a GPU's memory that this process may take; `snapshots` is a folder
-    for snapshots in training every `snapshot_minutes`, "" takes none; records of other drivers
-    that were written after `since`, by the clock of the results, are taken over; `trial_minutes`
-    are those that a trial may take, 0 for any; `environment` is added to the result's.
+    training, None for all, and its weights if `keep_weights`; `models` is a folder in which the
+    trained model is kept, "" keeps none; `handover` is the folder of the files that a judge reads,
+    "" writes none; `gpu_share` is the part of a GPU's memory that this process may take;
+    `snapshots` is a folder for snapshots in training every `snapshot_minutes`, "" takes none;
+    records of other drivers that were written after `since`, by the clock of the results, are taken
+    over; `trial_minutes` are those that a trial may take, 0 for any; `environment` is added to the
+    result's.
     """
 
     model: str
@@ -54,6 +60,7 @@ class Resources:
     plugins: tuple[Plugin, ...] = ()
     threads: int = 1
     keep_outputs: bool = False
+    keep_weights: bool = True
     reads: int | None = None
     models: str = ""
     handover: str = ""
@@ -98,8 +105,9 @@ def make_method(trial: Trial) -> Method:
     TrialError if its own code raises.
     """
     entry = methods[trial.method]
+    own = {n: v for n, v in trial.hyper.items() if n not in AXES or n in entry.parameters}
     try:
-        method = entry.make(trial.density, **trial.hyper)
+        method = entry.make(trial.density, **own)
     except TypeError as error:
         raise ConfigError(f"method {trial.method} ({entry.origin}): {error}") from error
     except BenchmarkError:
@@ -112,8 +120,16 @@ def make_method(trial: Trial) -> Method:
         raise ConfigError(
             f"method {trial.method} ({entry.origin}) must return a Method, not {kind}"
         )
+    for axis, change in AXES.items():
+        if axis in trial.hyper and axis not in own:
+            method = change(method, trial.hyper[axis])
     if not trial.distill:
         return method
+    if method.untrained:
+        raise ConfigError(
+            f"method {trial.method} trains nothing, so that a teacher changes nothing: run it"
+            " without distillation, or with retraining"
+        )
     return with_distillation(method, **{name: getattr(trial.train, name) for name in MIXTURE})
 
 
@@ -155,7 +171,7 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
         torch.compiler.reset()  # what earlier trials in this process compiled changes nothing
         for layer in network.architecture.layers_of(network.encoder):  # few graphs serve all
             layer.compile(dynamic=True)
-    steps = trial.train.planned_steps(len(data.train))
+    steps = method.steps(trial.train.planned_steps(len(data.train)))
     return Run(
         trial=trial,
         task=task,
@@ -166,7 +182,7 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
         masked=masked,
         device=device,
         steps=steps,
-        recipe_steps=trial.train.recipe_steps(len(data.train)),
+        recipe_steps=method.steps(trial.train.recipe_steps(len(data.train))),
         notes=[
             *(*task.notes(source), *label_notes(task, checkpoint), *tokeniser_notes(checkpoint)),
             *_warned(trial, method, steps),

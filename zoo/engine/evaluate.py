@@ -60,6 +60,18 @@ def metrics_of(
     return metrics, by_split
 
 
+def shares(found: Mapping[str, Evaluation]) -> dict[str, str]:
+    """By split the first metric that is the percentage of right answers, where one is."""
+    named: dict[str, str] = {}
+    for split, one in found.items():
+        if one.correct is not None and len(one.correct):
+            right = 100 * float(np.mean(one.correct))
+            equal = [n for n, v in one.metrics.items() if v is not None and abs(v - right) < 1e-6]
+            if equal:
+                named[split] = equal[0]
+    return named
+
+
 def best_of(names: Sequence[str], curve: Sequence[Point]) -> Best:
     """The best evaluation by the first of these metrics among those with the last one's level and
     density."""

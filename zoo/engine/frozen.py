@@ -41,16 +41,19 @@ class Frozen:
 
 
 def load_frozen(run: Run, cache: Path) -> Frozen:
-    """Load or compute only what the method's losses need. Raises TrialError if the teacher has not
-    stored its outputs."""
+    """Load or compute only what the method's losses need, and put the weights of a dense trial into
+    the network where training starts from them. Raises TrialError if the teacher has not stored its
+    outputs or weights."""
     needs, banks = run.method.needs, {}
     if "pretrained" in needs:
         arrays = outputs_of(cache, _start_key(run), run.network, run.data.train)
         banks["pretrained"] = bank(arrays, run.device)
     arrays = {}
-    if run.trial.teacher:
+    if needs & {"teacher", "finetuned"}:
         read = examples_read(run.method, run.steps, run.trial.train.batch)
         arrays = load_outputs(cache, run.trial.teacher, run.task, read)
+    if "weights" in needs:
+        load_weights(cache, run.trial.teacher, run.network)
     if "finetuned" in needs:
         banks["finetuned"] = bank(arrays, run.device)
     logits = arrays["logits"] if "teacher" in needs else None
@@ -137,7 +140,9 @@ def _teacher_key(teacher: str) -> Mapping[str, object]:
 def examples_read(method: Method, steps: int, batch: int) -> int | None:
     """How many examples of the first epoch a student reads in so many steps; None if it reads the
     representations of the whole training set."""
-    return None if "finetuned" in method.needs else steps * batch
+    if "finetuned" in method.needs:
+        return None
+    return steps * batch if "teacher" in method.needs else 0
 
 
 def has_outputs(cache: Path, teacher: str, read: int | None) -> bool:
@@ -199,6 +204,46 @@ def load_outputs(
             f" {list(task.labels)}"
         )
     return arrays
+
+
+def _weights_key(teacher: str) -> Mapping[str, object]:
+    """The key of a dense trial's weights, whose shapes and values its id covers."""
+    return {"weights": {"teacher": teacher}}
+
+
+def has_weights(cache: Path, teacher: str) -> bool:
+    """Whether a dense trial has stored its weights."""
+    return is_cached(cache, _weights_key(teacher))
+
+
+def store_weights(cache: Path, teacher: str, network: Network) -> None:
+    """Store all parameters of a dense trial, its head's too, for trials that start from them."""
+
+    def make() -> Contents:
+        named = dict(network.named_parameters())
+        flat = torch.cat([p.detach().float().flatten() for p in named.values()])
+        return {"flat": flat.cpu().numpy()}, {n: list(p.shape) for n, p in named.items()}
+
+    cached(cache, _weights_key(teacher), make)
+
+
+@torch.no_grad()
+def load_weights(cache: Path, teacher: str, network: Network) -> None:
+    """Put the weights that a dense trial stored into a network. Raises TrialError if there are
+    none, or if they are of another network."""
+
+    def missing() -> Contents:
+        raise TrialError(f"its dense trial {teacher or 'is not named and'} left no weights")
+
+    arrays, shapes = cached(cache, _weights_key(teacher), missing)
+    named = dict(network.named_parameters())
+    if shapes != {name: list(p.shape) for name, p in named.items()}:
+        raise TrialError(f"its dense trial {teacher} has other parameters, or another head")
+    flat = torch.from_numpy(np.array(arrays["flat"]))
+    for parameter, part in zip(
+        named.values(), flat.split([p.numel() for p in named.values()]), strict=True
+    ):
+        parameter.copy_(part.view_as(parameter))
 
 
 def bank(arrays: Mapping[str, np.ndarray], device: torch.device) -> Bank:

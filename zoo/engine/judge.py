@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zoo.engine import measure
 from zoo.engine.build import Resources, located, make_method, usual_device
-from zoo.engine.evaluate import best_constant, best_of, metrics_of
+from zoo.engine.evaluate import best_constant, best_of, metrics_of, shares
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.handover import Handover, read_handover
 from zoo.engine.layers import Counts
@@ -106,6 +106,7 @@ def _evaluated(claim: Result, network: Network, examples: EvaluationSet) -> Resu
         majority=best_constant(task, data),
         curve=curve,
         correct={s: pack_bits(e.correct) for s, e in found.items() if e.correct is not None},
+        shares=shares(found),
         answers=measure.answers(task, found, data),
         judgement=Judgement(apart=True, claims=claim.metrics),
     )

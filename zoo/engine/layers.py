@@ -10,6 +10,11 @@ from torch.nn import functional as F
 
 from zoo.errors import TrialError
 
+UNCALIBRATED = (
+    "the masks of this method come from a calibration, which a loop of one's own cannot run: run it"
+    " as a trial, by run_benchmark.py"
+)
+
 
 class MaskedLinear(nn.Module):
     """A linear layer with a working weight; `weight` and `bias` keep their names.
@@ -74,3 +79,10 @@ def checked(name: str, mask: Any, weight: Tensor) -> Tensor:
             raise TrialError(f"mask of {name} must hold only 0 and 1, got {other[0].item():g}")
         mask = mask.bool()
     return mask.detach().contiguous()
+
+
+def checked_weight(name: str, weight: Tensor, before: Tensor) -> Tensor:
+    """The new weight of a matrix, or TrialError unless it is finite and has the shape of before."""
+    if weight.shape != before.shape or not weight.isfinite().all():
+        raise TrialError(f"the new weight of {name} must be finite, {tuple(before.shape)}")
+    return weight

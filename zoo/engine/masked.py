@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from zoo.engine import sweeps
-from zoo.engine.layers import Counts, MaskedLinear, checked, factor
+from zoo.engine.layers import UNCALIBRATED, Counts, MaskedLinear, checked, checked_weight, factor
 from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
 from zoo.parts.method import Method
+from zoo.parts.patterns import check_shapes
 from zoo.parts.scores import stored
 from zoo.parts.threads import in_threads
 
@@ -42,7 +43,8 @@ class MaskedModel:
 
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
     masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda; `step`: that
-    of the last `advance`; `fused`: whether zoo/engine/sweeps.py takes the place of `backward`.
+    of the last `advance`; `fused`: whether zoo/engine/sweeps.py takes the place of `backward`;
+    `calibrated`: whether a calibration made the masks, where the method has one.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -78,11 +80,12 @@ class MaskedModel:
         self.level: float | None = None
         self.refreshed = False
         self.penalty_weight = 0.0
-        self.step, self.fused = 0, False
+        self.step, self.fused, self.calibrated = 0, False, False
         self._working: sweeps.Working | None = None
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(method.trains(where[name]))
         if method.score is not None:
+            check_shapes(method.mask, {n: tuple(m.weight.shape) for n, m in matrices.items()})
             for name, linear in matrices.items():
                 self._mask(name, linear)
 
@@ -154,9 +157,22 @@ class MaskedModel:
             self.level = level
         if not self.layers:
             return
-        if level is not None and not same:
+        if level is not None and self.method.calibration is not None and not self.calibrated:
+            raise TrialError(UNCALIBRATED)
+        if level is not None and not same and not self.calibrated:
             self._set_masks(self.method.mask(self.scores, level))
+        if self.method.zeroes(level):
+            for layer in self.layers.values():
+                layer.weight.mul_(factor(layer.mask))
         self._make_working()
+
+    @torch.no_grad()
+    def put(self, name: str, mask: Tensor, weight: Tensor) -> None:
+        """Set the mask and W of a matrix; W' follows at the next `refresh`. Raises TrialError for a
+        mask or a W in another shape, or a W that is not finite."""
+        layer = self.layers[name]
+        layer.mask = layer.gate = checked(name, mask, layer.weight)
+        layer.weight.copy_(checked_weight(name, weight, layer.weight))
 
     @torch.no_grad()
     def _make_working(self) -> None:

@@ -22,11 +22,10 @@ from zoo.inputs.batches import Encoded
 from zoo.inputs.kinds import architecture_of
 from zoo.inputs.task import Evaluation, Task
 from zoo.parts.heads import Network
+from zoo.records.arrays import Answers, Distribution
 from zoo.records.packed import EMPTY, pack_classes, pack_counts, pack_sketch, pack_values
 from zoo.records.result import (
-    Answers,
     Cost,
-    Distribution,
     Environment,
     Matrix,
     Parameters,
@@ -63,7 +62,7 @@ class Watch:
         """Count the time inside, without evaluation, as that of so many steps."""
         self.began, self.evaluated = time.monotonic(), self.evaluation
         yield
-        self.step = self._training() / steps
+        self.step = self._training() / steps if steps else None
 
     def _training(self) -> float:
         evaluation = self.evaluation - self.evaluated
@@ -135,12 +134,16 @@ def parameters(network: Network, masked: MaskedModel) -> Parameters:
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     matrices = {f"encoder.{name}.weight": name for name in masked.sizes}
     kept = masked.remaining().kept
-    values = sum(kept[matrices[name]] for name in trained if name in matrices)
-    other = sum(p.numel() for name, p in trained.items() if name not in matrices)
+    every = dict(network.named_parameters())
+    new = every if masked.method.dense else trained  # a dense trial has trained them all
+    values = sum(kept[matrices[name]] for name in new if name in matrices)
+    other = sum(p.numel() for name, p in new.items() if name not in matrices)
     bits = sum(masked.sizes.values()) if masked.layers else 0
     scores = sum(score.numel() for score in masked.trained_scores)
     return Parameters(
-        trainable=sum(p.numel() for p in trained.values()) + scores,
+        trainable=0
+        if masked.method.untrained
+        else sum(p.numel() for p in trained.values()) + scores,
         values=values,
         other=other,
         mask_bits=bits,

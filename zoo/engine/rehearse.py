@@ -1,6 +1,7 @@
 """One forward pass of what a trial would train, before any trial: configuration, tensors, tokeniser
 and head together."""
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -16,8 +17,11 @@ from zoo.parts.heads import Head, Network
 PAIR = ("A text that stands first.", "And another one.")
 
 
-def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) -> None:
-    """Build the network of a head, and read a pair of texts and an input of `max_length` tokens.
+def rehearse(
+    checkpoint: Checkpoint, task: Task, head: Head, max_length: int
+) -> Mapping[str, tuple[int, ...]]:
+    """Build the network of a head, and read a pair of texts and an input of `max_length` tokens;
+    returns the shapes of its prunable matrices.
 
     Raises ConfigError where the parts of the checkpoint do not fit each other, the task or the
     head; whatever a user's own head raises is raised as it is. Tasks that differ in their words
@@ -29,9 +33,10 @@ def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) ->
             f"model {checkpoint.name}: its tokeniser has no fast form, which task {task.name} needs"
             " to know where tokens are; save a tokenizer.json"
         )
-    problem = _rehearse(checkpoint, head, max_length, _Like(task))
+    problem, shapes = _rehearse(checkpoint, head, max_length, _Like(task))
     if problem:
         raise ConfigError(problem)
+    return shapes
 
 
 class _Like:
@@ -49,8 +54,11 @@ class _Like:
 
 
 @cache
-def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) -> str:
-    """What does not fit, or ''; not raised, so that many trials of a wrong model ask once."""
+def _rehearse(
+    checkpoint: Checkpoint, head: Head, max_length: int, like: _Like
+) -> tuple[str, Mapping[str, tuple[int, ...]]]:
+    """What does not fit, or '', and the shapes of matrices; not raised, so that many trials of a
+    wrong model ask once."""
     state = torch.get_rng_state()
     try:
         network = head.build(checkpoint, like.task).eval()
@@ -58,11 +66,12 @@ def _rehearse(checkpoint: Checkpoint, head: Head, max_length: int, like: _Like) 
             _check_finite(checkpoint, network)
             for rows in _inputs(checkpoint, max_length):
                 _check(checkpoint, network, rows, like.task)
+        matrices = network.architecture.matrices(network.encoder)
+        return "", {name: tuple(linear.weight.shape) for name, linear in matrices}
     except ConfigError as error:
-        return str(error)
+        return str(error), {}
     finally:
         torch.set_rng_state(state)
-    return ""
 
 
 def _check_finite(checkpoint: Checkpoint, network: Network) -> None:

@@ -8,9 +8,10 @@ import numpy as np
 
 from zoo.engine import measure
 from zoo.engine.build import Resources, Run, build
-from zoo.engine.evaluate import best_constant, best_of, evaluate
+from zoo.engine.calibrate import prepare
+from zoo.engine.evaluate import best_constant, best_of, evaluate, shares
 from zoo.engine.export import export
-from zoo.engine.frozen import Frozen, load_frozen, store_outputs
+from zoo.engine.frozen import Frozen, load_frozen, store_outputs, store_weights
 from zoo.engine.handover import hand_over
 from zoo.engine.save import save_model
 from zoo.engine.snapshots import Snapshots
@@ -54,6 +55,8 @@ def run_trial(trial: Trial, resources: Resources) -> Result:
                 cache = Path(resources.cache)
                 rows = _read_by_students(run, resources.reads)
                 store_outputs(cache, trial.id, run.network, run.task, run.data.train, rows)
+            if resources.keep_weights:
+                store_weights(cache, trial.id, run.network)
     except Diverged as stop:
         diverged = Divergence(stop.step, repr(stop.value))
     finally:
@@ -122,6 +125,7 @@ def result_of(
         correct={
             split: pack_bits(one.correct) for split, one in found.items() if one.correct is not None
         },
+        shares=shares(found),
         answers=measure.answers(run.task, found, run.data.evaluation),
         sketch=measure.sketch(run.masked),
         distribution=measure.distribution(run.masked),
@@ -133,10 +137,14 @@ def result_of(
 
 def fit(
     run: Run, frozen: Frozen, snapshots: Snapshots | None = None
-) -> Iterator[tuple[int, float | None, float]]:
+) -> Iterator[tuple[int, float | None, float | None]]:
     """Train; yield (steps taken, level, loss) where an evaluation is due and at the end. Goes on
     from the newest of the snapshots, and writes them. Raises Diverged, and Terminated after a
-    snapshot where the trial was asked to end."""
+    snapshot where the trial was asked to end. Without steps it is pruned, and there is no loss."""
+    if not run.steps:
+        prepare(run, 0)
+        yield 0, run.masked.level, None
+        return
     trainer = Trainer(run, frozen)
     if snapshots:
         snapshots.resume(trainer)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
+from zoo.engine.calibrate import prepare
 from zoo.engine.frozen import Frozen, teacher_logits
 from zoo.engine.streams import stream
 from zoo.engine.sweeps import Update
@@ -39,7 +40,11 @@ class Trainer:
         if run.precision != torch.float32 and trial.train.accumulation == 1:
             run.masked.work_in(run.precision)  # a G that several passes add up needs all its digits
         self._make_update()
-        run.masked.advance(0, run.steps)
+        self.start = {
+            parameter: parameter.detach().clone()
+            for parameter in (run.network.encoder.parameters() if run.method.rewinds else ())
+        }
+        prepare(run, 0)
         run.network.train()
 
     def _make_update(self) -> None:
@@ -64,8 +69,8 @@ class Trainer:
         the sum of their G, clipping, the optimiser, then masks and W' for the next step.
         """
         run, now = self.run, self.taken
-        trial, masked = run.trial, run.masked
-        set_learning_rates(self.optimizer, rate(now, run.steps, trial.train.warmup))
+        trial = run.trial
+        set_learning_rates(self.optimizer, run.method.rate(now, run.steps, trial.train.warmup))
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = self._passes(next(self.rows))
         norm = self._gradients(trial.train.clip)
@@ -76,12 +81,25 @@ class Trainer:
         self.optimizer.step()
         if self.update:
             self.update.step()
+        _look_back(run, self.taken)
         self.optimizer.zero_grad()
         try:
-            masked.advance(self.taken, run.steps)
+            prepare(run, self.taken)
         except Exception:  # scores that diverged may break a mask before their loss is read
             self.look()
             raise
+        if self.taken in (round(moment * run.steps) for moment in run.method.rewinds):
+            self._rewind()
+
+    @torch.no_grad()
+    def _rewind(self) -> None:
+        """Give the encoder its weights before the first step, under the masks that stand, and the
+        optimiser a fresh state."""
+        for parameter, before in self.start.items():
+            parameter.copy_(before)
+        self.optimizer.state.clear()
+        self._make_update()
+        self.run.masked.refresh(None)
 
     def _gradients(self, most: float) -> Tensor:
         """Gradients of all that trains, scaled so that their norm is at most `most`; their norm
@@ -123,6 +141,15 @@ class Trainer:
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise Diverged(step, norm if math.isfinite(loss) else loss)
             self.loss = loss
+
+
+@torch.no_grad()
+def _look_back(run: Run, step: int) -> None:
+    """Let scores read what optimiser step `step`, from 1, made of W, before its gradients go."""
+    score = run.method.score
+    if score is not None and score.after is not None:
+        for layer in run.masked.layers.values():
+            score.after(layer, step)
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> Tensor:
@@ -199,15 +226,6 @@ def make_optimizer(run: Run) -> tuple[torch.optim.Optimizer, list[Tensor]]:
     for made in optimizer.param_groups:  # an optimiser may put groups of its own together
         made.setdefault("peak", made["lr"])
     return optimizer, parameters
-
-
-def rate(step: int, total: int, warmup: float) -> float:
-    """Factor of all learning rates: linear from 0 to 1 over the fraction `warmup`, then linear to
-    0."""
-    rising = round(warmup * total)
-    if step < rising:
-        return step / rising
-    return (total - step) / (total - rising)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

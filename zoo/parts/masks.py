@@ -32,8 +32,13 @@ def count(density: float, numel: int) -> int:
     return min(max(int(density * numel), 1), numel)
 
 
-def _fraction(level: float) -> float:
-    """The level; raises ConfigError outside [0, 1], above which it is usually a percentage."""
+def fraction(level: float) -> float:
+    """The level; raises ConfigError outside [0, 1], above which it is usually a percentage.
+
+    >>> from zoo.parts.masks import fraction
+    >>> fraction(0.5)
+    0.5
+    """
     if not 0 <= level <= 1:
         hint = f"; did you mean {level / 100:g}?" if 1 < level <= 100 else ""
         raise ConfigError(f"the level of a top-k mask is a fraction, got {level:g}{hint}")
@@ -50,7 +55,7 @@ def topk_local(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     {'a': tensor([[ True, False],
             [ True, False]])}
     """
-    return _highest(scores, dict.fromkeys(scores, _fraction(level)))
+    return _highest(scores, dict.fromkeys(scores, fraction(level)))
 
 
 def _highest(scores: Mapping[str, Tensor], densities: Mapping[str, float]) -> dict[str, Tensor]:
@@ -66,6 +71,18 @@ def matrix_type(name: str) -> str:
     'encoder.layer.*.output.dense'
     """
     return re.sub(r"(^|\.)\d+(?=\.)", r"\1*", name, count=1)
+
+
+def layer_of(name: str) -> str:
+    """The name of a matrix up to the number of its layer.
+
+    >>> from zoo.parts.masks import layer_of
+    >>> layer_of("encoder.layer.3.output.dense")
+    'encoder.layer.3'
+    """
+    words = name.split(".")
+    last = next((i for i, word in enumerate(words) if word.isdigit()), len(words) - 1)
+    return ".".join(words[: last + 1])
 
 
 def topk_by_type(
@@ -91,7 +108,7 @@ def topk_by_type(
     """
     matrices, types = list(scores.values()), [matrix_type(name) for name in scores]
     if at_once.fits(matrices) and not redistribute:
-        counts = at_once.counts_by_type(matrices, types, _fraction(level), temperature)
+        counts = at_once.counts_by_type(matrices, types, fraction(level), temperature)
         return dict(zip(scores, keep_each(matrices, counts), strict=True))
     cooled = (s.detach() if temperature == 1 else s.detach() / temperature for s in scores.values())
     means = torch.stack([torch.sigmoid(s).mean() for s in cooled])
@@ -100,7 +117,7 @@ def topk_by_type(
         by_type.setdefault(kind, {})[name] = mean
     densities: dict[str, float] = {}
     for group in by_type.values():
-        densities |= allot(group, _fraction(level), redistribute=redistribute)
+        densities |= allot(group, fraction(level), redistribute=redistribute)
     return _highest(scores, densities)
 
 
@@ -144,7 +161,7 @@ def topk_global(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]
     {'a': 0, 'b': 9}
     """
     matrices = list(scores.values())
-    k = int(_fraction(level) * sum(s.numel() for s in matrices)) + 1
+    k = int(fraction(level) * sum(s.numel() for s in matrices)) + 1
     kept = keep_among(matrices, k, [int(FLOOR * s.numel()) for s in matrices])
     return dict(zip(scores, kept, strict=True))
 
@@ -172,3 +189,22 @@ def open_gates(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
     {'a': tensor([[False,  True]])}
     """
     return {name: s.detach() > CLOSED for name, s in scores.items()}
+
+
+def nonzero(scores: Mapping[str, Tensor], level: float) -> dict[str, Tensor]:
+    """M = 1 where the score is not 0: with magnitudes as scores, the pattern of weights that were
+    pruned before. The level is not used. Raises ConfigError for NaN.
+
+    >>> import torch
+    >>> from zoo import nonzero
+    >>> nonzero({"a": torch.tensor([[0.5, 0.0, 0.1, -0.0]])}, 1.0)
+    {'a': tensor([[ True, False,  True, False]])}
+    """
+    for name, score in scores.items():
+        if not score.is_meta and bool(score.isnan().any()):
+            raise ConfigError(f"{name} has entries that are NaN, which are neither 0 nor not")
+    return {name: score.detach() != 0 for name, score in scores.items()}
+
+
+BY_THRESHOLD = (above_threshold, open_gates, nonzero)
+"""Mask functions whose level is no density."""

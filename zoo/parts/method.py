@@ -14,13 +14,14 @@ from torch import nn
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.kinds import architecture_of
+from zoo.parts.calibration import Calibration, GradientCalibration
 from zoo.parts.gates import Gate, hard
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
 from zoo.parts.masks import MaskFn, topk_local
 from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
-from zoo.parts.schedules import Schedule, never
+from zoo.parts.schedules import Rate, Schedule, never, rate
 from zoo.parts.scores import Score, stored, zeros
 
 
@@ -110,6 +111,50 @@ def first_half_of_layers(encoder: Any) -> None:
     setattr(encoder.config, architecture.sizes.layers, len(layers))
 
 
+def regrow(level: float | None) -> bool:
+    """Masked weights keep their values: they return as they were if a later mask keeps them.
+
+    >>> from zoo import regrow
+    >>> regrow(0.5)
+    False
+    """
+    return False
+
+
+def zero_when_masked(level: float | None) -> bool:
+    """Weights are set to 0 where masks are made. Masked before the first step, they stay 0 exactly:
+    their gradients and moments are 0.
+
+    >>> from zoo import zero_when_masked
+    >>> zero_when_masked(0.5), zero_when_masked(None)
+    (True, False)
+    """
+    return level is not None
+
+
+def stay_zero(level: float | None) -> bool:
+    """Masked weights are 0 after every step, whatever momentum and weight decay would make of them.
+
+    >>> from zoo import stay_zero
+    >>> stay_zero(None)
+    True
+    """
+    return True
+
+
+@dataclass(frozen=True)
+class FromDense:
+    """Training starts from the weights of the dense trial of the same task, its head included: the
+    one of the same seed, or of `seed` for trials of all seeds.
+
+    >>> from zoo import FromDense
+    >>> FromDense().seed is None
+    True
+    """
+
+    seed: int | None = None
+
+
 @dataclass(frozen=True)
 class Method:
     """A pruning method as orthogonal parts; the defaults are plain fine-tuning.
@@ -118,8 +163,13 @@ class Method:
     `budget` returns the most weights that may be kept at a level; it is None for methods whose
     masks keep no exact number, which are shown at their measured remaining weights. `trains`
     says which pre-trained parameters train; new ones (a fresh head) always do. `start` prepares the
-    encoder's weights before the first step. `optimiser` makes the optimiser. Raises ConfigError for
-    parts that do not fit each other.
+    encoder's weights before the first step, and `dense` takes those of a dense trial instead.
+    `calibration` makes masks where `mask` would make them from scores alone. `zeroes` says, by the
+    level of a step, whether masked weights are set to 0 after it. `optimiser` makes the optimiser,
+    whose learning rates follow `rate`. At the moments `rewinds`, fractions of the run, all weights
+    of the encoder return to those before the first step, masked ones excepted, and the optimiser
+    starts anew.
+    Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
     >>> from zoo import Method, Ramp, learned, straight_through, topk_local
@@ -140,6 +190,11 @@ class Method:
     head: Head = trained
     start: Callable[[Any], None] = pretrained
     optimiser: Optimiser = adamw
+    dense: FromDense | None = None
+    calibration: Calibration | GradientCalibration | None = None
+    zeroes: Callable[[float | None], bool] = regrow
+    rate: Rate = rate
+    rewinds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.score is not None and self.gate.slope is not None:
@@ -154,6 +209,11 @@ class Method:
                     " with respect to the stored ones: use Score(zoo.stored, init), and put"
                     " functions of them into the mask function or the gate"
                 )
+        if self.calibration is not None and self.score is None:
+            raise ConfigError(
+                "a calibration makes masks, and the method has no score, so that nothing is masked:"
+                " give it the score that stands for its weights, such as zoo.magnitude"
+            )
         if self.penalty is not None and not self.learns_scores:
             raise ConfigError(
                 "a penalty needs scores that train: give the method a Score with an `init` and a"
@@ -162,8 +222,19 @@ class Method:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Frozen outputs over the training set that the losses read."""
-        return frozenset().union(*(term.needs for term in self.losses))
+        """What a trial reads of frozen models: outputs over the training set that the losses read,
+        and the weights of a dense trial."""
+        weights = {"weights"} if self.dense else set()
+        return frozenset(weights).union(*(term.needs for term in self.losses))
+
+    @property
+    def untrained(self) -> bool:
+        """Whether nothing trains, so that a trial takes no step: it is pruned and evaluated."""
+        return self.dense is not None and self.trains is nothing and not self.learns_scores
+
+    def steps(self, planned: int) -> int:
+        """Optimiser steps of a trial whose training values say `planned`."""
+        return 0 if self.untrained else planned
 
     @property
     def learns_scores(self) -> bool:

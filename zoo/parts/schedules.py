@@ -64,6 +64,129 @@ class Constant:
         return self.level
 
 
+@dataclass(frozen=True)
+class Staircase:
+    """A level at each of some moments, fractions of the run; None between them, so that the masks
+    made there stay.
+
+    Raises ConfigError unless the moments rise within [0, 1).
+
+    >>> from zoo import Staircase
+    >>> schedule = Staircase(((0.0, 0.5), (0.5, 0.1)))
+    >>> [schedule(step, 10) for step in (0, 1, 5)]
+    [0.5, None, 0.1]
+    """
+
+    levels: tuple[tuple[float, float], ...]
+
+    def __post_init__(self) -> None:
+        times = [time for time, _ in self.levels]
+        if not times or times[0] < 0 or times[-1] >= 1 or times != sorted(set(times)):
+            raise ConfigError(f"moments must rise, as fractions of the run in [0, 1), got {times}")
+
+    def __call__(self, step: int, total: int) -> float | None:
+        for time, level in reversed(self.levels):
+            if round(time * total) == step:
+                return level
+        return None
+
+
+def at_once(density: float) -> Staircase:
+    """The density at the first step, and no other: pruned once, before any training.
+
+    >>> from zoo import at_once
+    >>> at_once(0.5)(0, 10), at_once(0.5)(1, 10)
+    (0.5, None)
+    """
+    return Staircase(((0.0, density),))
+
+
+@dataclass(frozen=True)
+class EverySoOften:
+    """The level of a ramp at every `every`-th step while it moves, and at each step after it; None
+    before it and in between."""
+
+    ramp: Ramp
+    every: int
+
+    def __call__(self, step: int, total: int) -> float | None:
+        if step <= round(self.ramp.start * total):
+            return None
+        moving = step < round(self.ramp.stop * total)
+        return None if moving and step % self.every else self.ramp(step, total)
+
+
+def every_so_often(ramp: Ramp, every: int) -> EverySoOften:
+    """A ramp that is followed at every `every`-th step alone, and closely once it has ended.
+
+    >>> from zoo import Ramp, every_so_often
+    >>> schedule = every_so_often(Ramp(1.0, 0.0, 0.0, 0.5, 1), 2)
+    >>> [schedule(step, 8) for step in (0, 1, 2, 4, 5)]
+    [None, None, 0.5, 0.0, 0.0]
+    """
+    return EverySoOften(ramp, every)
+
+
+Rate = Callable[[int, int, float], float]
+"""(step, total, warm-up as a fraction of the run) -> factor of all learning rates."""
+
+
+def rate(step: int, total: int, warmup: float) -> float:
+    """Linear from 0 to 1 over the warm-up, then linear to 0.
+
+    >>> from zoo import rate
+    >>> [rate(step, 10, 0.2) for step in (0, 1, 2, 6)]
+    [0.0, 0.5, 1.0, 0.5]
+    """
+    rising = round(warmup * total)
+    if step < rising:
+        return step / rising
+    return (total - step) / (total - rising)
+
+
+@dataclass(frozen=True)
+class Cycles:
+    """Linear from 1 to `last` in each of several cycles, which begin at the fractions `starts` of
+    the run; there is no warm-up. Raises ConfigError unless they rise from 0.
+
+    >>> from zoo import Cycles
+    >>> cycles = Cycles((0.0, 0.5), last=0.2)
+    >>> [round(cycles(step, 8, 0.0), 2) for step in (0, 2, 4, 7)]
+    [1.0, 0.6, 1.0, 0.4]
+    """
+
+    starts: tuple[float, ...]
+    last: float
+
+    def __post_init__(self) -> None:
+        times = [*self.starts, 1.0]
+        if times[0] != 0 or times != sorted(set(times)):
+            raise ConfigError(f"cycles must begin at 0 and rise to below 1, got {self.starts}")
+
+    def __call__(self, step: int, total: int, warmup: float) -> float:
+        edges = [round(time * total) for time in (*self.starts, 1.0)]
+        begin = max(edge for edge in edges[:-1] if edge <= step)
+        end = min((edge for edge in edges if edge > begin), default=total)
+        return 1 - (1 - self.last) * (step - begin) / (end - begin)
+
+
+def stepwise(first: float, last: float, start: float, stop: float, every: float) -> Staircase:
+    """`first` at the fraction `start` of the run, then at every further `every` until `stop` the
+    level of a cubic ramp from there to `last` (Zhu and Gupta 2018, in few steps).
+
+    >>> from zoo import stepwise
+    >>> [round(level, 4) for _, level in stepwise(0.3, 0.1, 0.0, 0.5, 0.25).levels]
+    [0.3, 0.125, 0.1]
+    """
+    many = round((stop - start) / every)
+    left = [1 - i / many for i in range(many + 1)]
+    return Staircase(
+        tuple(
+            (start + (1 - rest) * (stop - start), last + (first - last) * rest**3) for rest in left
+        )
+    )
+
+
 def never(step: int, total: int) -> None:
     """None at every step: nothing is masked.
 

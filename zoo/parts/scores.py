@@ -18,6 +18,28 @@ class Layer(Protocol):
     score: Tensor
 
 
+def total(scores: Tensor) -> Tensor:
+    """The sum over the last axis: one score of many that stay or go together.
+
+    >>> import torch
+    >>> from zoo.parts.scores import total
+    >>> total(torch.tensor([[1.0, 2.0]]))
+    tensor([3.])
+    """
+    return scores.sum(-1)
+
+
+def norm(scores: Tensor) -> Tensor:
+    """The root of the sum of squares over the last axis: the magnitude of a group.
+
+    >>> import torch
+    >>> from zoo.parts.scores import norm
+    >>> norm(torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    """
+    return scores.square().sum(-1).sqrt()
+
+
 @dataclass(frozen=True)
 class Score:
     """Where scores come from.
@@ -25,7 +47,9 @@ class Score:
     `read` returns the current S of a layer, in the shape of its W. `init` makes the stored score
     from W and a generator of random numbers; the stored score is trained if the gate has a slope.
     `observe` is called with (layer, G = dL/dW') after each backward pass and may update the stored
-    score in place, for methods that keep a running statistic.
+    score in place, for methods that keep a running statistic; `after` with (layer, step from 1)
+    after each optimiser step, where the layer's W is new and its gradient clipped. `together` makes
+    one score of those of weights that stay or go together, over the last axis.
 
     >>> from zoo import Score, stored, zeros
     >>> def saliency(layer, upstream):
@@ -36,6 +60,8 @@ class Score:
     read: Callable[[Layer], Tensor]
     init: Callable[[Tensor, torch.Generator], Tensor] | None = None
     observe: Callable[[Layer, Tensor], None] | None = None
+    after: Callable[[Layer, int], None] | None = None
+    together: Callable[[Tensor], Tensor] = total
 
 
 def stored(layer: Layer) -> Tensor:
@@ -137,7 +163,7 @@ def learned_from(start: str, scale: float) -> Score:
     return Score(read=stored, init=lambda weight, generator: torch.full_like(weight, scale))
 
 
-magnitude = Score(read=magnitude_of)
+magnitude = Score(read=magnitude_of, together=norm)
 """The magnitude of the current weight."""
 learned = Score(read=stored, init=zeros)
 """A trained score that starts at 0."""

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from zoo.records.codec import Record, omitted
+from zoo.records.arrays import Answers, Distribution, check_sketch, planes_of
+from zoo.records.codec import LONG, Record, omitted
 from zoo.records.facts import MethodFacts
 from zoo.records.forms import Form
 from zoo.records.trial import Trial
@@ -13,12 +14,20 @@ SCHEMA = 4
 """Version of the result files. Raise it with an incompatible change, and add a converter to
 zoo/records/earlier.py; a new field with a default needs neither."""
 
+MOST_METRICS, MOST_LAYERS = 50, 500
+"""Metrics of a task, and layers or attention heads, for which tables and figures have room."""
+OK, DIVERGED = "ok", "diverged"
+"""What a trial's status may be."""
+
 Metrics = Mapping[str, float | None]
 """Percent by name of metric; None where the metric is undefined."""
 
 
 def check_metrics(metrics: Metrics) -> None:
-    """Raise ValueError for a metric that is no percentage, from -100 to 100."""
+    """Raise ValueError for a metric that is no percentage, from -100 to 100, and for more metrics
+    than a table has room for."""
+    if len(metrics) > MOST_METRICS:
+        raise ValueError(f"there are {len(metrics):,} metrics, more than {MOST_METRICS}")
     for name, value in metrics.items():
         if value is not None and abs(value) > 100.001:
             raise ValueError(f"{name} must be a percentage, from -100 to 100, got {value!r:.40}")
@@ -43,13 +52,14 @@ class Best(Record):
 class Point(Record):
     """One evaluation during training, after `step` optimiser steps.
 
-    `level` is what the schedule asked for, `loss` the last training loss without the penalty,
+    `level` is what the schedule asked for, `loss` the last training loss without the penalty (None
+    where nothing trained),
     `remaining` the fraction of weights that remain, in [0, 1].
     """
 
     step: int
     level: float | None
-    loss: float
+    loss: float | None
     remaining: float
     metrics: Metrics
 
@@ -76,6 +86,14 @@ class Matrix(Record):
     def __post_init__(self) -> None:
         if not 0 <= self.kept <= self.total or self.total < 1:
             raise ValueError(f"kept must be in [0, total], got {self.kept} of {self.total}")
+        if not 1 <= len(self.role) <= 8:
+            raise ValueError(f"role must have 1 to 8 letters, got {self.role!r:.40}")
+        if not 0 <= self.layer < MOST_LAYERS:
+            raise ValueError(f"layer must be in [0, {MOST_LAYERS}), got {self.layer}")
+        if len(self.attention_heads) > MOST_LAYERS:
+            raise ValueError(f"there are more than {MOST_LAYERS} attention_heads")
+        if not all(0 <= density <= 1 for density in self.attention_heads):
+            raise ValueError("attention_heads must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -130,36 +148,6 @@ class HeadFacts(Record):
     name: str
     words: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Distribution(Record):
-    """Histograms of the prunable weights (Sanh 2020, Figure 4).
-
-    `all` and `kept` count all weights and remaining weights in equal bins over `range`, which is
-    four standard deviations on each side of the mean; what lies outside is in the outer bins.
-    `scores` is the plane of weights and learned scores, scores over `score_range`, as base64 of
-    bytes round(8 log2(1 + count)) with one row per bin of weights; "" without learned scores.
-    """
-
-    range: tuple[float, ...]
-    all: tuple[int, ...]
-    kept: tuple[int, ...]
-    score_range: tuple[float, ...] = ()
-    scores: str = ""
-
-
-@dataclass(frozen=True)
-class Answers(Record):
-    """What was answered to each example of a split, so that metrics can be computed on others.
-
-    `kind`: "classes" with `said` from packed.pack_classes; "values" with `said` and `truth` from
-    packed.pack_values; "overlap" with `said`, the F1 of each answer in [0, 1], from pack_values.
-    """
-
-    kind: str
-    said: str
-    truth: str = ""
 
 
 @dataclass(frozen=True)
@@ -243,8 +231,9 @@ class Result(Record):
 
     `status` is "ok" or "diverged". `metrics` are those of the last step; `majority` has each metric
     of the constant answer that is best by it. `correct` holds one bit per example and split, as
-    "<number>:<base64>". `digests` are sha256 of masks, trained scores and exported weights.
-    `answers` by split are empty in older results. `whole_data` says whether every split had its
+    "<number>:<base64>"; `shares` names by split the metric that is the percentage of right answers,
+    where one is. `digests` are sha256 of masks, trained scores and exported weights. `answers` by
+    split, and `shares`, are empty in older results. `whole_data` says whether every split had its
     official number of rows. `sketch` lets masks of one model be compared without keeping them, ""
     without a mask. `candidates` are those among which the trial's values were chosen; `forms` are
     added when the trained model is measured; `judgement` is None in older results.
@@ -255,20 +244,21 @@ class Result(Record):
     metrics: Metrics
     best: Best
     majority: Metrics
-    curve: tuple[Point, ...]
+    curve: tuple[Point, ...] = field(metadata=LONG)
     remaining: Remaining
     parameters: Parameters
     steps: Steps
     head: HeadFacts
     notes: tuple[str, ...]
     digests: Mapping[str, str]
-    correct: Mapping[str, str]
+    correct: Mapping[str, str] = field(metadata=LONG)
     cost: Cost
     environment: Environment
     facts: MethodFacts = field(default_factory=MethodFacts)
     whole_data: bool = True
     answers: Mapping[str, Answers] = field(default_factory=dict)
-    sketch: str = ""
+    shares: Mapping[str, str] = field(default_factory=dict)
+    sketch: str = field(default="", metadata=LONG)
     distribution: Distribution | None = None
     diverged: Divergence | None = None
     candidates: tuple[Candidate, ...] = omitted(())
@@ -279,16 +269,16 @@ class Result(Record):
     def __post_init__(self) -> None:
         check_metrics(self.metrics)
         check_metrics(self.majority)
+        if self.status not in (OK, DIVERGED):
+            raise ValueError(f"status must be {OK} or {DIVERGED}, got {self.status!r:.40}")
         for split, text in self.correct.items():
-            number, _, packed = text.partition(":")
-            bytes_of = (len(packed.rstrip("=")) * 3) // 4
-            if not number.isdigit() or int(number) > 8 * bytes_of:
-                raise ValueError(f"correct.{split} holds no bits: {text!r:.40}")
+            planes_of(text, f"correct.{split}")
+        check_sketch(self.sketch)
 
     @property
     def ok(self) -> bool:
         """Whether the trial trained to its end."""
-        return self.status == "ok"
+        return self.status == OK
 
 
 @dataclass(frozen=True)
@@ -306,7 +296,7 @@ class Plan(Record):
     """The trials that a command asks for, the facts of their methods by name, and by name of scale
     what a reader must know about results there."""
 
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial, ...] = field(metadata=LONG)
     facts: Mapping[str, MethodFacts] = field(default_factory=dict)
     caveats: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA

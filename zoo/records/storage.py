@@ -14,24 +14,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from zoo.errors import StorageError, cause_of
-from zoo.records.codec import from_json, to_json
-from zoo.records.earlier import CONVERTERS, Converter, plan_of_schema_3
+from zoo.records.codec import to_json
+from zoo.records.consistent import check_consistent
+from zoo.records.content import encoded, read, with_checksum
 from zoo.records.facts import MethodFacts
-from zoo.records.result import SCHEMA, Failure, Outcome, Plan, Result
+from zoo.records.reading import DAMAGED, FAILED, PLAN, outcome_of, plan_name, plan_of
+from zoo.records.result import Failure, Outcome, Plan, Result
 from zoo.records.trial import Trial, canonical
 
-UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (OSError, *DAMAGED)
 """What reading a damaged or foreign file may raise."""
 
 SUMS = "sums.json"
 """The file that `seal` writes."""
-PLAN = "plan-"
-"""How the names of plan files begin."""
-FAILED = ".failed"
-"""What the name of a failure has before `.json`."""
+MOST_TRIALS = 5000
+"""Trials of a plan's file at most."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,14 @@ def result_path(trial: Trial, folder: Path) -> Path:
 def save(record: Outcome, folder: Path) -> Path:
     """Write a record and return its path; a result removes the failure of its trial.
 
-    Raises StorageError, and ValueError for numbers that JSON does not have.
+    Raises StorageError, and ValueError for what could not be read again: a result that contradicts
+    itself, numbers that JSON does not have.
     """
+    if isinstance(record, Result):
+        check_consistent(record)
     failed = folder / f"{record.trial.id}{FAILED}.json"
     path = result_path(record.trial, folder) if isinstance(record, Result) else failed
-    text = json.dumps(to_json(record), indent=1, sort_keys=True, allow_nan=False)
-    write_whole(path, text.encode())
+    write_whole(path, encoded(with_checksum(to_json(record))))
     if isinstance(record, Result):
         with contextlib.suppress(OSError):
             failed.unlink(missing_ok=True)
@@ -86,12 +87,7 @@ def load_result(path: Path) -> Result:
 
 def load(path: Path) -> Outcome:
     """Read a result or a failure of this or an earlier schema; raises one of UNREADABLE."""
-    content = _in_this_schema(_read(path), CONVERTERS)
-    failed = path.name.endswith(f"{FAILED}.json")
-    record = from_json(Failure, content) if failed else from_json(Result, content)
-    if path.name != f"{record.trial.id}{FAILED * failed}.json":
-        raise ValueError(f"its name is not its trial's id, {record.trial.id}")
-    return record
+    return outcome_of(path.name, read(path))
 
 
 def load_folder(folder: Path) -> Folder:
@@ -102,10 +98,8 @@ def load_folder(folder: Path) -> Folder:
     unreadable: list[Unreadable] = []
     for path in sorted(folder.glob("[!.]*.json")):
         try:
-            if not path.is_file():
-                raise ValueError("it is not a regular file")
             if path.name.startswith(PLAN):
-                plans.append(_load_plan(path))
+                plans.append(plan_of(path.name, read(path)))
                 continue
             record = load(path)
         except UNREADABLE as error:
@@ -147,45 +141,24 @@ def _caveats_of(results: Iterable[Result]) -> dict[str, str]:
     return {r.trial.scale: r.environment.caveat for r in results if r.environment.caveat}
 
 
-def save_plan(plan: Plan, folder: Path) -> Path:
-    """Write down which trials a command asks for, in a file named by its content.
+def save_plan(plan: Plan, folder: Path) -> list[Path]:
+    """Write down which trials a command asks for, in files named by their content.
 
     Plans add up: the leaderboard shows a trial as missing if any plan has it and no result exists.
     """
-    trials = tuple(sorted(plan.trials, key=lambda trial: trial.id))
-    text = canonical(to_json(replace(plan, trials=trials)))
-    path = folder / f"{PLAN}{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
-    if not path.exists():
-        write_whole(path, text.encode())
-    return path
+    trials, paths = sorted(plan.trials, key=lambda trial: trial.id), []
+    for start in range(0, len(trials) or 1, MOST_TRIALS):
+        part = replace(plan, trials=tuple(trials[start : start + MOST_TRIALS]))
+        text = canonical(to_json(part))
+        paths.append(folder / plan_name(text))
+        if not paths[-1].exists() or _is_another(paths[-1], text):
+            write_whole(paths[-1], text.encode())
+    return paths
 
 
-def _load_plan(path: Path) -> Plan:
-    content = _read(path)
-    if isinstance(content, list):
-        content = plan_of_schema_3(content)
-    plan = from_json(Plan, _in_this_schema(content, {}))
-    _ = [trial.id for trial in plan.trials]  # raises for a trial that has no id
-    return plan
-
-
-def _read(path: Path) -> Any:
-    def refuse(name: str) -> None:
-        raise ValueError(f"it holds {name}, which is no number of JSON")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-
-
-def _in_this_schema(content: Any, converters: Mapping[int, Converter]) -> Mapping[str, Any]:
-    if not isinstance(content, Mapping):
-        raise ValueError("it is not an object")
-    while content["schema"] != SCHEMA:
-        if content["schema"] not in converters:
-            raise ValueError(
-                f"its schema is {content['schema']!r:.40}, this program reads {SCHEMA}"
-            )
-        content = converters[content["schema"]](content)
-    return content
+def _is_another(path: Path, text: str) -> bool:
+    """Whether a regular file does not hold this text: it was damaged."""
+    return path.is_file() and path.read_bytes() != text.encode()
 
 
 def check_folder(path: Path) -> Path:
@@ -256,7 +229,7 @@ def seal(folder: Path) -> None:
 def sealed(folder: Path, sum_of: Callable[[Path], str] = sha256_of) -> list[str]:
     """The names of the files in a folder when it was sealed. Raises ValueError unless all are as
     they were then, or one of UNREADABLE; `sum_of` gives the sha256 of a file."""
-    sums = _read(folder / SUMS)
+    sums = read(folder / SUMS)
     for name, written in sums.items():
         if sum_of(folder / name) != written:
             raise ValueError(f"{name} is not what was written")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, replace
@@ -12,6 +13,9 @@ from typing import Any
 from zoo.errors import ConfigError
 from zoo.records.codec import Record, fields_of, omitted, to_json
 
+SLUG = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+"""Names that users give, which files are named by."""
+SLUG_WORDS = "1 to 64 of a-z, 0-9, '_', '.', '-' and start with a letter or digit"
 OUTCOMES = 2
 """Version of what trials give; part of every id. Raise it with a change that alters outcomes."""
 
@@ -232,10 +236,25 @@ class Trial(Record):
     plugin_sha: str = ""
     choosing: bool = omitted(False)
 
+    def __post_init__(self) -> None:
+        for name in ("scale", "task", "method", "recipe"):
+            if not SLUG.fullmatch(getattr(self, name)):
+                raise ConfigError(f"{name} must be {SLUG_WORDS}, got {getattr(self, name)!r:.80}")
+        if not 0 < self.density <= 1:
+            raise ConfigError(f"density must be in (0, 1], got {self.density!r:.40}")
+
     @property
     def settings(self) -> dict[str, Any]:
         """Training values and hyper-parameters by name, as they are written."""
         return {**to_json(self.train), **self.hyper}
+
+    @property
+    def in_words(self) -> str:
+        """How a suite changed the method, by which rows of one method are told apart: its pattern,
+        how density is shared, whether it was retrained."""
+        given = [self.hyper.get(name) for name in ("pattern", "allocation")]
+        given += ["retrained"] if self.hyper.get("retrain") is True else []
+        return " ".join(str(value) for value in given if value)
 
     @cached_property
     def id(self) -> str:

@@ -57,7 +57,7 @@ def _arithmetic(job: Job, planner: Planner, speed: float) -> float:
 
 def _steps(job: Job, planner: Planner) -> int:
     task, source = planner.task(job.trial.task)
-    return job.trial.train.planned_steps(source.rows[task.train])
+    return job.trial.train.planned_steps(source.rows[task.train]) if job.trains else 0
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from zoo.engine.build import Resources, usual_device
-from zoo.engine.frozen import has_outputs
 from zoo.engine.measure import peak_memory
 from zoo.engine.snapshots import TRAINING, asked_to_end, remove
 from zoo.engine.train import run_trial
 from zoo.errors import StorageError, Terminated
 from zoo.plugins import needed
+from zoo.records.reading import FAILED
 from zoo.records.result import Failure, Outcome
-from zoo.records.storage import FAILED, UNREADABLE, load, load_result, result_path, save
+from zoo.records.storage import UNREADABLE, load, load_result, result_path, save
 from zoo.runs import judging
 from zoo.runs.claims import claimed, pause
 from zoo.runs.guard import time_limit
@@ -50,6 +50,7 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
     resources = replace(
         resources,
         keep_outputs=job.teaches,
+        keep_weights=job.starts,
         reads=job.reads,
         environment=environment,
         plugins=needed(resources.plugins, job.trial.plugin_sha),
@@ -105,7 +106,7 @@ def written_meanwhile(job: Job, resources: Resources, folder: Path) -> Outcome |
     found = _since(job, resources, folder)
     if found:
         return found
-    if job.teaches and not has_outputs(Path(resources.cache), job.trial.id, job.reads):
+    if job.teaches and not job.has_left(Path(resources.cache)):
         return None
     if resources.models and not (Path(resources.models) / job.trial.id).is_dir():
         return None

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+from zoo.engine.frozen import has_outputs, has_weights
 from zoo.errors import ConfigError, one_line
 from zoo.parts.method import Method
 from zoo.parts.recipes import Value
@@ -17,10 +19,11 @@ from zoo.runs.values import Resolved
 
 @dataclass(frozen=True)
 class Job(Record):
-    """A trial to run. `teaches` says that others need its outputs over the training set, `reads`
-    of how many examples in the order of training, None for all; `sources` say where each of its
-    values comes from; `facts` are those of its method; `candidates` are those among which its
-    values were chosen."""
+    """A trial to run. `teaches` says that others need what it leaves: its outputs over the training
+    set, of `reads` examples in the order of training, None for all, and its weights if `starts`
+    says that their training starts from these; `trains` says whether it takes steps; `sources`
+    say where each of its values comes from; `facts` are those of its method; `candidates` are those
+    among which its values were chosen."""
 
     trial: Trial
     teaches: bool = False
@@ -28,6 +31,13 @@ class Job(Record):
     facts: MethodFacts = field(default_factory=MethodFacts)
     candidates: tuple[Candidate, ...] = ()
     reads: int | None = None
+    starts: bool = False
+    trains: bool = True
+
+    def has_left(self, cache: Path) -> bool:
+        """Whether the trial has left all that others need of it."""
+        outputs = has_outputs(cache, self.trial.id, self.reads)
+        return outputs and (not self.starts or has_weights(cache, self.trial.id))
 
 
 @dataclass(frozen=True)
@@ -41,13 +51,15 @@ class Tuned:
 @dataclass(frozen=True)
 class Planned:
     """A cell with everything that follows from it: its trial, its values, and its method, which is
-    None if the method's own code raises; `problem` says what."""
+    None if the method's own code raises; `problem` says what. `memory` are the bytes that its
+    calibration holds at most."""
 
     trial: Trial
     values: Resolved
     method: Method | None
     problem: str = ""
     candidates: tuple[Candidate, ...] = ()
+    memory: int = 0
 
 
 def both(one: Job, other: Job) -> Job:
@@ -55,7 +67,7 @@ def both(one: Job, other: Job) -> Job:
     if not (one.teaches and other.teaches):
         return one if one.teaches else other
     reads = None if None in (one.reads, other.reads) else max(one.reads or 0, other.reads or 0)
-    return replace(one, reads=reads)
+    return replace(one, reads=reads, starts=one.starts or other.starts)
 
 
 def job_of(trial: Trial, planned: Planned) -> Job:
@@ -66,6 +78,7 @@ def job_of(trial: Trial, planned: Planned) -> Job:
         sources=planned.values.sources,
         facts=entry.facts,
         candidates=planned.candidates,
+        trains=planned.method is None or not planned.method.untrained,
     )
     try:
         from_json(Job, json.loads(canonical(to_json(job))))

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo.engine.frozen import has_outputs
 from zoo.errors import StorageError, one_line
 from zoo.records.result import Result
 from zoo.records.storage import UNREADABLE, load_result, result_path, write_whole
@@ -59,7 +58,7 @@ def pending(
         result = _result_of(job, folder, state, take_over)
         if result is None:
             state.jobs.append(job)
-        elif job.teaches and result.ok and not has_outputs(cache, job.trial.id, job.reads):
+        elif job.teaches and result.ok and not job.has_left(cache):
             without_outputs[job.trial.id] = (job, result)
         else:
             state.done.append(result)
@@ -100,7 +99,7 @@ def _result_of(job: Job, folder: Path, state: Pending, take_over: bool) -> Resul
         if found == path:
             state.unreadable.append(path)
             state.remarks.append(
-                f"warning: {path} cannot be read ({one_line(error, 80)}); its trial is run"
+                f"warning: {path} cannot be read ({one_line(error, 200)}); its trial is run"
                 f" again and the file kept as {aside(path).name}"
             )
         return None

@@ -15,7 +15,8 @@ from zoo.inputs.choosing import for_choosing
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
-from zoo.parts.method import COLLAPSES, may_collapse
+from zoo.parts.method import COLLAPSES, Method, may_collapse
+from zoo.parts.patterns import check_shapes
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import fields_of, from_json, to_json
@@ -113,19 +114,20 @@ class Planner:
         """The job of a cell, after its teacher's if it needs a teacher."""
         planned = self.plan(cell)
         needs = planned.method.needs if planned.method else frozenset()
-        if not cell.distill and not needs & {"teacher", "finetuned"}:
+        if not cell.distill and not needs & OF_DENSE:
             return [job_of(planned.trial, planned)]
-        teacher = self.plan(teacher_of(cell))
+        teacher = self.plan(teacher_of(cell, planned.method))
         trial = replace(planned.trial, teacher=teacher.trial.id)
-        teaches = replace(job_of(teacher.trial, teacher), teaches=True, reads=self._reads(planned))
+        starts, reads = "weights" in needs, self._reads(planned)
+        teaches = replace(job_of(teacher.trial, teacher), teaches=True, reads=reads, starts=starts)
         return [teaches, job_of(trial, planned)]
 
     def _reads(self, student: Planned) -> int | None:
         """How many examples a student reads; None for all, or if its method is not known."""
-        train = student.trial.train
-        if student.method is None or not train.max_steps:
+        train, method = student.trial.train, student.method
+        if method is None or not (train.max_steps or method.needs == {"weights"}):
             return None
-        return examples_read(student.method, train.max_steps, train.batch)
+        return examples_read(method, train.max_steps or 0, train.batch)
 
     def plan(self, cell: Cell) -> Planned:
         """Resolve and check a cell: values, factory, schedule against steps, head. Raises
@@ -156,11 +158,14 @@ class Planner:
             plugin_sha=self._plugin_sha(cell),
             choosing=self.choosing,
         )
-        problem, method = "", None
+        problem, method, memory = "", None, 0
         try:
             method = make_method(trial)
-            check_fits(method.level, trial.train.planned_steps(source.rows[task.train]))
-            rehearse(self.checkpoint, task, method.head, trial.train.max_length)
+            steps = method.steps(trial.train.planned_steps(source.rows[task.train]))
+            check_fits(method.level, max(steps, 1))
+            shapes = rehearse(self.checkpoint, task, method.head, trial.train.max_length)
+            check_shapes(method.mask, shapes)
+            memory = method.calibration.memory(shapes) if method.calibration else 0
         except ConfigError:
             raise
         except (
@@ -168,7 +173,7 @@ class Planner:
             SystemExit,
         ) as error:  # a method's own code; its trials will be recorded as failed
             problem = str(error) if isinstance(error, BenchmarkError) else cause_of(error)
-        return Planned(trial, values, method, problem, tuned.candidates if tuned else ())
+        return Planned(trial, values, method, problem, tuned.candidates if tuned else (), memory)
 
     def _training(self, cell: Cell, values: Resolved, task: Task, source: Source) -> Training:
         """The training values with the conditions; `max_steps` only where it cuts something."""
@@ -210,6 +215,11 @@ class Planner:
         short = [c.method for c, one in self._planned.items() if self._may_collapse(c, one)]
         if short:
             notes.append(f"{', '.join(dict.fromkeys(short))}: {COLLAPSES}")
+        notes += dict.fromkeys(
+            f"{cell.method}: calibration holds up to {one.memory / 1e6:,.3g} MB at once"
+            for cell, one in self._planned.items()
+            if one.memory
+        )
         problems = dict.fromkeys(one.problem for one in self._planned.values() if one.problem)
         return notes + [f"warning: {problem}; its trials will fail" for problem in problems]
 
@@ -238,12 +248,19 @@ def for_all_seeds(cell: Cell) -> Cell:
     return replace(cell, seed=0)
 
 
-def teacher_of(cell: Cell) -> Cell:
-    """The cell of a student's teacher. Of the suite's values it keeps only `max_length`, and
-    `accumulation`, since both train in the same memory."""
+OF_DENSE = frozenset({"teacher", "finetuned", "weights"})
+"""What trials need of a dense trial."""
+
+
+def teacher_of(cell: Cell, method: Method | None) -> Cell:
+    """The cell of a student's teacher, whose seed the student's method may choose. Of the suite's
+    values it keeps only `max_length`, and `accumulation`, since both train in the same memory."""
     kept = ("max_length", "accumulation")
     shared = tuple((name, value) for name, value in cell.given if name in kept)
-    return replace(cell, method=methods.teacher, density=1.0, distill=False, given=shared)
+    dense = method.dense if method else None
+    seed = cell.seed if dense is None or dense.seed is None else dense.seed
+    plain = replace(cell, method=methods.teacher, density=1.0, distill=False)
+    return replace(plain, seed=seed, given=shared)
 
 
 def check_density(density: Any) -> None:

@@ -25,7 +25,7 @@ from zoo.records.trial import training_names
 from zoo.registry import methods
 from zoo.runs.estimate import duration, seconds_of
 from zoo.runs.jobs import Job, Tuned
-from zoo.runs.plan import Planner, for_all_seeds, teacher_of
+from zoo.runs.plan import OF_DENSE, Planner, for_all_seeds, teacher_of
 from zoo.runs.searches import SEARCHES, Search, Space, Tried, Wish
 from zoo.runs.suites import Cell
 
@@ -107,8 +107,8 @@ class Tuner:
         for cell in cells:
             method = self.planner.plan(cell).method
             needs = method.needs if method else frozenset()
-            if cell.distill or needs & {"teacher", "finetuned"}:
-                found[for_all_seeds(teacher_of(cell))] = None
+            if cell.distill or needs & OF_DENSE:
+                found[for_all_seeds(teacher_of(cell, method))] = None
             found[for_all_seeds(cell)] = None
         return list(found)
 

@@ -100,7 +100,7 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
         if known is None:
             raise NoPenalty(f"{_what(owner, cell)}: {NO_RUN}")
         hyper["penalty"] = known
-    _at_scale(scale, owner, drives, train, hyper)
+    _at_scale(scale, methods.teacher if entry.may_retrain else owner, drives, train, hyper)
     if "epochs" in given and "steps" not in given:
         train.pop("steps", None)
     train |= {name: value for name, value in given.items() if name in training_names()}
@@ -135,7 +135,8 @@ def _called(entry: Entry[MethodFacts], recipe: Recipe, request: Request) -> tupl
 def _check_taken(entry: Entry[MethodFacts], hyper: Values, given: Values) -> None:
     """Raise ConfigError for a hyper-parameter that a method's own recipe gives and its factory does
     not take; a recipe that several methods share may give more."""
-    shared = any(other.recipe == entry.recipe for other in methods if other.name != entry.name)
+    same = (entry.recipe, entry.name)
+    shared = any(other.recipe in same for other in methods if other.name != entry.name)
     for name in () if shared else hyper:
         if name not in given and not entry.takes(name):
             raise ConfigError(

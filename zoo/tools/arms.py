@@ -62,6 +62,8 @@ class Bench:
         }
         if facts.drives == "penalty":
             given["penalty"] = 1.0
+        if methods[method].may_retrain:
+            given["retrain"] = True
         density = self.geometry.density if facts.prunes else 1.0
         cell = Cell(method, "sst2", density, distill, 0, tuple(given.items()))
         run = build(self.planner.jobs([cell])[-1].trial, self.resources, self.device)

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from zoo.engine.build import Run
 from zoo.engine.layers import MaskedLinear
 from zoo.engine.streams import stream
-from zoo.engine.trainer import rate
 from zoo.inputs.batches import collate, random_batches
 from zoo.inputs.task import divergence
 from zoo.parts.gates import straight_through
 from zoo.parts.masks import topk_local
 from zoo.parts.method import Method, nothing
 from zoo.parts.penalties import mean_sigmoid
+from zoo.parts.schedules import rate
 from zoo.parts.scores import learned
 
 

@@ -57,8 +57,9 @@ Given = tuple[tuple[str, float], ...]
 
 
 def own_recipes() -> list[str]:
-    """Methods with a recipe of their own; others share the values of the method they name."""
-    return [entry.name for entry in methods if callable(entry.recipe)]
+    """Methods with a recipe of their own; others share the values of the method they name, and
+    those that may retrain the dense rates."""
+    return [entry.name for entry in methods if callable(entry.recipe) and not entry.may_retrain]
 
 
 def drives_penalty(name: str) -> bool:

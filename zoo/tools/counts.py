@@ -178,17 +178,19 @@ def _part(counting: Counting, part: str, function: Callable[..., Any]) -> Callab
 
 
 META = torch.device("meta")
+STEPS = 12
+"""Steps of a run whose middle is looked at: every schedule fits them."""
 
 
 def count(bench: Bench, name: str, distill: bool = False) -> dict[str, Tally]:
     """The tallies of a step of a method in the middle of its run, part by part; the bench is on the
     meta device."""
     with on_meta():
-        run = bench.run(name, distill, steps=4)
+        run = bench.run(name, distill, steps=STEPS)
         counting = Counting()
         with counting, telling(lambda kernel, moved: counting.now.add(kernel, 1, moved)):
             trainer = Trainer(run, frozen_of(run))
-            trainer.look_every = 50
+            trainer.look_every, trainer.taken = 50, STEPS // 2 - 1
             optimizer: Any = trainer.optimizer
             optimizer.step = lambda: _adamw(counting.now, optimizer)
             _instrument(counting, trainer)

@@ -121,7 +121,7 @@ def example(entry: Entry[MethodFacts], scale: Scale) -> Method:
 def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     """(part, where it is defined, docstring) of everything that a method is composed of."""
     yield "trains", *_described(method.trains)
-    yield "start", *_described(method.start)
+    yield "start", *_described(method.dense or method.start)
     yield "optimiser", *_described(method.optimiser)
     yield f"head {method.head.name}", *_described(method.head.build)
     if method.score is not None:
@@ -140,6 +140,13 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
                 yield name, *_described(part)
         if gate.test is not None:
             yield "gate in evaluation", *_described(gate.test)
+        yield "masked weights", *_described(method.zeroes)
+    if method.calibration is not None:
+        yield "calibration", *_described(method.calibration)
+        own = vars(method.calibration)
+        for name in ("moments", "prune", "curvature"):
+            if name in own:
+                yield f"its {name}", *_described(own[name])
     for term in method.losses:
         yield f"loss, times {term.weight:g}", *_described(term.value)
     if method.penalty is not None:

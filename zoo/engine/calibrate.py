@@ -1,0 +1,259 @@
+"""Calibrate a run: masks and weights from what some training examples give to each matrix.
+
+Layers are taken in order. A layer reads what the pruned layers before it give; its matrices are
+pruned with what they read while the layer itself is as it was (Sun et al. 2024 and Frantar and
+Alistarh 2023, released codes).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from zoo.engine.build import Run
+from zoo.engine.layers import factor
+from zoo.engine.streams import stream
+from zoo.errors import TrialError
+from zoo.inputs.batches import Batch, collate, random_batches
+from zoo.parts.allocation import Allocated
+from zoo.parts.calibration import Calibration, Choice, GradientCalibration, Moments, squares
+from zoo.status import tell
+
+
+def prepare(run: Run, step: int) -> None:
+    """Make masks and W' for a step, by calibration where one is due."""
+    calibration, level = run.method.calibration, run.method.level(step, run.steps)
+    if calibration is not None and level is not None:
+        if run.device.type == "meta":
+            pass  # there are no numbers
+        elif isinstance(calibration, GradientCalibration):
+            by_gradients(run, calibration, level, step)
+        else:
+            calibrate(run, calibration, level)
+        run.masked.calibrated = True
+    run.masked.advance(step, run.steps)
+
+
+@torch.no_grad()
+def calibrate(run: Run, calibration: Calibration, level: float) -> None:
+    """Prune all matrices to `level`, layer after layer. Examples depend on the calibration's seed
+    and the task alone, or on the trial's seed."""
+    masked, network = run.masked, run.network
+    rows = drawn(run, calibration)
+    parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
+    batches = [collate(run.data.train, r, network.pad, run.device, packs=False) for r in parts]
+    was_training = network.training
+    network.eval()
+    with masked.evaluating():
+        choices = _choices(run, level, batches)
+        through = _Through(run)
+        for layer, names in enumerate(_by_layer(run)):
+            tell(f"calibrating, layer {layer + 1} of {len(through.layers)}")
+            with _reading(run, names, calibration.moments) as found:
+                for number, batch in enumerate(batches):
+                    found.begin(batch)
+                    through(layer, number, batch)
+            for name, moments in found.means().items():
+                weight = masked.layers[name].weight.detach()
+                masked.put(name, *calibration.prune(weight, moments, choices[name]))
+                own = masked.layers[name]
+                torch.mul(own.weight, factor(own.mask), out=own.working.detach())
+            through.finish(layer, batches)
+    network.train(was_training)
+
+
+def by_gradients(run: Run, calibration: GradientCalibration, level: float, step: int) -> None:
+    """Prune all matrices together to `level`, in rounds, by gradients of mini-batches in turn."""
+    masked, curvature = run.masked, calibration.curvature
+    rows = mini_batches(run, calibration, step)
+    before = 1.0 if masked.level is None else masked.level
+    was_training = run.network.training
+    run.network.eval()
+    for number in range(1, calibration.rounds + 1):
+        wanted = before + (level - before) * number / calibration.rounds
+        with masked.evaluating():
+            held = _curvatures(run, calibration, rows, f"round {number}")
+        layers = masked.layers
+        with torch.no_grad():
+            scores = {n: curvature.scores(x.weight.detach(), held[n]) for n, x in layers.items()}
+            kept = {n: s.masked_fill(~layers[n].mask, -math.inf) for n, s in scores.items()}
+            for name, mask in run.method.mask(kept, wanted).items():
+                own = layers[name]
+                new = curvature.update(own.weight.detach(), held[name], own.mask & ~mask)
+                masked.put(name, mask, new.masked_fill(~mask, 0.0))
+    run.network.train(was_training)
+
+
+def mini_batches(run: Run, calibration: GradientCalibration, step: int) -> Iterator[np.ndarray]:
+    """The rows of mini-batches of a calibration before a step, without end."""
+    seed = stream(run.trial.task, _seed(run, calibration.seed), "calibration", step)
+    return random_batches(len(run.data.train), calibration.batch, seed)
+
+
+def _curvatures(
+    run: Run, calibration: GradientCalibration, rows: Iterator[np.ndarray], what: str
+) -> dict[str, Tensor]:
+    """What is made of the gradients of W' under the masks that stand, by matrix."""
+    curvature, layers = calibration.curvature, run.masked.layers
+    held = {n: curvature.start(layer.weight.detach()) for n, layer in layers.items()}
+    working = [layer.working.requires_grad_() for layer in layers.values()]
+    for number in range(calibration.gradients):
+        tell(lambda: f"{what}, gradient {number + 1:,} of {calibration.gradients:,}")  # noqa: B023
+        batch = collate(run.data.train, next(rows), run.network.pad, run.device)
+        loss = run.task.output.loss(run.network(batch)[0], batch.labels)
+        found = torch.autograd.grad(loss, working)
+        with torch.no_grad():
+            for (name, layer), gradient in zip(layers.items(), found, strict=True):
+                curvature.add(held[name], gradient * factor(layer.mask))
+    return held
+
+
+def _seed(run: Run, given: int | None) -> int:
+    return run.trial.seed if given is None else given
+
+
+def drawn(run: Run, calibration: Calibration) -> np.ndarray:
+    """The rows of the training set that a calibration reads, in their order."""
+    seed = _seed(run, calibration.seed)
+    generator = np.random.default_rng(stream(run.trial.task, seed, "calibration"))
+    return generator.permutation(len(run.data.train))[: calibration.examples]
+
+
+def _by_layer(run: Run) -> list[list[str]]:
+    """The names of the matrices of each layer, in order."""
+    found: dict[int, list[str]] = {}
+    for name in run.masked.layers:
+        layer = run.masked.architecture.parameter(f"{name}.weight").layer
+        assert layer is not None
+        found.setdefault(layer, []).append(name)
+    return [found[layer] for layer in sorted(found)]
+
+
+def _choices(run: Run, level: float, batches: Sequence[Batch]) -> dict[str, Choice]:
+    """How the mask of each matrix is chosen; an allocation reads the dense model's scores."""
+    mask, layers = run.method.mask, run.masked.layers
+    if not isinstance(mask, Allocated):
+        return {name: Choice(mask, name, level) for name in layers}
+    with _reading(run, list(layers), squares) as found:
+        for batch in batches:
+            found.begin(batch)
+            run.network(batch)
+    means = found.means()
+    scores = {n: x.weight.detach().abs() * means[n].sqrt() for n, x in layers.items()}
+    densities = mask.allocation(scores, level)
+    return {name: Choice(mask.within, name, densities[name]) for name in layers}
+
+
+class _Through:
+    """Passes batches through one layer at a time. Around it stock code runs as always, so that it
+    makes whatever else a layer needs; the other layers do nothing but hand on what is held."""
+
+    def __init__(self, run: Run):
+        self.network = run.network
+        self.layers = list(run.masked.architecture.layers_of(run.masked.encoder))
+        self.held: dict[int, Any] = {}
+
+    def __call__(self, layer: int, number: int, batch: Batch) -> Any:
+        """The output of a layer for a batch, given what the layer before it put out."""
+        now = [self.held.get(number)]
+        own = self.layers[layer].forward
+
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            now[0] = own(*args, **kwargs)
+            return now[0]
+
+        with ExitStack() as stack:
+            for index, module in enumerate(self.layers):
+                forward = compute if index == layer else lambda *args, **kwargs: now[0]
+                stack.enter_context(_as_forward(module, forward))
+            self.network(batch)
+        return now[0]
+
+    def finish(self, layer: int, batches: Sequence[Batch]) -> None:
+        """Hold what a layer puts out now that it is pruned."""
+        if layer + 1 < len(self.layers):
+            for number, batch in enumerate(batches):
+                self.held[number] = self(layer, number, batch)
+
+
+@contextmanager
+def _as_forward(module: Any, forward: Any) -> Iterator[None]:
+    """Inside, a module computes something else, also if it was compiled."""
+    compiled, module._compiled_call_impl = module._compiled_call_impl, None
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        module._compiled_call_impl = compiled
+
+
+class _Reader:
+    """Sums moments of the inputs of matrices over real tokens; matrices that read the same tensor
+    share one sum. Of a matrix that computes several things in a pass, the first is of the tokens:
+    DeBERTa's Q and K then take a table of distances."""
+
+    def __init__(self, moments: Moments):
+        self.moments, self.attention = moments, torch.ones(0)
+        self.done: set[str] = set()
+        self.sums: dict[str, Tensor] = {}
+        self.owner: dict[str, str] = {}
+        self.tokens: dict[str, int] = {}
+        self._last: tuple[str, Any] = ("", None)
+
+    def begin(self, batch: Batch) -> None:
+        """Expect the inputs of this batch."""
+        self.attention, self.done = batch.attention, set()
+
+    def see(self, name: str, inputs: Tensor) -> None:
+        """Add the inputs of a matrix in the batch."""
+        if name in self.done:
+            return
+        self.done.add(name)
+        owner, last = self._last
+        if inputs is last:
+            self.owner[name] = owner
+            return
+        self._last, self.owner[name] = (name, inputs), name
+        real = self._real(name, inputs)
+        found = self.moments(real if real.dtype == torch.float64 else real.float())
+        self.sums[name] = self.sums[name] + found if name in self.sums else found
+        self.tokens[name] = self.tokens.get(name, 0) + len(real)
+
+    def _real(self, name: str, inputs: Tensor) -> Tensor:
+        """The inputs at real tokens (tokens, in); encoders may have left padding out already."""
+        flat = inputs.flatten(0, -2)
+        if inputs.shape[:-1] == self.attention.shape:
+            return flat[self.attention.flatten()]
+        if len(flat) == int(self.attention.sum()):
+            return flat
+        raise TrialError(
+            f"{name} reads inputs of shape {tuple(inputs.shape)}, which are not those of"
+            f" {tuple(self.attention.shape)} tokens: this encoder cannot be calibrated"
+        )
+
+    def means(self) -> dict[str, Tensor]:
+        """The mean of each matrix's moments over tokens."""
+        own = {name: total / self.tokens[name] for name, total in self.sums.items()}
+        return {name: own[owner] for name, owner in self.owner.items()}
+
+
+@contextmanager
+def _reading(run: Run, names: Sequence[str], moments: Moments) -> Iterator[_Reader]:
+    """Inside, what the matrices read is added up."""
+    found = _Reader(moments)
+    handles = [
+        run.masked.layers[name].register_forward_pre_hook(
+            lambda module, args, name=name: found.see(name, args[0])
+        )
+        for name in names
+    ]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,157 @@
+"""Calibration: what a method reads from some examples before it prunes, and how it then prunes.
+
+A calibration takes place at each step at which the method's level is a number. Layers are taken in
+order, and each reads what the pruned layers before it give. `zoo/engine/calibrate.py` runs it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ConfigError
+from zoo.parts.masks import MaskFn, layer_of
+
+Moments = Callable[[Tensor], Tensor]
+"""Inputs of a matrix (tokens, in) -> a sum over the tokens; sums of several batches add up."""
+
+
+def squares(inputs: Tensor) -> Tensor:
+    """The sum of x_j^2 over tokens, (in,): the diagonal of the second moments.
+
+    >>> import torch
+    >>> from zoo import squares
+    >>> squares(torch.tensor([[1.0, 2.0], [3.0, 0.0]]))
+    tensor([10.,  4.])
+    """
+    return inputs.square().sum(0)
+
+
+def products(inputs: Tensor) -> Tensor:
+    """The sum of x_i x_j over tokens, (in, in): all second moments.
+
+    >>> import torch
+    >>> from zoo import products
+    >>> products(torch.tensor([[1.0, 2.0]]))
+    tensor([[1., 2.],
+            [2., 4.]])
+    """
+    return inputs.T @ inputs
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The mask of a matrix, or of some of its columns, by the method's mask function.
+
+    >>> import torch
+    >>> from zoo import Choice, topk_local
+    >>> Choice(topk_local, "a", 0.5)(torch.tensor([[1.0, 2.0]]))
+    tensor([[False,  True]])
+    """
+
+    mask: MaskFn
+    name: str
+    density: float
+
+    def __call__(self, scores: Tensor, density: float | None = None) -> Tensor:
+        """The mask of scores (out, some inputs), at the density of the matrix or another."""
+        wanted = self.density if density is None else density
+        return self.mask({self.name: scores}, wanted)[self.name]
+
+    @property
+    def group(self) -> int:
+        """Neighbouring inputs that are decided together: M of N:M, the side of blocks, else 1."""
+        return int(getattr(self.mask, "group", 1))
+
+
+Prune = Callable[[Tensor, Tensor, Choice], tuple[Tensor, Tensor]]
+"""(W, moments, choice) -> mask and new W, each (out, in). Moments are means over real tokens."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is read from how many examples, and how a matrix is pruned with it.
+
+    `examples` of the training set are drawn without replacement by `seed`, None for the trial's
+    own, and read in batches of `batch` in evaluation mode; padding is left out. `prune` gets the
+    mean of `moments` over the inputs of its matrix. Raises ConfigError for numbers below 1.
+
+    >>> from zoo import Calibration, squares
+    >>> def prune(weight, moments, choice):
+    ...     return choice(weight.abs() * moments.sqrt()), weight
+    >>> Calibration(prune, squares).examples
+    128
+    """
+
+    prune: Prune
+    moments: Moments = squares
+    examples: int = 128
+    batch: int = 16
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "examples", "batch")
+
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Most bytes of moments that are held at once: those of the matrices (out, in) of a layer,
+        by name."""
+        layers: dict[str, int] = {}
+        for name, (_, width) in shapes.items():
+            layer = layer_of(name)
+            one = 4 * self.moments(torch.empty(1, width, device="meta")).numel()
+            layers[layer] = layers.get(layer, 0) + one
+        return max(layers.values())
+
+
+class Curvature(Protocol):
+    """What a method makes of gradients g of W', 0 where W is masked, one matrix at a time."""
+
+    def start(self, weight: Tensor) -> Tensor:
+        """What is held before the first gradient."""
+
+    def add(self, held: Tensor, gradient: Tensor) -> None:
+        """Take in a gradient, in place."""
+
+    def scores(self, weight: Tensor, held: Tensor) -> Tensor:
+        """The score of each weight, in the shape of W."""
+
+    def update(self, weight: Tensor, held: Tensor, pruned: Tensor) -> Tensor:
+        """The new W after the weights `pruned` are; they become 0 whatever it says."""
+
+
+@dataclass(frozen=True)
+class GradientCalibration:
+    """What is made of the gradients of so many mini-batches of `batch` examples, in evaluation mode
+    and of the task's own loss; all matrices are then pruned at once.
+
+    With several `rounds` the density falls in as many equal parts, each by fresh gradients. Weights
+    that are pruned stay pruned. `seed` as in Calibration. Raises ConfigError for numbers below 1.
+
+    >>> from methods.obert import BlockFisher
+    >>> from zoo import GradientCalibration
+    >>> GradientCalibration(BlockFisher(50, 1e-7, 64), gradients=64).rounds
+    1
+    """
+
+    curvature: Curvature
+    gradients: int
+    batch: int = 16
+    rounds: int = 1
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_counts(self, "gradients", "batch", "rounds")
+
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Bytes that are held at once for matrices of these shapes."""
+        started = (self.curvature.start(torch.empty(s, device="meta")) for s in shapes.values())
+        return sum(4 * held.numel() for held in started)
+
+
+def _check_counts(calibration: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(calibration, name)
+        if value < 1:
+            raise ConfigError(f"{name} of a calibration must be at least 1, got {value}")
