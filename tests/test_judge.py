@@ -180,7 +180,8 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_storage(claimed, tmp_pat
 
 def test_examples_in_the_cache_that_are_not_the_datas_are_removed(claimed, tmp_path):
     claim, resources = claimed
-    cache = Path(resources.cache)
+    cache = tmp_path / "cache"
+    resources = replace(resources, cache=str(cache))
     judge(claim, Path(resources.handover), resources)
     for file in cache.glob("*/labels.npy"):
         np.save(file, 1 - np.load(file))
