@@ -257,7 +257,7 @@ def records(folder: Path) -> dict[str, dict[str, Any]]:
 
 def same(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two records agree in everything but cost and environment."""
-    own = {"cost", "environment"}
+    own = {"cost", "environment", "checksum"}
     return {k: v for k, v in record.items() if k not in own} == {
         k: v for k, v in other.items() if k not in own
     }
