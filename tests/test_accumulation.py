@@ -247,7 +247,7 @@ def test_a_value_that_does_not_fit_is_refused_in_one_line(accumulation, message,
 
 
 def test_teachers_train_in_as_many_passes(planner):
-    assert teacher_of(cell("movement", 4, distill=True)).given == (("accumulation", 4),)
+    assert teacher_of(cell("movement", 4, distill=True), None).given == (("accumulation", 4),)
     dense = Cell("dense", "sst2", 1.0, False, 0, (("accumulation", 4),))
     ids = [job.trial.id for job in planner.jobs([dense, cell("movement", 4, distill=True)])]
     assert len(ids) == 2  # the dense trial of the suite is the teacher
