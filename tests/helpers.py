@@ -291,7 +291,7 @@ def given_for(
         given["penalty"] = penalty
     if retrain and entry.may_retrain:
         given["retrain"] = True
-    if "gradients" in hyper:
+    if "gradients" in hyper and entry.takes("gradients"):
         given["gradients"] = 4
     return tuple(given.items())
 

@@ -49,7 +49,7 @@ LAYERS, HIDDEN, INNER = 2, 32, 64
 MATRICES = LAYERS * (4 * HIDDEN**2 + 2 * HIDDEN * INNER)
 GATED = LAYERS * (4 * HIDDEN**2 + 3 * HIDDEN * INNER)
 """Prunable weights of all kinds but ModernBERT, whose U holds a gate as well."""
-STEPS = 4
+STEPS = 5
 UNPACKED = ("mpnet", "deberta-v2", "modernbert")
 """Kinds whose attention reads distances, or a window of neighbours, beside the mask."""
 
