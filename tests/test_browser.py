@@ -31,11 +31,12 @@ def fill(folder: Path, label: str | None = None) -> Path:
         for method, score in SCORES.items():
             for density in (0.1, 0.03):
                 trial = a_trial(method=method, density=density, seed=seed)
-                points = tuple(
-                    Point(s, density, 0.5, d, {"acc": score + s / 100})
-                    for s, d in ((100, 0.6), (200, density), (300, density))
-                )
                 metrics = {"acc": score + seed + density}
+                points = (
+                    Point(100, density, 0.5, 0.6, {"acc": score + 1}),
+                    Point(200, density, 0.5, density, {"acc": score + 2}),
+                    Point(300, density, 0.5, density, metrics),
+                )
                 base = a_result(trial, metrics=metrics, curve=points)
                 facts = replace(base.facts, label=label or "")
                 save(replace(base, facts=facts), folder)

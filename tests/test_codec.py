@@ -250,3 +250,36 @@ def test_a_whole_number_is_taken_for_a_number():
         1, 2, 0, "Q"
     )
     assert a_remaining(0.1).matrices["encoder.layer.0.output.dense"].attention_heads == ()
+
+
+# Bounds -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "a" * 10_001}, "name has a length of 10,001, more than 10,000"),
+        ({"parts": [{"number": 1.0}] * 2001}, "parts has a length of 2,001, more than 2,000"),
+        (
+            {"by_name": {f"n{i}": {"number": 1.0} for i in range(2001)}},
+            "by_name has a length of 2,001, more than 2,000",
+        ),
+        (
+            {"by_name": {"n" * 201: {"number": 1.0}}},
+            "a name in by_name has a length of 201, more than 200",
+        ),
+        ({"part": {"number": 1.0, "words": ["a" * 10_001]}}, r"part.words\[0\] has a length of"),
+        ({"part": {"number": 1e101}}, r"part.number is 1e\+101, not a number"),
+        ({"unknown": {"a": ["b" * 10_001]}}, "it.unknown.a has a length of 10,001"),
+    ],
+)
+def test_what_is_too_large_for_what_is_made_of_it_is_refused(change, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        from_json(Whole, to_json(WHOLE) | change)
+
+
+def test_packed_arrays_and_lists_of_records_may_be_long():
+    content = to_json(a_result(correct={"validation": "80000:" + "AAAA" * 3333 + "AA=="}))
+    assert from_json(Result, content).correct == content["correct"]
+    plan = Plan(tuple(a_trial(seed=seed) for seed in range(2001)))
+    assert through_json(plan) == plan

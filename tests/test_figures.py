@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from leaderboard.collect import collect
-from leaderboard.figures.masks import scores, weights
+from leaderboard.figures.masks import heat_maps, scores, weights
 from leaderboard.figures.style import write_texts
+from leaderboard.heat_maps import HeatMap, whole
 from leaderboard.html.strips import strip_chart
 from leaderboard.looks import PLAIN
 from leaderboard.panels import panels_of
@@ -13,6 +14,8 @@ from leaderboard.series import Series
 from tests.helpers import a_remaining, a_result, a_trial
 from tests.test_distribution import model  # noqa: F401
 from zoo.engine.measure import distribution
+from zoo.records.arrays import Distribution
+from zoo.records.packed import pack_counts
 from zoo.records.storage import save
 
 
@@ -55,6 +58,35 @@ def test_distributions_are_drawn(model):  # noqa: F811
     image = plane.axes[0].images[0].get_array()
     counts = 10 ** image.compressed() - 1
     assert counts.sum() == pytest.approx(sum(model.sizes.values()), rel=0.05)
+
+
+def image_of(figure) -> np.ndarray:
+    """What the first image of a figure shows."""
+    return np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+
+
+def test_maps_of_other_shapes_stand_side_by_side():
+    """Another method's model may have fewer layers or heads; many of them make no larger figure."""
+    small = HeatMap("a", ["Q", "K"], [[1.0, 2.0]])
+    large = HeatMap("b", ["Q", "K", "V"], [[3.0, 4.0, 5.0], [6.0, 7.0, 8.0]])
+    shown = image_of(heat_maps([small, large], ""))
+    assert sorted(shown[~np.isnan(shown)]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    many = HeatMap("c", ["Q"], [[1.0]] * 500)
+    assert max(heat_maps([many], "").get_size_inches()) <= 32
+    planes = [Distribution((-1.0, 1.0), (9,) * n, (9,) * n, (0.0, 1.0), flat(n)) for n in (2, 3)]
+    shown = image_of(scores([("a", PLAIN, plane) for plane in planes]))
+    assert (~np.isnan(shown)).sum() == 2 * 2 + 3 * 3
+
+
+def flat(bins: int) -> str:
+    return pack_counts(np.zeros(bins * bins))
+
+
+def test_layers_that_differ_in_their_matrices_make_no_map():
+    full = {(0, "Q"): 1.0, (0, "K"): 2.0, (1, "Q"): 3.0, (1, "K"): 4.0}
+    gap = {key: value for key, value in full.items() if key != (1, "K")}
+    assert whole([full, full]) == [full, full]
+    assert whole([gap]) == whole([full, gap]) == []
 
 
 def test_the_strip_chart_shows_every_seed(tmp_path):

@@ -72,7 +72,7 @@ from zoo.inputs.batches import Batch
 from zoo.inputs.checkpoint import find_checkpoint
 from zoo.inputs.task import divergence, regression_distillation
 from zoo.inputs.tokeniser import load_tokenizer, word_ids
-from zoo.records.result import Best
+from zoo.records.result import Best, Point
 from zoo.records.storage import save
 from zoo.registry import methods
 from zoo.runs.values import Resolved, resolve
@@ -681,7 +681,9 @@ def test_pitfall_41_a_penalty_driven_run_under_its_nominal_target(tmp_path):
 
 def test_pitfall_42_the_last_step_is_compared_with_the_best_evaluation(tmp_path):
     folder = tmp_path / "suite"
-    save(a_result(best=Best(candidates=4, step=200, metrics={"acc": 83.5})), folder)
+    best = Best(candidates=4, step=200, metrics={"acc": 83.5})
+    point = Point(200, level=0.1, loss=0.5, remaining=0.1, metrics=best.metrics)
+    save(replace(a_result(), best=best, curve=(point, *a_result().curve)), folder)
     page = write(folder, figures=False).read_text()
     assert rows(page)["movement", "10"][3].startswith("80.0")
     (table,) = collect(folder).tables

@@ -77,7 +77,7 @@ def test_two_processes_give_what_one_does_and_a_dead_one_costs_one_trial(run, lo
     (beside,) = [name for name in two if "outlives" in name]
     assert len(one) == 2 and one.keys() == two.keys() - {beside}
     for name in one:
-        for part in ("cost", "environment"):
+        for part in ("cost", "environment", "checksum"):
             one[name].pop(part), two[name].pop(part)
         assert one[name] == two[name]
     ended = "its worker process ended twice without a result (out of memory, or killed)"

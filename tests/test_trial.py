@@ -80,6 +80,22 @@ def test_training_values_outside_their_range_are_rejected(change, message):
         a_training(**change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"density": 0.0}, r"density must be in \(0, 1\], got 0.0"),
+        ({"density": 10.0}, r"density must be in \(0, 1\], got 10.0"),
+        ({"task": "../x"}, "task must be 1 to 64 of a-z, .* got '../x'"),
+        ({"method": "<img>"}, "method must be 1 to 64 of a-z"),
+        ({"scale": "s" * 65}, "scale must be 1 to 64 of a-z"),
+        ({"recipe": ""}, "recipe must be 1 to 64 of a-z"),
+    ],
+)
+def test_a_trial_has_names_that_files_may_have_and_a_density(change, message):
+    with pytest.raises(ConfigError, match=message):
+        a_trial(**change)
+
+
 def test_steps_come_from_epochs_unless_steps_are_given():
     by_epochs = a_training(steps=None, epochs=3)
     assert by_epochs.recipe_steps(100) == 3 * 4  # 32, 32, 32 and 4 examples

@@ -94,9 +94,10 @@ def without_checksum(content: Any) -> tuple[Any, bool]:
     none; one under another name was damaged."""
     if not isinstance(content, Mapping):
         return content, True
+    if CHECKSUM not in content:
+        return content, not any(map(_is_checksum, content.values()))
     rest = {name: value for name, value in content.items() if name != CHECKSUM}
-    intact = content.get(CHECKSUM) == with_checksum(rest)[CHECKSUM]
-    return rest, intact or not (CHECKSUM in content or any(map(_is_checksum, rest.values())))
+    return rest, content[CHECKSUM] == with_checksum(rest)[CHECKSUM]
 
 
 def _is_checksum(value: Any) -> bool:

@@ -151,14 +151,16 @@ def save_plan(plan: Plan, folder: Path) -> list[Path]:
         part = replace(plan, trials=tuple(trials[start : start + MOST_TRIALS]))
         text = canonical(to_json(part))
         paths.append(folder / plan_name(text))
-        if not paths[-1].exists() or _is_another(paths[-1], text):
+        if not paths[-1].exists() or _is_damaged(paths[-1], text.encode()):
             write_whole(paths[-1], text.encode())
     return paths
 
 
-def _is_another(path: Path, text: str) -> bool:
-    """Whether a regular file does not hold this text: it was damaged."""
-    return path.is_file() and path.read_bytes() != text.encode()
+def _is_damaged(path: Path, content: bytes) -> bool:
+    """Whether a regular file does not hold this content."""
+    if not path.is_file():
+        return False
+    return path.stat().st_size != len(content) or path.read_bytes() != content
 
 
 def check_folder(path: Path) -> Path:
