@@ -1,294 +1,18 @@
 """python -m tests.faults: inject faults, class by class, and count those that are survived.
 
-A class is a function that injects so many faults, each from its own seed, and returns rows; CLASSES
-lists them. The classes here damage or forge one file of a suite's folder, read the folder and build
-its whole leaderboard. Such a fault is survived if nothing is raised within LIMIT seconds of
-the processor and MEGABYTES, the other records count as before, and the file is either named on the page, in a line
-that says why, or read as what it says.
+A class is a function that injects so many faults, each from its own seed, and returns rows of a
+table; its module says what counts as survived. CLASSES lists them.
 """
 
 import argparse
-import itertools
-import json
-import random
-import shutil
-import signal
 import sys
-import tempfile
-import time
-import tracemalloc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
-from typing import Any
-from unittest import mock
+from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
-from leaderboard.collect import collect
-from leaderboard.files import write_board
-from leaderboard.page import HTML, PAGE
-from tests.bombs import BOMBS, FIGURED
-from tests.mutations import FORGERIES, flipped, mutated
-from zoo.errors import cause_of
-from zoo.records.codec import from_json
-from zoo.records.content import without_checksum
-from zoo.records.reading import DAMAGED, FAILED, PLAN, plan_name
-from zoo.records.result import Failure, Plan
-from zoo.records.storage import load_result, save, save_plan
-from zoo.records.trial import Trial, canonical
-
-LIMIT, LONGEST, MEGABYTES = 30, 300, 100
-"""Seconds of the processor that a fault may take while its memory is traced, which takes thrice as
-long as without; seconds after which it hangs; and megabytes that it may allocate."""
-RUNS = Path(__file__).resolve().parent.parent / "docs" / "runs" / "laboratory"
-METHODS = ("dense-1", "magnitude-0.03", "smp_s-0.03", "l0-0.03", "l0-0.1")
-SHOWN = (
-    *(f"high_sparsity/tiny_paraphrase-{method}-seed[01]-*.json" for method in METHODS),
-    *(f"high_sparsity/tiny_span-{method}-seed[01]-*.json" for method in METHODS[:3]),
-    "high_sparsity/tiny_inference-magnitude-0.03-seed0-*.json",
-    "tuned/tiny_span-smp_s-0.03-seed[01]-*.json",
-)
-"""Results of the laboratory with every part that a result may have."""
-DRAWN = ("remaining", "distribution", "sketch", "curve", "metrics", "forms", "cost", "parameters")
-"""Parts of a result that figures show. Figures take long, and are drawn where these are changed."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A class of faults: how many were injected, how many of them survived, in how many seconds,
-    the most megabytes that one of them allocated, and what became of those that were lost."""
-
-    name: str
-    injected: int
-    survived: int
-    seconds: float
-    megabytes: float
-    lost: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A damaged file, its name before, what was done to it, whether it must be named, and whether
-    figures show it. `same` is its content before, where it may be read as that."""
-
-    path: Path
-    before: str
-    what: str
-    refused: bool = False
-    drawn: bool = False
-    same: Any = None
-
-
-Inject = Callable[[Sequence[Path], random.Random], Fault]
-"""Damages one of the files of a folder."""
-
-
-class OutOfTime(BaseException):
-    """A fault took more than LONGEST seconds; no handler of errors takes it for one."""
-
-
-@contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    """Raise OutOfTime in the main thread after so many seconds."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
-@contextmanager
-def traced(spent: list[float]) -> Iterator[None]:
-    """Add the seconds of the processor and the most megabytes that were allocated inside."""
-    tracemalloc.start()
-    began = time.process_time()
-    try:
-        yield
-    finally:
-        spent += [time.process_time() - began, tracemalloc.get_traced_memory()[1] / 2**20]
-        tracemalloc.stop()
-
-
-def fill(folder: Path) -> list[Path]:
-    """Results of the laboratory, one failure and one plan, as this program writes them."""
-    found = [load_result(path) for pattern in SHOWN for path in sorted(RUNS.glob(pattern))]
-    paths = [save(result, folder) for result in found]
-    failed, missing = (replace(found[0].trial, seed=seed) for seed in (7, 8))
-    paths.append(save(Failure(failed, "out of memory", found[0].facts), folder))
-    trials = (failed, missing, *(result.trial for result in found))
-    facts = {result.trial.method: result.facts for result in found}
-    return [*paths, *save_plan(Plan(trials, facts, {"tiny": "A toy."}), folder)]
-
-
-@cache
-def whole() -> Mapping[str, bytes]:
-    """The files of a folder that is whole, by name. Its leaderboard is built once, so that what is
-    loaded for the first time counts for no fault."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        files = {path.name: path.read_bytes() for path in fill(folder)}
-        write_board(collect(folder), folder, figures=bool(DRAWN))
-    return files
-
-
-def injected(name: str, many: int, inject: Inject) -> Row:
-    """Inject so many faults of a class, each into a folder that is whole otherwise."""
-    files, lost, most = whole(), [], 0.0
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory() as temporary, mock.patch("os.fsync"):
-        folder, out = Path(temporary) / "suite", Path(temporary) / "out"
-        for number in range(many):
-            shutil.rmtree(folder, ignore_errors=True)
-            for file, content in files.items():
-                folder.mkdir(exist_ok=True)
-                (folder / file).write_bytes(content)
-            paths = [folder / file for file in files]
-            fault = inject(paths, random.Random(f"{name} {number}"))
-            spent: list[float] = []
-            with traced(spent):
-                why = outcome(folder, out, fault, set(files))
-            seconds, megabytes = spent
-            most = max(most, megabytes)
-            if why or seconds > LIMIT or megabytes > MEGABYTES:
-                took = f"{seconds:.1f} s, {megabytes:.0f} MB"
-                lost.append(f"{name} {number}, {fault.what}: {why or 'too much'} ({took})")
-    return Row(name, many, many - len(lost), time.monotonic() - start, most, lost)
-
-
-def outcome(folder: Path, out: Path, fault: Fault, files: set[str]) -> str:
-    """Why a fault was not survived, "" if it was."""
-    name = fault.path.name
-    try:
-        with time_limit(LONGEST):
-            board = collect(folder)
-            named = {f.path.name: f.reason for f in (*board.unreadable, *board.left_out)}
-            write_board(board, out, figures=fault.drawn and name not in named)
-    except OutOfTime:
-        return f"it took more than {LONGEST} seconds"
-    except Exception as error:  # which is what is looked for
-        return cause_of(error)
-    page, html = ((out / file).read_text("utf-8") for file in (PAGE, HTML))
-    counted = {f"{r.trial.id}.json" for r in board.results}
-    counted |= {f"{f.trial.id}{FAILED}.json" for f in board.failures()}
-    others = files - {name, fault.before} - {f.path.name for f in board.left_out}
-    gone = {one for one in others - counted if not one.startswith(PLAN)}
-    if gone or {f.path.name for f in board.unreadable} - {name}:
-        return f"other files do not count: {', '.join(gone)}"
-    if board.left_out and name not in named:
-        return "others are left out for it"
-    if "<img src" in page + html or "](javascript:" in page or "could not be drawn" in page:
-        return "the page is broken"
-    if name not in named:
-        return "it is not named" if fault.refused and not _read_as(fault) else ""
-    return "" if named[name] and "\n" not in named[name] and name in html else "no reason is given"
-
-
-def _read_as(fault: Fault) -> bool:
-    """Whether a file's content is as before, though its bytes are not."""
-    return fault.same is not None and json.loads(fault.path.read_text("utf-8")) == fault.same
-
-
-# Classes ----------------------------------------------------------------------------------------
-
-
-def records(many: int) -> list[Row]:
-    """One field of a result or a failure is not what it should be."""
-
-    def inject(files: Sequence[Path], rng: random.Random) -> Fault:
-        path = rng.choice([path for path in files if not path.name.startswith(PLAN)])
-        text, how, where = mutated(_foreign(path), rng)
-        path.write_text(text, "utf-8")
-        ending = FAILED if path.name.endswith(f"{FAILED}.json") else ""
-        moved = path.rename(path.with_name(f"{_id_in(text) or path.stem}{ending}.json"))
-        what = f"{how} {'.'.join(map(str, where))}"
-        return Fault(moved, path.name, what, drawn=where[0] in DRAWN)
-
-    return [injected("records", many, inject)]
-
-
-def _foreign(path: Path) -> Any:
-    """The content of a file of somebody else's, who writes no checksum."""
-    content = json.loads(path.read_text("utf-8"))
-    return without_checksum(content)[0]
-
-
-def _id_in(text: str) -> str:
-    """The id of the trial in a mutated file, "" if there is none."""
-    try:
-        return from_json(Trial, json.loads(text)["trial"]).id
-    except (*DAMAGED, OverflowError):
-        return ""
-
-
-def plans(many: int) -> list[Row]:
-    """One field of a plan is not what it should be; half of the files are named by what they
-    hold then."""
-
-    def inject(files: Sequence[Path], rng: random.Random) -> Fault:
-        path = files[-1]
-        text, how, where = mutated(json.loads(path.read_text("utf-8")), rng)
-        path.write_text(text, "utf-8")
-        moved = path
-        if rng.random() < 0.5:
-            with suppress(*DAMAGED):
-                moved = path.rename(path.with_name(plan_name(canonical(json.loads(text)))))
-        return Fault(moved, path.name, f"{how} {'.'.join(map(str, where))}", moved == path)
-
-    return [injected("plans", many, inject)]
-
-
-def bits(many: int) -> list[Row]:
-    """One bit of a file is flipped."""
-
-    def inject(files: Sequence[Path], rng: random.Random) -> Fault:
-        path = rng.choice(files)
-        before = path.read_bytes()
-        path.write_bytes(flipped(before, rng))
-        return Fault(path, path.name, "a flipped bit", refused=True, same=json.loads(before))
-
-    return [injected("bits", many, inject)]
-
-
-def forged(many: int) -> list[Row]:
-    """A result says what cannot all be true, or what the other results contradict; every kind comes
-    once before one comes again."""
-    kinds = itertools.cycle(FORGERIES)
-
-    def inject(files: Sequence[Path], rng: random.Random) -> Fault:
-        path = rng.choice(judged(files))
-        content, how = _foreign(path), next(kinds)
-        FORGERIES[how](content, rng)
-        path.write_text(json.dumps(content), "utf-8")
-        return Fault(path, path.name, how, refused=True)
-
-    return [injected("forged", many, inject)]
-
-
-def judged(files: Sequence[Path]) -> list[Path]:
-    """Results of a task of which there are enough to contradict one."""
-    return [f for f in files if f.name.startswith("tiny_paraphrase-") and FAILED not in f.name]
-
-
-def bombs(many: int) -> list[Row]:
-    """A file would take its reader's memory or time."""
-    kinds = itertools.cycle(BOMBS)
-
-    def inject(files: Sequence[Path], rng: random.Random) -> Fault:
-        path, how = next(f for f in judged(files) if "smp_s" in f.name), next(kinds)
-        made = BOMBS[how](path, _foreign(path))
-        return Fault(made, path.name, how, drawn=how in FIGURED)
-
-    return [injected("bombs", many, inject)]
-
+from tests.bombs import BOMBS
+from tests.damaged_files import bits, bombs, forged, plans, records
+from tests.injection import Row
 
 CLASSES: tuple[tuple[Callable[[int], list[Row]], int], ...] = (
     (records, 2000),
@@ -298,25 +22,27 @@ CLASSES: tuple[tuple[Callable[[int], list[Row]], int], ...] = (
     (bombs, len(BOMBS)),
 )
 """The classes of faults, and how many each injects."""
+NAMES = [inject.__name__ for inject, _ in CLASSES]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Inject the faults, print a row per class and every fault that was not survived; returns 1 if
-    there is one."""
+    """Inject the faults, print every fault that was not survived and a row per class; returns 1 if
+    one was not survived."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("--classes", help="names separated by commas (default: all)")
+    parser.add_argument("--classes", help=f"of {', '.join(NAMES)}, separated by commas")
     parser.add_argument("--share", type=float, default=1.0, help="of the faults (default: 1)")
     options = parser.parse_args(argv)
-    wanted = options.classes.split(",") if options.classes else [f.__name__ for f, _ in CLASSES]
+    wanted = options.classes.split(",") if options.classes else NAMES
+    if unknown := {*wanted} - {*NAMES}:
+        parser.error(f"no class of faults: {', '.join(sorted(unknown))}")
     rows: list[Row] = []
     for inject, many in CLASSES:
         if inject.__name__ in wanted:
-            rows += inject(max(1, round(many * options.share)))
-            print(*rows[-1].lost, sep="\n", flush=True)
+            found = inject(max(1, round(many * options.share)))
+            print(*(line for row in found for line in row.lost), sep="\n", end="", flush=True)
+            rows += found
     header = ("class", "injected", "survived", "seconds", "MB at most")
-    shown = [
-        (r.name, r.injected, r.survived, f"{r.seconds:.0f}", f"{r.megabytes:.0f}") for r in rows
-    ]
+    shown = [(r.name, r.injected, r.survived, round(r.seconds), round(r.megabytes)) for r in rows]
     print(tabulate(shown, header, "github"))
     return int(any(row.lost for row in rows))
 

@@ -2,23 +2,24 @@
 
 import pytest
 
-from tests import faults
+from tests import damaged_files, faults, injection
 from tests.mutations import FORGERIES
 
 SAMPLE = {
-    faults.records: 20,
-    faults.plans: 10,
-    faults.bits: 15,
+    faults.records: 15,
+    faults.plans: 8,
+    faults.bits: 10,
     faults.forged: len(FORGERIES),
-    faults.bombs: 17,
+    faults.bombs: 10,
 }
 """How many of each class."""
 
 
 @pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    """They take most of the time of a full run."""
-    monkeypatch.setattr(faults, "DRAWN", ())
+def quick(monkeypatch):
+    """Without figures and without tracing memory, which take most of the time of a full run."""
+    monkeypatch.setattr(damaged_files, "DRAWN", ())
+    monkeypatch.setattr(injection, "TRACED", False)
 
 
 def test_every_class_has_a_sample():
@@ -26,10 +27,12 @@ def test_every_class_has_a_sample():
 
 
 @pytest.mark.parametrize("inject", SAMPLE, ids=lambda inject: inject.__name__)
-def test_faults_are_survived(inject):
+def test_faults_are_survived(inject, monkeypatch):
+    monkeypatch.setattr(injection, "TRACED", inject is faults.bombs)
     (row,) = inject(SAMPLE[inject])
     assert not row.lost
     assert row.injected == row.survived == SAMPLE[inject]
+    assert (1 < row.megabytes < 100) == (inject is faults.bombs)
 
 
 def test_a_forgery_that_is_not_found_is_lost(monkeypatch):
@@ -43,16 +46,16 @@ def test_a_forgery_that_is_not_found_is_lost(monkeypatch):
 
 def test_a_flipped_bit_that_is_not_found_is_lost(monkeypatch):
     monkeypatch.setattr("zoo.records.reading.without_checksum", lambda content: (content, True))
-    (row,) = faults.bits(15)
-    assert row.survived < 15
+    (row,) = faults.bits(10)
+    assert row.survived < 10
 
 
 def test_what_is_raised_and_what_takes_too_long_is_lost(monkeypatch):
     def fails(*_, **__):
         raise KeyError("x")
 
-    faults.whole()
-    monkeypatch.setattr(faults, "write_board", fails)
+    damaged_files.whole()
+    monkeypatch.setattr(damaged_files, "write_board", fails)
     (row,) = faults.plans(2)
     assert row.survived == 0 and "KeyError: 'x'" in row.lost[0]
 
@@ -60,8 +63,8 @@ def test_what_is_raised_and_what_takes_too_long_is_lost(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(faults, "LONGEST", 1)
-    monkeypatch.setattr(faults, "write_board", hangs)
+    monkeypatch.setattr(damaged_files, "LONGEST", 1)
+    monkeypatch.setattr(damaged_files, "write_board", hangs)
     (row,) = faults.plans(1)
     assert "it took more than 1 seconds" in row.lost[0]
 
