@@ -257,7 +257,7 @@ def test_snapshots_lie_beside_the_results_of_their_trials(tmp_path, monkeypatch)
         run_benchmark, "executor", lambda settings: lambda *given: seen.append(given)
     )
     for minutes in (10.0, 0.0):
-        settings: Any = SimpleNamespace(minutes=minutes, save="none")
+        settings: Any = SimpleNamespace(minutes=minutes, timeout=0.0, plugins=(), save="none")
         planner: Any = SimpleNamespace(checkpoint=None)
         state: Any = SimpleNamespace(jobs=["job"])
         run_benchmark.execute(planner, state, settings, tmp_path / "tuning", print)
