@@ -1,6 +1,7 @@
 """Settings of a process that numbers depend on, as a new process has them."""
 
 import random
+import sys
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ def usual_settings() -> None:
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.set_float32_matmul_precision("highest")
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode(0)
+    if "torch._inductor.config" in sys.modules:  # importing it takes seconds
+        torch.use_deterministic_algorithms(False)
     torch.set_flush_denormal(False)
     torch.autograd.set_detect_anomaly(False)
     for device in ("cpu", "cuda"):
