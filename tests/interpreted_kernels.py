@@ -19,6 +19,7 @@ from zoo import above_threshold, hard_concrete, topk_by_type, topk_global, topk_
 from zoo.engine import sweeps
 from zoo.engine.trainer import Trainer
 from zoo.kernels import launch, proof, selection
+from zoo.parts.gates import CLOSED
 from zoo.registry import methods
 from zoo.tools.arms import Bench, frozen_of
 from zoo.tools.synthetic import SIZES, Geometry
@@ -108,10 +109,13 @@ def noise_of_kernels(masked: Any) -> Any:
 
 
 def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[Trainer]:
-    """Two trainers after these steps, the first with plain torch, with equal masks at every step;
-    L0 with the same noise."""
+    """Two trainers after these steps, the first with plain torch, with equal masks at every step.
+
+    L0 has the same noise in both. Its mask compares trained scores, which differ in their last
+    digits, with a number: it may differ where a score is within 1e-5 of it."""
     small_blocks(monkeypatch, 4096)
     runs = [bench.run(name, steps=max(8, steps)) for _ in range(2)]
+    draw = None
     if methods[name].facts.family == "regularisation":
         draw = noise_of_kernels(runs[0].masked)
         runs[0].masked.method = replace(runs[0].method, gate=replace(hard_concrete, draw=draw))
@@ -125,7 +129,10 @@ def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[
             monkeypatch.setenv(launch.PLAIN, plain)
             trainer.step()
         for one, other in zip(*(run.masked.layers.values() for run in runs), strict=True):
-            assert torch.equal(one.mask, other.mask)
+            different = one.mask != other.mask
+            if draw:
+                different &= (one.score - CLOSED).abs() > 1e-5
+            assert not different.any()
     return trainers
 
 

@@ -180,6 +180,7 @@ def test_a_trial_that_is_asked_to_end_writes_a_snapshot_first(planner, resources
 
 
 SLOW = """
+import os
 import time
 from dataclasses import replace
 from methods.smp import smp_l
@@ -189,7 +190,7 @@ from zoo import register_method
 def slow(density, **hyper):
     made = smp_l(density, **hyper)
     def level(step, total):
-        time.sleep(0.5)
+        time.sleep(float(os.environ.get("NAP", "0.5")))
         return made.level(step, total)
     return replace(made, level=level)
 """
@@ -213,8 +214,8 @@ def test_a_machine_that_is_taken_away_loses_no_step(here, jobs):
     suite = here / f"taken{jobs}" / "smoke"
     assert not results_of(suite)
     (snapshot,) = (suite / TRAINING).glob("*/[0-9]*")
-    finished(start_command(here, f"taken{jobs}", *given))
-    finished(start_command(here, "apart", *given, "--checkpoint-minutes", "0"))
+    finished(start_command(here, f"taken{jobs}", *given, NAP="0"))
+    finished(start_command(here, "apart", *given, "--checkpoint-minutes", "0", NAP="0"))
     ((_, result),), ((_, whole),) = (
         results_of(folder).items() for folder in (suite, here / "apart" / "smoke")
     )
