@@ -136,6 +136,7 @@ def notes(table: Table) -> list[str]:
     searched = sorted({source for result in results for source in _searched(result)})
     lines += [f"Sources of the values that were searched: {'; '.join(searched)}."] * bool(searched)
     lines += _not_judged(results)
+    lines += _of_one_model(results)
     told = sorted({note for result in results for note in result.notes})
     return lines + ([f"Notes: {'; '.join(told)}."] if told else [])
 
@@ -152,6 +153,22 @@ def _not_judged(results: Sequence[Result]) -> list[str]:
         f"Not judged apart from training: {', '.join(sorted(methods))} ({reason})."
         for reason, methods in sorted(by_reason.items())
     ]
+
+
+def _of_one_model(results: Sequence[Result]) -> list[str]:
+    """Whose seeds all pruned the same trained model, so that they differ in less than seeds do."""
+    by_cell: dict[tuple[str, str], list[Trial]] = {}
+    for trial in (one.trial for one in results if one.trial.teacher and not one.trial.distill):
+        by_cell.setdefault((trial.method, trial.task), []).append(trial)
+    same = {
+        method
+        for (method, _), trials in by_cell.items()
+        if len({t.seed for t in trials}) > 1 and len({t.teacher for t in trials}) == 1
+    }
+    return [
+        f"All seeds pruned one dense model: {', '.join(sorted(same))}. Their spread, intervals and"
+        " tests are about what is drawn afterwards, not about other dense models."
+    ] * bool(same)
 
 
 def _searched(result: Result) -> set[str]:

@@ -433,3 +433,12 @@ def test_methods_that_were_not_judged_apart_are_named(tmp_path):
         "Not judged apart from training: mine (older than the judge)."
         in write(tmp_path).read_text()
     )
+
+
+def test_seeds_that_pruned_one_dense_model_are_told(tmp_path):
+    """Of every seed its own says nothing."""
+    for seed in (0, 1):
+        of_one, of_each = f"sst2-dense-1-seed0-{'a' * 12}", f"sst2-dense-1-seed{seed}-{'b' * 12}"
+        save(a_result(a_trial(method="movement", seed=seed, teacher=of_one)), tmp_path)
+        save(a_result(a_trial(method="magnitude", seed=seed, teacher=of_each)), tmp_path)
+    assert "All seeds pruned one dense model: movement. Their spread" in write(tmp_path).read_text()
