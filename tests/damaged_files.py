@@ -93,8 +93,8 @@ def injected(name: str, many: int, inject: Inject) -> Row:
         folder, out = Path(temporary) / "suite", Path(temporary) / "out"
         for number in range(many):
             shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
             for file, content in files.items():
-                folder.mkdir(exist_ok=True)
                 (folder / file).write_bytes(content)
             paths = [folder / file for file in files]
             fault = inject(paths, random.Random(f"{name} {number}"))

@@ -112,7 +112,8 @@ def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[
     """Two trainers after these steps, the first with plain torch, with equal masks at every step.
 
     L0 has the same noise in both. Its mask compares trained scores, which differ in their last
-    digits, with a number: it may differ where a score is within 1e-5 of it."""
+    digits, with a number: it may differ where a score is within 1e-5 of it.
+    """
     small_blocks(monkeypatch, 4096)
     runs = [bench.run(name, steps=max(8, steps)) for _ in range(2)]
     draw = None

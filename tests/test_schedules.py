@@ -2,7 +2,7 @@
 
 import pytest
 
-from zoo import ConfigError, Constant, Ramp, never
+from zoo import ConfigError, Constant, Ramp, Staircase, never
 from zoo.parts.schedules import check_fits, settled
 
 T = 73632
@@ -68,3 +68,13 @@ def test_a_schedule_that_does_not_fit_says_how_many_steps_it_needs():
         check_fits(ramp, 3)
     check_fits(ramp, 5)
     check_fits(never, 1)
+
+
+@pytest.mark.parametrize("times", [(0.0,), (0.0, 0.5), (0.3, 0.31, 0.9), (0.5, 0.97)])
+def test_the_last_level_of_a_staircase_is_that_of_its_last_step_that_has_one(times):
+    """In runs so short that moments fall together or behind the end, too."""
+    stairs = Staircase(tuple((time, 1 - time) for time in times))
+    for total in range(1, 60):
+        levels = [stairs(step, total) for step in range(total)]
+        made = [level for level in levels if level is not None]
+        assert settled(stairs, total) == (made[-1] if made else None)

@@ -26,9 +26,10 @@ def usual_settings() -> None:
     torch.set_default_device(None)
     torch.set_grad_enabled(True)
     torch.set_float32_matmul_precision("highest")
-    torch.set_deterministic_debug_mode(0)
-    if "torch._inductor.config" in sys.modules:  # importing it takes seconds
+    if "torch._inductor.config" in sys.modules:
         torch.use_deterministic_algorithms(False)
+    else:  # the same without importing inductor, which takes seconds
+        torch.set_deterministic_debug_mode(0)
     torch.set_flush_denormal(False)
     torch.autograd.set_detect_anomaly(False)
     for device in ("cpu", "cuda"):

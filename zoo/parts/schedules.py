@@ -90,6 +90,16 @@ class Staircase:
                 return level
         return None
 
+    def last(self, total: int) -> float | None:
+        """The level that a run of `total` steps ends with; None if no moment is one of its steps.
+
+        >>> from zoo import Staircase
+        >>> Staircase(((0.0, 0.5), (0.9, 0.1))).last(4)
+        0.5
+        """
+        reached = (level for time, level in reversed(self.levels) if round(time * total) < total)
+        return next(reached, None)
+
 
 def at_once(density: float) -> Staircase:
     """The density at the first step, and no other: pruned once, before any training.
@@ -217,9 +227,8 @@ def _text(level: float | None) -> str:
 
 def settled(schedule: Schedule, total: int) -> float | None:
     """The level of the last training step of a run of `total` steps that has one."""
-    if isinstance(schedule, Staircase):  # which would be asked for nearly every step
-        made = [level for time, level in schedule.levels if round(time * total) < total]
-        return made[-1] if made else None
+    if isinstance(schedule, Staircase):  # it would be asked about nearly every step
+        return schedule.last(total)
     for step in range(total - 1, -1, -1):
         level = schedule(step, total)
         if level is not None:
