@@ -28,6 +28,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from zoo.engine.masked import MaskedModel
 from zoo.errors import BenchmarkError, ConfigError
+from zoo.parts.gates import BETA
 from zoo.parts.method import Method
 from zoo.plugins import load_built_in
 from zoo.registry import methods
@@ -216,7 +217,9 @@ def train(case: Case, authors: Authors, dtype: torch.dtype) -> Agreement:
     for step, batch in enumerate(examples()):
         masked.advance(step, STEPS)
         for name, layer in masked.layers.items():
-            layers[name].level, layers[name].noise = masked.level, layer.noise
+            layers[name].level = masked.level
+            if layer.noise is not None:  # logit(u) / beta
+                layers[name].noise = torch.sigmoid(layer.noise * BETA)
         if case.temperature:
             share_out(authors, theirs, case.temperature, masked.level)
         mine, own = ours(**batch).loss, theirs(**batch).loss

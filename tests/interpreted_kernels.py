@@ -19,7 +19,7 @@ from zoo import above_threshold, hard_concrete, topk_by_type, topk_global, topk_
 from zoo.engine import sweeps
 from zoo.engine.trainer import Trainer
 from zoo.kernels import launch, proof, selection
-from zoo.parts.gates import CLOSED
+from zoo.parts.gates import BETA, CLOSED
 from zoo.registry import methods
 from zoo.tools.arms import Bench, frozen_of
 from zoo.tools.synthetic import SIZES, Geometry
@@ -103,7 +103,7 @@ def noise_of_kernels(masked: Any) -> Any:
         noise = torch.empty(score.numel())
         start = int(places[scores.index(id(score))])
         drawn[(1,)](noise, masked.seed(), start, SIZE=score.numel())
-        return noise.clamp(1e-4, 1 - 1e-4).view_as(score)
+        return noise.clamp(1e-4, 1 - 1e-4).view_as(score).logit().div(BETA)
 
     return draw
 

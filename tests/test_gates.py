@@ -1,5 +1,7 @@
 """Gates: hard concrete against the published values and against autograd."""
 
+import math
+
 import pytest
 import torch
 
@@ -18,7 +20,8 @@ def test_the_slope_of_hard_concrete_is_the_derivative_of_the_sample():
     generator = torch.Generator().manual_seed(3)
     score = torch.randn(40, 40, generator=generator, dtype=torch.float64).requires_grad_()
     noise = hard_concrete.draw(score.detach(), 3)
-    s = torch.sigmoid((noise.log() - (1 - noise).log() + score) / (2 / 3))
+    u = 1 / (1 + (-noise * 2 / 3).exp())
+    s = torch.sigmoid((u.log() - (1 - u).log() + score) / (2 / 3))
     value = (s * 1.2 - 0.1).clamp(0, 1)
     value.sum().backward()
     drawn = hard_concrete.value(score.detach(), None, noise)
@@ -29,16 +32,31 @@ def test_the_slope_of_hard_concrete_is_the_derivative_of_the_sample():
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_noise_is_clamped_uniform_and_drawn_where_the_score_is(device):
+def test_noise_is_of_a_clamped_uniform_and_drawn_where_the_score_is(device):
     score = torch.zeros(300, 300, device=device)
-    first, again, other = (hard_concrete.draw(score, seed).cpu() for seed in (1, 1, 2))
+    drawn = [hard_concrete.draw(score, seed).cpu() for seed in (1, 1, 2)]
     assert hard_concrete.draw(score, 1).device.type == device
+    first, again, other = (1 / (1 + (-noise.double() * 2 / 3).exp()) for noise in drawn)
     assert torch.equal(first, again) and not torch.equal(first, other)
-    assert first.min() >= 1e-4 and first.max() <= 1 - 1e-4
+    assert first.min() >= 0.999e-4 and first.max() <= 1 - 0.999e-4
+    assert first.min() < 2e-4 and first.max() > 1 - 2e-4
     assert first.mean().item() == pytest.approx(0.5, abs=0.005)
     assert first.var().item() == pytest.approx(1 / 12, abs=0.002)
     together = torch.stack([first.flatten(), other.flatten()])
     assert abs(torch.corrcoef(together)[0, 1].item()) < 0.02
+
+
+def test_as_many_gates_are_open_in_training_as_the_penalty_counts():
+    """The share of a million samples that are not 0, and of those that are 1, at scores from nearly
+    closed to nearly open, within four standard errors."""
+    for level in (-6.0, -2.4, 0.0, 2.197, 5.0):
+        score = torch.full((1000, 1000), level)
+        gate = hard_concrete.value(score, None, hard_concrete.draw(score, 5))
+        opened = 1 / (1 + math.exp(-level + 2 / 3 * math.log(0.1 / 1.1)))
+        whole = 1 / (1 + math.exp(-level - 2 / 3 * math.log(0.1 / 1.1)))
+        for share, found in ((opened, gate > 0), (whole, gate == 1)):
+            error = math.sqrt(share * (1 - share) / 1e6)
+            assert found.double().mean().item() == pytest.approx(share, abs=4 * error + 1e-7)
 
 
 def test_a_permuted_mask_keeps_as_many_weights_in_an_order_of_its_own():

@@ -177,8 +177,10 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
             there = torch.Generator(score.device).manual_seed(seed)
             drawn = torch.rand(score.shape, generator=there, device=score.device)
             return drawn.clamp(1e-4, 1 - 1e-4).to(score)
-        u = np.random.Generator(np.random.SFC64(seed)).random(score.shape, np.float32)
-        return torch.from_numpy(u).clamp(1e-4, 1 - 1e-4).to(score)
+        words = np.random.SFC64(seed).random_raw(-(-score.numel() // 4))
+        drawn = np.array([word >> (16 * i) & 0xFFFF for word in words.tolist() for i in range(4)])
+        u = torch.from_numpy((drawn[: score.numel()] + 0.5) / 65536).view(score.shape)
+        return u.clamp(1e-4, 1 - 1e-4).to(score)
 
     picked = pick
     if run.task.output.per_token:  # padding is hidden, as HIDDEN_PADDING declares
@@ -258,7 +260,8 @@ def compare(name: str, run: Run, frozen: Frozen, checkpoint: Path) -> None:
         for layer_name, layer in run.masked.layers.items():
             expected = state.masks[f"{prefix}{layer_name}.weight"]
             if layer.noise is not None:
-                assert torch.equal(layer.noise, expected), f"noise of {layer_name}, step {step}"
+                logit = (expected.log() - (1 - expected).log()) / (2 / 3)
+                torch.testing.assert_close(layer.noise, logit, rtol=0, atol=1e-11)
             else:
                 assert torch.equal(layer.mask, expected.bool()), f"{layer_name}, step {step}"
     assert clipped > STEPS // 10

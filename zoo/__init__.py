@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 
     # Gates
     from zoo.parts.gates import Gate as Gate
-    from zoo.parts.gates import draw_uniform as draw_uniform
+    from zoo.parts.gates import draw_logistic as draw_logistic
     from zoo.parts.gates import hard as hard
     from zoo.parts.gates import hard_concrete as hard_concrete
     from zoo.parts.gates import hard_concrete_mean as hard_concrete_mean

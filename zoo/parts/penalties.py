@@ -51,8 +51,12 @@ def mean_sigmoid_gradient(score: Tensor, matrices: int) -> Tensor:
     >>> mean_sigmoid_gradient(torch.zeros(1, 5), 1)
     tensor([[0.0500, 0.0500, 0.0500, 0.0500, 0.0500]])
     """
-    p = torch.sigmoid(score.detach())
-    each = p.new_full((), 1 / (matrices * score.numel())).expand_as(p)
+    return _of_sigmoid(torch.sigmoid(score.detach()), matrices)
+
+
+def _of_sigmoid(p: Tensor, matrices: int) -> Tensor:
+    """The gradient from p = sigmoid(S), in the place of p."""
+    each = p.new_full((), 1 / (matrices * p.numel())).expand_as(p)
     torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
     return p
 
@@ -77,4 +81,4 @@ def expected_l0_gradient(score: Tensor, matrices: int) -> Tensor:
     >>> expected_l0_gradient(torch.zeros(1, 2), 1)
     tensor([[0.0699, 0.0699]])
     """
-    return mean_sigmoid_gradient(score - SHIFT, matrices)
+    return _of_sigmoid((score.detach() - SHIFT).sigmoid_(), matrices)
