@@ -313,6 +313,10 @@ def in_double(run: Run) -> Run:
         layer.working = layer.weight.detach().clone().requires_grad_()
         if hasattr(layer, "score"):
             layer.score = layer.score.double().detach().requires_grad_(layer.score.requires_grad)
+    if run.masked.groups is not None:
+        for name, score in run.masked.groups.stored.items():
+            own = score.double().detach().requires_grad_(score.requires_grad)
+            run.masked.groups.stored[name] = own
     return run
 
 

@@ -34,7 +34,7 @@ class Setting:
     `start` holds all its parameters, `fresh` the names of those that no checkpoint gave. `batches`
     are (rows, model inputs, labels); `seeds` are those of dropout at each step. `generator` and
     `draws` are the streams of random numbers for first scores and for losses, `noise` draws
-    that of the gate of a matrix at a step, in the shape of its score. `teacher` and `banks` are frozen outputs by row, spans
+    that of the gate of a matrix at a step, in the shape of its score, `uniform` so many numbers for a group of units. `teacher` and `banks` are frozen outputs by row, spans
     padded with -1e4. `calibration` are the model inputs of calibration, batch by batch, `gradients` those and labels
     of the mini-batches of a calibration before a step.
     """
@@ -54,6 +54,7 @@ class Setting:
     classes: Tensor
     teacher: Tensor | None = None
     banks: Mapping[str, Tensor] = field(default_factory=dict)
+    uniform: Callable[[str, int], Tensor] = lambda group, many: torch.rand(many)
     calibration: Sequence[Mapping[str, Tensor]] = ()
     gradients: Callable[[int], Iterator[tuple[Mapping[str, Tensor], Tensor]]] | None = None
 
@@ -188,6 +189,117 @@ def evaluated(method: "Equations", scores: Named, masks: Named) -> Named:
     if not method.concrete:
         return masks
     return {n: torch.clamp(torch.sigmoid(s) * 1.2 - 0.1, 0, 1) for n, s in scores.items()}
+
+
+# Units ----------------------------------------------------------------------------------------
+
+
+def units(s: Setting, kinds: str, block: int = 0) -> dict[str, Named]:
+    """Groups of units: by group, the number of the unit that each weight of a matrix belongs to.
+    `kinds` names the groups of a layer, one word each."""
+    found: dict[str, Named] = {}
+    config = s.model.config
+    size = config.hidden_size // config.num_attention_heads
+    shapes = {n: s.model.get_parameter(n).shape for n in matrices(s.model)}
+    for name, (out, width) in shapes.items():
+        layer = ".".join(name.split(".")[: name.split(".").index("layer") + 2])
+        kind = name[len(layer) + 1 : -len(".weight")]
+        row = torch.arange(out)[:, None].expand(out, width)
+        column = torch.arange(width)[None].expand(out, width)
+        number, group = {
+            "attention.self.query": (row, "query_key"),
+            "attention.self.key": (row, "query_key"),
+            "attention.self.value": (row, "value_output"),
+            "attention.output.dense": (column, "value_output"),
+            "intermediate.dense": (row, "neurons"),
+            "output.dense": (column, "neurons"),
+        }[kind]
+        if group != "neurons" and "heads" in kinds:
+            number, group = number // size, "heads"
+        elif group != "neurons" and "blocks" in kinds:
+            number, group = row // block * (width // block) + column // block, kind
+        found.setdefault(f"{layer}.{group}.weight", {})[name] = number
+    return found
+
+
+def spread(groups: Mapping[str, Named], values: Named) -> Named:
+    """The value of each weight's unit, by matrix."""
+    return {
+        name: values[group].reshape(-1)[number]
+        for group, own in groups.items()
+        for name, number in own.items()
+    }
+
+
+def in_group(own: Named) -> int:
+    """How many units a group has."""
+    return 1 + max(int(number.max()) for number in own.values())
+
+
+def by_gates(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """Michel 2019: gates of 1 on what O and D read, their gradients by autograd, example by example;
+    heads, and neurons, of all layers are ranked together after a division by the layer's norm."""
+    groups, batches = units(s, "heads neurons"), s.gradients(0)
+    sums: Named = {}
+    was_training = s.model.training
+    s.model.eval()
+    for _ in range(s.hyper["examples"]):
+        inputs, labels = next(batches)
+        gates, handles = {}, []
+        for group, own in groups.items():
+            last = next(n for n in own if n.endswith("output.dense.weight"))
+            gate = torch.ones(in_group(own), dtype=torch.float64, requires_grad=True)
+            gates[group] = gate
+
+            def scale(module: Any, args: Any, gate: Tensor = gate) -> Any:
+                return (args[0] * gate.repeat_interleave(args[0].shape[-1] // len(gate)),)
+
+            module = s.model.get_submodule(last.removesuffix(".weight"))
+            handles.append(module.register_forward_pre_hook(scale))
+        out = s.pick(torch.func.functional_call(s.model, weights, kwargs=dict(inputs)))
+        found = torch.autograd.grad(cross_entropy(out, labels), list(gates.values()))
+        for group, gradient in zip(gates, found, strict=True):
+            sums[group] = sums.get(group, 0) + gradient.abs()
+        for handle in handles:
+            handle.remove()
+    s.model.train(was_training)
+    scores = {g: x / torch.linalg.vector_norm(x) for g, x in sums.items()}
+    masks: Named = {}
+    for kind in ("heads.weight", "neurons.weight"):
+        own = {g: x for g, x in scores.items() if g.endswith(kind)}
+        flat = torch.cat(list(own.values()))
+        kept = best(flat, int(density * len(flat))).split([len(x) for x in own.values()])
+        masks |= dict(zip(own, kept, strict=True))
+    gone = spread(groups, masks)
+    return weights | {n: weights[n] * mask for n, mask in gone.items()}, gone
+
+
+def by_drawing(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """A race: the int(density * n) units with the smallest -log(u) / p of each head, and of each
+    layer's neurons; p is the product of the norms of a unit's rows or columns, biases included, for
+    neurons max |D| * gelu(|row of U|)."""
+    groups = units(s, "dimensions neurons")
+    heads = s.model.config.num_attention_heads
+    masks: Named = {}
+    for group, own in groups.items():
+        first, second = own
+        a = torch.cat([weights[first], weights[first.replace("weight", "bias")][:, None]], 1)
+        chance = torch.linalg.vector_norm(a, dim=1)
+        if group.endswith("neurons.weight"):
+            chance = weights[second].abs().amax(0) * torch.nn.functional.gelu(chance)
+            ways = 1
+        else:
+            b = weights[second].T
+            if "query_key" in group:
+                b = torch.cat(
+                    [weights[second], weights[second.replace("weight", "bias")][:, None]], 1
+                )
+            chance, ways = chance * torch.linalg.vector_norm(b, dim=1), heads
+        race = (-s.uniform(group, len(chance)).log() / chance).reshape(ways, -1)
+        kept = [best(-row, int(density * len(row))) for row in race]
+        masks[group] = torch.cat(kept)
+    gone = spread(groups, masks)
+    return weights | {n: weights[n] * mask for n, mask in gone.items()}, gone
 
 
 # Calibration ----------------------------------------------------------------------------------
@@ -474,7 +586,8 @@ class Equations:
     before, t) at the steps that `moments` gives a density; masks stay until the next, masked weights are 0.
     Learning rates follow `rate`. `rewinds` says that then all weights but the head's return to
     their start, and Adam's moments to 0. `gradual` is PLATON's density of (setting, t), None where it does
-    not mask; it has Adamax if the hyper-parameter `optimiser` says so.
+    not mask; it has Adamax if the hyper-parameter `optimiser` says so. `groups` of (setting) are those of
+    units that share a learned score.
     """
 
     trains: Callable[[str], bool]
@@ -488,6 +601,7 @@ class Equations:
     prune: Callable[[Setting, Named, float, Named, int], tuple[Named, Named]] | None = None
     moments: Callable[[Setting], Mapping[int, float]] = lambda s: {0: s.density}
     rewinds: bool = False
+    groups: Callable[[Setting], dict[str, Named]] | None = None
     gradual: Callable[[Setting, int], float | None] | None = None
     rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
 
@@ -594,6 +708,9 @@ METHODS = {
         masks=lambda s, scores, t: across(scores, _smp_density(s, t)),
         weight=_smp_lambda,
     ),
+    "smp_structured": replace(SMP_L, groups=lambda s: units(s, "blocks neurons", s.hyper["block"])),
+    "taylor": Equations(everything, prune=by_gates),
+    "coreset": Equations(everything, prune=by_drawing),
     "smp_t": Equations(
         nothing,
         "learned",
@@ -624,7 +741,10 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
     weights = {n: p.clone() for n, p in s.start.items()}
     trained = [n for n in weights if method.trains(n) or n in s.fresh]
     scores: Named = {}
-    if method.score == "learned":
+    if method.score == "learned" and method.groups:
+        many = {group: in_group(own) for group, own in method.groups(s).items()}
+        scores = {group: torch.zeros(n, dtype=torch.float64) for group, n in many.items()}
+    elif method.score == "learned":
         scores = {n: torch.full_like(weights[n], method.first) for n in names}
     elif method.score == "noise":
         scores = {
@@ -698,7 +818,8 @@ def _gates(method: Equations, s: Setting, weights: Named, scores: Named, t: int)
         return {}
     if method.score == "weight":
         scores = {n: weights[n].abs() for n in matrices(s.model)}
-    return method.masks(s, scores, t)
+    masks = method.masks(s, scores, t)
+    return spread(method.groups(s), masks) if method.groups else masks
 
 
 def _loss(
@@ -712,6 +833,9 @@ def _loss(
     labels: Tensor,
 ) -> Tensor:
     scores = {n[2:]: v for n, v in values.items() if n.startswith("S ")}
+    own = scores
+    if method.groups:
+        scores = spread(method.groups(s), scores)
     effective = {n: v for n, v in values.items() if not n.startswith("S ")}
     for n, mask in gates.items():
         gate = mask
@@ -738,5 +862,5 @@ def _loss(
         loss = loss + s.hyper["unsupervised"] * contrast(s, rows, pooled[0], False)
         loss = loss + s.hyper["supervised"] * contrast(s, rows, pooled[0], True)
     if method.weight is not None:
-        loss = loss + method.weight(s, t) * penalty(scores, method.shift)
+        loss = loss + method.weight(s, t) * penalty(own, method.shift)
     return loss

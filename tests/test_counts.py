@@ -19,14 +19,15 @@ LAUNCHES |= {
     "gmp_star": 200,
     "imp": 200,
     "platon": 550,
-}  # zeroing of weights; statistics without kernels
+    "smp_structured": 600,
+}  # zeroing of weights; statistics, and scores of units, without kernels
 """Most launches of a step's own work; 150 for other methods."""
 PASSES = {"smp_s": 20.0, "smp_s_shuffled": 20.0, "smp_g": 20.0}
 PASSES |= {"gmp_star": 24.0, "imp": 24.0, "obert": 18.0, "platon": 36.0}
 """Most passes over the scores; 16.2 for other methods that train no weights."""
 EMBEDDED = (
     *("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot"),
-    *("gmp_star", "obert", "platon", "imp", "sparse_transfer"),
+    *("gmp_star", "obert", "platon", "imp", "sparse_transfer", "taylor", "coreset"),
 )
 """Methods whose embeddings train too, which are a pass more."""
 WEIGHTS = 10.0

@@ -3,6 +3,7 @@ randomness."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,6 +48,9 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "platon": {"window": 4, "start": 0.1, "stop": 0.7},
     "admm": {"retrain": True, "examples": 24},
     "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
+    "taylor": {"examples": 12, "retrain": True},
+    "coreset": {"retrain": True},
+    "smp_structured": {"block": 4},
     "obert_one_shot": {"gradients": 12, "gradient_batch": 8, "recomputations": 3, "retrain": True},
 }
 GIVEN = {
@@ -203,7 +207,15 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         banks={name: bank.vectors for name, bank in frozen.banks.items()},
         calibration=calibration,
         gradients=lambda t: mini(run, t),
+        uniform=partial(uniform, generator.initial_seed()),
     )
+
+
+def uniform(seed: int, group: str, many: int) -> torch.Tensor:
+    """The numbers that draw the units of a group."""
+    own = group[group.index("encoder.layer") :].removesuffix(".weight")
+    draws = torch.Generator().manual_seed(stream(seed, "units", own))
+    return torch.rand(many, generator=draws, dtype=torch.float64)
 
 
 def mini(run: Run, step: int) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
@@ -276,8 +288,9 @@ def compare(name: str, run: Run, frozen: Frozen, checkpoint: Path) -> None:
                 close(gate.double(), other_gate, 1e-7)  # a gate that nearly closes has few digits
     if run.masked.trained_scores:
         least = 1e-5 * run.trial.train.lr_scores  # of a step
-        for layer_name, layer in run.masked.layers.items():
-            close(layer.score, state.scores[f"{prefix}{layer_name}.weight"], least)
+        for score_name, score in run.masked.stored_scores.items():
+            expected = state.scores[f"{prefix}{score_name}.weight"]
+            close(score, expected.view(score.shape), least)
     for n, parameter in run.network.named_parameters():
         stock = rename(n, prefix, run)
         if run.method.head.name == "trained" or n.startswith("encoder."):

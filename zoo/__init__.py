@@ -74,6 +74,21 @@ if TYPE_CHECKING:
     from zoo.parts.patterns import topk_in_type as topk_in_type
     from zoo.parts.patterns import with_pattern as with_pattern
 
+    # Units
+    from zoo.parts.scores import Held as Held
+    from zoo.parts.units import UnitGroup as UnitGroup
+    from zoo.parts.units import Matrix as Matrix
+    from zoo.parts.units import Part as Part
+    from zoo.parts.units import attention_heads as attention_heads
+    from zoo.parts.units import blocks as blocks
+    from zoo.parts.units import blocks_and_neurons as blocks_and_neurons
+    from zoo.parts.units import dimensions_and_neurons as dimensions_and_neurons
+    from zoo.parts.units import head_dimensions as head_dimensions
+    from zoo.parts.units import heads_and_neurons as heads_and_neurons
+    from zoo.parts.units import neurons as neurons
+    from zoo.parts.units import whole_columns as whole_columns
+    from zoo.parts.units import whole_rows as whole_rows
+
     # Calibration
     from zoo.parts.calibration import Calibration as Calibration
     from zoo.parts.calibration import Choice as Choice

@@ -6,7 +6,7 @@ Alistarh 2023, released codes).
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from zoo.engine.build import Run
 from zoo.engine.layers import factor
+from zoo.engine.masked import MaskedModel
 from zoo.engine.streams import stream
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate, random_batches
@@ -77,13 +78,17 @@ def by_gradients(run: Run, calibration: GradientCalibration, level: float, step:
         wanted = before + (level - before) * number / calibration.rounds
         with masked.evaluating():
             held = _curvatures(run, calibration, rows, f"round {number}")
-        layers = masked.layers
         with torch.no_grad():
-            scores = {n: curvature.scores(x.weight.detach(), held[n]) for n, x in layers.items()}
-            kept = {n: s.masked_fill(~layers[n].mask, -math.inf) for n, s in scores.items()}
-            for name, mask in run.method.mask(kept, wanted).items():
-                own = layers[name]
-                new = curvature.update(own.weight.detach(), held[name], own.mask & ~mask)
+            scores = {n: curvature.scores(w, held[n]) for n, w in _weighed(masked).items()}
+            stands = _masks(masked)
+            kept = {n: s.masked_fill(~stands[n], -math.inf) for n, s in scores.items()}
+            masks = run.method.mask(kept, wanted)
+            if masked.groups is not None:
+                masks = masked.groups.spread(masks)
+            for name, own in masked.layers.items():
+                mask, new = masks[name], own.weight.detach()
+                if masked.groups is None:
+                    new = curvature.update(new, held[name], own.mask & ~mask)
                 masked.put(name, mask, new.masked_fill(~mask, 0.0))
     run.network.train(was_training)
 
@@ -99,7 +104,7 @@ def _curvatures(
 ) -> dict[str, Tensor]:
     """What is made of the gradients of W' under the masks that stand, by matrix."""
     curvature, layers = calibration.curvature, run.masked.layers
-    held = {n: curvature.start(layer.weight.detach()) for n, layer in layers.items()}
+    held = {n: curvature.start(weight) for n, weight in _weighed(run.masked).items()}
     working = [layer.working.requires_grad_() for layer in layers.values()]
     for number in range(calibration.gradients):
         tell(lambda: f"{what}, gradient {number + 1:,} of {calibration.gradients:,}")  # noqa: B023
@@ -107,9 +112,33 @@ def _curvatures(
         loss = run.task.output.loss(run.network(batch)[0], batch.labels)
         found = torch.autograd.grad(loss, working)
         with torch.no_grad():
-            for (name, layer), gradient in zip(layers.items(), found, strict=True):
-                curvature.add(held[name], gradient * factor(layer.mask))
+            through = zip(layers.values(), found, strict=True)
+            own = [gradient * factor(layer.mask) for layer, gradient in through]
+            for name, gradient in _of_gates(run.masked, own):
+                curvature.add(held[name], gradient)
     return held
+
+
+def _masks(masked: MaskedModel) -> dict[str, Tensor]:
+    """The mask that stands of each matrix, or of each group of units."""
+    if masked.groups is not None:
+        return masked.groups.masks
+    return {name: layer.mask for name, layer in masked.layers.items()}
+
+
+def _weighed(masked: MaskedModel) -> dict[str, Tensor]:
+    """What gradients are taken of: W of each matrix, or a gate of 1 on each unit."""
+    if masked.groups is not None:
+        return {name: torch.ones_like(mask).float() for name, mask in _masks(masked).items()}
+    return {name: layer.weight.detach() for name, layer in masked.layers.items()}
+
+
+def _of_gates(masked: MaskedModel, gradients: Sequence[Tensor]) -> Iterable[tuple[str, Tensor]]:
+    """The gradients of W of each matrix, or those of the gates of units that follow."""
+    if masked.groups is None:
+        return zip(masked.layers, gradients, strict=True)
+    own = zip(masked.layers.items(), gradients, strict=True)
+    return masked.groups.gate_gradients({n: g * x.weight.detach() for (n, x), g in own})
 
 
 def _seed(run: Run, given: int | None) -> int:

@@ -1,6 +1,6 @@
 """A masked linear layer, the check of its mask, and counts of what remains."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import TrialError
+from zoo.parts.method import Method
 
 UNCALIBRATED = (
     "the masks of this method come from a calibration, which a loop of one's own cannot run: run it"
@@ -63,6 +64,24 @@ class Counts:
         kept = sum(self.kept.values()) + self.others
         return kept / (sum(self.total.values()) + self.others)
 
+    def check(self, allowed: float) -> None:
+        """Raise TrialError if more weights remain than are allowed."""
+        kept, total = sum(self.kept.values()), sum(self.total.values())
+        if kept > allowed:
+            raise TrialError(
+                f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * allowed / total:.2f} %"
+                f" ({kept:,} of {total:,} weights)"
+            )
+
+
+def check_names(masks: Any, wanted: Collection[str]) -> None:
+    """Raise TrialError unless there is a mask by each of these names, and no other."""
+    found = set(masks) if isinstance(masks, Mapping) else set()
+    lacking, more = sorted(set(wanted) - found), sorted(found - set(wanted))
+    if lacking or more:
+        what = f"none for {lacking[0]}" if lacking else f"one for {more[0]}, which is none"
+        raise TrialError(f"the mask function must return a mask per matrix; there is {what}")
+
 
 def checked(name: str, mask: Any, weight: Tensor) -> Tensor:
     """The mask as bool, or TrialError unless it has W's shape and device and only 0 and 1."""
@@ -86,3 +105,34 @@ def checked_weight(name: str, weight: Tensor, before: Tensor) -> Tensor:
     if weight.shape != before.shape or not weight.isfinite().all():
         raise TrialError(f"the new weight of {name} must be finite, {tuple(before.shape)}")
     return weight
+
+
+def put_in(encoder: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one of this name."""
+    parent, _, child = name.rpartition(".")
+    setattr(encoder.get_submodule(parent), child, module)
+
+
+def masked_layers(
+    encoder: nn.Module,
+    matrices: Mapping[str, nn.Linear],
+    method: Method,
+    generator: torch.Generator,
+) -> dict[str, MaskedLinear]:
+    """Masked layers by name, put in the place of linear ones, with the scores that they store."""
+    layers: dict[str, MaskedLinear] = {}
+    for name, linear in matrices.items():
+        layers[name] = layer = MaskedLinear(linear)
+        if method.score is not None and method.score.init is not None and method.units is None:
+            layer.score = method.score.init(layer.weight.detach(), generator)
+            layer.score.requires_grad_(method.learns_scores)
+        put_in(encoder, name, layer)
+    return layers
+
+
+def folded(layer: MaskedLinear, gate: Tensor) -> nn.Linear:
+    """A stock linear module with the gate multiplied into W."""
+    outputs, inputs = layer.weight.shape
+    linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
+    linear.weight, linear.bias = nn.Parameter(layer.weight * gate), layer.bias
+    return linear

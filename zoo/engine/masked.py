@@ -7,6 +7,7 @@ Each masked layer computes y = x W'^T + b with a working weight W', a leaf tenso
 |---|---|---|
 | W, if it trains | all methods | G * gate |
 | S | straight-through gates | G * W, masked entries included: no factor M, no slope of a sigmoid |
+| S of a unit | straight-through gates | the sum of G * W over its weights |
 | S | hard-concrete gates | G * W * d gate / d S |
 | S | penalties R with weight lambda | lambda * dR/dS in closed form, added to the above |
 | statistics | methods that observe | whatever `Score.observe` makes of (layer, G) |
@@ -16,19 +17,31 @@ Evaluation multiplies the current masks into the current W and never recomputes 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from zoo.engine import sweeps
-from zoo.engine.layers import UNCALIBRATED, Counts, MaskedLinear, checked, checked_weight, factor
+from zoo.engine.groups import Groups
+from zoo.engine.layers import (
+    UNCALIBRATED,
+    Counts,
+    MaskedLinear,
+    check_names,
+    checked,
+    checked_weight,
+    factor,
+    folded,
+    masked_layers,
+    put_in,
+)
 from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
-from zoo.parts.scores import stored
 from zoo.parts.threads import in_threads
 
 
@@ -78,50 +91,49 @@ class MaskedModel:
         self.layers: dict[str, MaskedLinear] = {}
         self._kept: Mapping[str, int] = self.sizes
         self.level: float | None = None
-        self.refreshed = False
-        self.penalty_weight = 0.0
-        self.step, self.fused, self.calibrated = 0, False, False
+        self.step, self.penalty_weight = 0, 0.0
+        self.refreshed, self.fused, self.calibrated = False, False, False
         self._working: sweeps.Working | None = None
+        self.groups: Groups | None = None
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(method.trains(where[name]))
         if method.score is not None:
+            self._mask(matrices)
+
+    def _mask(self, matrices: Mapping[str, nn.Linear]) -> None:
+        """Put masked layers in the place of linear ones, and make the stored scores."""
+        method = self.method
+        self.layers = masked_layers(self.encoder, matrices, method, self.generator)
+        if method.units is not None:
+            self.groups = Groups(method, self.encoder, self.architecture, self.layers)
+            self.groups.start(self.generator)
+        else:
             check_shapes(method.mask, {n: tuple(m.weight.shape) for n, m in matrices.items()})
-            for name, linear in matrices.items():
-                self._mask(name, linear)
-
-    def _mask(self, name: str, linear: nn.Linear) -> None:
-        """Put a masked layer in the place of a linear one."""
-        score = self.method.score
-        assert score is not None
-        layer = MaskedLinear(linear)
-        if score.init is not None:
-            layer.score = score.init(layer.weight.detach(), self.generator)
-            layer.score.requires_grad_(self.method.learns_scores)
-        self._replace(name, layer)
-        self.layers[name] = layer
-
-    def _replace(self, name: str, module: nn.Module) -> None:
-        parent, _, child = name.rpartition(".")
-        setattr(self.encoder.get_submodule(parent), child, module)
 
     @property
     def scores(self) -> dict[str, Tensor]:
-        """The current score of each matrix."""
-        assert self.method.score is not None
+        """The current score of each matrix, or of each group of units."""
+        if self.groups is not None:
+            return self.groups.scores(partial(stream, self.generator.initial_seed(), "units"))
         return {name: self._score(name) for name in self.layers}
+
+    @property
+    def stored_scores(self) -> dict[str, Tensor]:
+        """The score tensors that are held, by matrix or by group."""
+        if self.groups is not None:
+            return self.groups.stored
+        return {n: layer.score for n, layer in self.layers.items() if hasattr(layer, "score")}
 
     @property
     def trained_scores(self) -> list[Tensor]:
         """Score tensors for the optimiser to update; empty if scores do not train."""
-        if not self.method.learns_scores:
-            return []
-        return [layer.score for layer in self.layers.values()]
+        return list(self.stored_scores.values()) if self.method.learns_scores else []
 
     @property
     def constant_scores(self) -> bool:
         """Whether scores never change, so that masks depend on the level alone."""
         score = self.method.score
-        as_stored = score is not None and score.read is stored and score.observe is None
+        as_stored = score is not None and score.is_stored and score.observe is None
         return as_stored and not self.method.learns_scores
 
     def advance(self, step: int, total: int) -> None:
@@ -131,10 +143,9 @@ class MaskedModel:
         """
         if any(layer.working.grad is not None for layer in self.layers.values()):
             raise TrialError("call masked.backward() after the loss's backward() in each step")
-        penalty = self.method.penalty
-        weight = None if penalty is None else penalty.weight(step, total)
-        if weight is not None:
-            self.penalty_weight = weight
+        if self.method.penalty is not None:
+            weight = self.method.penalty.weight(step, total)
+            self.penalty_weight = self.penalty_weight if weight is None else weight
         self.step = step
         self.refresh(self.method.level(step, total))
 
@@ -186,8 +197,9 @@ class MaskedModel:
                 layer.gate = layer.mask
             return
         if gate.draw is not None:
+            scores, seeds = map(self._score, self.layers), map(self.seed, self.layers)
             each = in_threads if layers[0].weight.device.type == "cpu" else map
-            noises = each(self._noise, list(self.layers))
+            noises = each(gate.draw, [*scores], [*seeds])
             for layer, noise in zip(layers, noises, strict=True):
                 layer.noise = noise
         for name, layer in self.layers.items():
@@ -200,12 +212,9 @@ class MaskedModel:
 
     def _score(self, name: str) -> Tensor:
         assert self.method.score is not None
+        if self.groups is not None:  # gates of units are masks, which read no score
+            return self.layers[name].weight.detach()
         return self.method.score.read(self.layers[name])
-
-    def _noise(self, name: str) -> Tensor:
-        score, draw = self._score(name), self.method.gate.draw
-        assert draw is not None
-        return draw(score, self.seed(name))
 
     def work_in(self, kind: torch.dtype) -> None:
         """Keep W' in this type from now on; evaluation computes in float32 in any case."""
@@ -214,23 +223,20 @@ class MaskedModel:
         self._working = None
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
-        if not isinstance(masks, Mapping) or set(masks) != set(self.layers):
-            found = set(masks) if isinstance(masks, Mapping) else set()
-            lacking, more = sorted(set(self.layers) - found), sorted(found - set(self.layers))
-            what = f"none for {lacking[0]}" if lacking else f"one for {more[0]}, which is none"
-            raise TrialError(f"the mask function must return a mask per matrix; there is {what}")
+        check_names(masks, self.layers if self.groups is None else self.groups.groups)
+        if self.groups is not None:
+            masks = self.groups.spread(masks)
         for name, layer in self.layers.items():
             layer.mask = checked(name, masks[name], layer.weight)
 
     @torch.no_grad()
     def backward(self) -> None:
-        """Write the gradients of W and S from G = dL/dW', as the table at the top says. Call it
-        after the loss's `backward()`; G's memory is used again. Raises TrialError where no masks
-        were ever made, or the loss's `backward()` left no G."""
+        """Write the gradients of W and S from G = dL/dW' after the loss's `backward()`, in G's
+        memory. Raises TrialError where no masks were ever made, or there is no G."""
         if self.layers and not self.refreshed:
             raise TrialError("there are no masks yet: call advance(step, total) before each step")
-        score, gate, penalty = self.method.score, self.method.gate, self.method.penalty
-        for layer in self.layers.values():
+        score, gate = self.method.score, self.method.gate
+        for name, layer in self.layers.items():
             assert score is not None
             upstream = layer.working.grad
             if upstream is None:
@@ -240,17 +246,27 @@ class MaskedModel:
                 score.observe(layer, upstream)
             trained = layer.weight.requires_grad
             if gate.slope is not None:
-                gradient = upstream * layer.weight if trained else upstream.mul_(layer.weight)
-                slope = gate.slope(layer.score, layer.mask, layer.noise, layer.gate)
-                if slope is not None:
-                    gradient.mul_(slope)
-                if penalty is not None and self.penalty_weight:
-                    of_penalty = penalty.gradient(layer.score, len(self.layers))
-                    gradient.add_(of_penalty, alpha=self.penalty_weight)
-                layer.score.grad = gradient
+                product = upstream * layer.weight if trained else upstream.mul_(layer.weight)
+                if self.groups is not None:
+                    self.groups.add(name, product)
+                else:
+                    slope = gate.slope(layer.score, layer.mask, layer.noise, layer.gate)
+                    gradient = product if slope is None else product.mul_(slope)
+                    layer.score.grad = self._with_penalty(gradient, layer.score)
             if trained:
                 layer.weight.grad = upstream.mul_(factor(layer.gate))
             layer.working.grad = None
+        if self.groups is not None:
+            for gradient, own in self.groups.gradients():
+                own.grad = self._with_penalty(gradient, own)
+
+    def _with_penalty(self, gradient: Tensor, score: Tensor) -> Tensor:
+        """The gradient of a score, with that of the penalty added in place."""
+        penalty = self.method.penalty
+        if penalty is not None and self.penalty_weight:
+            of_penalty = penalty.gradient(score, len(self.stored_scores))
+            gradient.add_(of_penalty, alpha=self.penalty_weight)
+        return gradient
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -292,23 +308,12 @@ class MaskedModel:
         """Raise TrialError if more weights remain than the method's budget allows at a level."""
         if level is None or self.method.score is None or self.method.budget is None:
             return
-        count, total = self.remaining(), sum(self.sizes.values())
-        kept, allowed = sum(count.kept.values()), self.method.budget(self.sizes, level)
-        if kept > allowed:
-            raise TrialError(
-                f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * allowed / total:.2f} %"
-                f" ({kept:,} of {total:,} weights)"
-            )
+        self.remaining().check(self.method.budget(self.sizes, level))
 
     @torch.no_grad()
     def fold(self) -> None:
-        """End masking: put stock linear modules back, with the evaluation gate multiplied into W.
-        The encoder is then an ordinary Hugging Face model whose pruned weights are 0."""
+        """End masking: put stock linear modules back, whose pruned weights are 0."""
         self._kept = self.remaining().kept
         for name, gate in self.test_gates().items():
-            layer = self.layers[name]
-            outputs, inputs = layer.weight.shape
-            linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
-            linear.weight, linear.bias = nn.Parameter(layer.weight * gate), layer.bias
-            self._replace(name, linear)
+            put_in(self.encoder, name, folded(self.layers[name], gate))
         self.layers = {}

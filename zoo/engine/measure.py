@@ -205,7 +205,9 @@ def distribution(masked: MaskedModel) -> Distribution | None:
     if not masked.layers:
         return None
     across = _span([layer.weight for layer in masked.layers.values()])
-    scores = masked.scores if masked.trained_scores else {}
+    scores = {}
+    if masked.trained_scores:
+        scores = masked.groups.over_weights() if masked.groups else masked.scores
     up = _span(list(scores.values())) if scores else (0.0, 0.0)
     if not all(map(math.isfinite, (*across, *up))):
         return None
@@ -215,7 +217,7 @@ def distribution(masked: MaskedModel) -> Distribution | None:
         bins = _bin(masked.layers[name].weight, across, BINS)
         whole += torch.bincount(bins, minlength=BINS).cpu()
         kept += torch.bincount(bins[(gate != 0).flatten()], minlength=BINS).cpu()
-        if scores:
+        if name in scores:
             both = bins * SCORE_BINS + _bin(scores[name], up, SCORE_BINS)
             plane += torch.bincount(both, minlength=BINS * SCORE_BINS).cpu()
     counts = tuple(whole.tolist()), tuple(kept.tolist())

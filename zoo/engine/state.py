@@ -30,9 +30,9 @@ def of_network(trainer: Trainer) -> dict[str, Tensor]:
     """Parameters that train, buffers, scores that change, and masks as packed bits."""
     masked = trainer.run.masked
     tensors = {f"network.{n}": t for n, t in _changing(trainer.run.network).items()}
+    if not masked.constant_scores:
+        tensors |= {f"score.{name}": score for name, score in masked.stored_scores.items()}
     for name, layer in masked.layers.items():
-        if not masked.constant_scores and hasattr(layer, "score"):
-            tensors[f"score.{name}"] = layer.score
         tensors[f"mask.{name}"] = torch.from_numpy(np.packbits(layer.mask.cpu().numpy()))
     return tensors
 
@@ -73,9 +73,10 @@ def restore(trainer: Trainer, content: Content) -> None:
     with torch.no_grad():
         for name, tensor in _changing(run.network).items():
             tensor.copy_(tensors[f"network.{name}"])
-        for name, layer in masked.layers.items():
+        for name, score in masked.stored_scores.items():
             if f"score.{name}" in tensors:
-                layer.score.copy_(tensors[f"score.{name}"])
+                score.copy_(tensors[f"score.{name}"])
+        for name, layer in masked.layers.items():
             bits = np.unpackbits(tensors[f"mask.{name}"].numpy(), count=layer.mask.numel())
             mask = torch.from_numpy(bits.view(bool)).view(layer.mask.shape)
             layer.mask = mask.to(layer.weight.device)

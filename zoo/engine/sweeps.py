@@ -57,6 +57,8 @@ def kind_of(gate: Gate) -> int | None:
 def knows(method: Method) -> bool:
     """Whether kernels know all that a method does with G."""
     score, penalty = method.score, method.penalty
+    if method.units is not None and method.learns_scores:  # summed over units
+        return False
     if score is None or score.observe or score.after or kind_of(method.gate) is None:
         return False
     return penalty is None or shift_of(penalty) is not None

@@ -196,6 +196,10 @@ def with_allocation(method: Method, allocation: str) -> Method:
     """
     within = method.mask
     shares = within in (topk_local, topk_by_row) or isinstance(within, Blocks)
+    if method.units is not None:
+        raise ConfigError(
+            f"allocation {allocation} is for matrices; this method prunes whole units"
+        )
     if method.score is None or not shares:
         raise ConfigError(
             f"allocation {allocation} needs a ranking within each matrix and any density: give the"

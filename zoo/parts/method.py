@@ -15,7 +15,7 @@ from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.kinds import architecture_of
 from zoo.parts.calibration import Calibration, GradientCalibration
-from zoo.parts.gates import Gate, hard
+from zoo.parts.gates import Gate, hard, identity_slope
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
 from zoo.parts.masks import MaskFn, topk_local
@@ -23,6 +23,7 @@ from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
 from zoo.parts.schedules import Rate, Schedule, never, rate
 from zoo.parts.scores import Score, stored, zeros
+from zoo.parts.units import Units
 
 
 def everything(parameter: Parameter) -> bool:
@@ -168,7 +169,8 @@ class Method:
     level of a step, whether masked weights are set to 0 after it. `optimiser` makes the optimiser,
     whose learning rates follow `rate`. At the moments `rewinds`, fractions of the run, all weights
     of the encoder return to those before the first step, masked ones excepted, and the optimiser
-    starts anew.
+    starts anew. `units` says which weights stay or go together and share a score; None means each
+    weight alone.
     Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
@@ -195,8 +197,10 @@ class Method:
     zeroes: Callable[[float | None], bool] = regrow
     rate: Rate = rate
     rewinds: tuple[float, ...] = ()
+    units: Units | None = None
 
     def __post_init__(self) -> None:
+        self._check_units()
         if self.score is not None and self.gate.slope is not None:
             if self.score.init is None:
                 raise ConfigError(
@@ -219,6 +223,20 @@ class Method:
                 "a penalty needs scores that train: give the method a Score with an `init` and a"
                 " gate with a slope, such as zoo.straight_through"
             )
+
+    def _check_units(self) -> None:
+        """Raise ConfigError for parts that do not work on units."""
+        if self.units is None:
+            return
+        if self.score is None or self.score.observe or self.score.after:
+            raise ConfigError("units need a score, one that does not watch single matrices")
+        if self.gate.draw or self.gate.test or (self.gate.slope not in (None, identity_slope)):
+            raise ConfigError(
+                "units need a gate that is the mask: zoo.hard, or zoo.straight_through for scores"
+                " that learn"
+            )
+        if isinstance(self.calibration, Calibration):
+            raise ConfigError("units cannot be calibrated matrix by matrix, only by gradients")
 
     @property
     def needs(self) -> frozenset[str]:

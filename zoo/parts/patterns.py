@@ -273,6 +273,10 @@ def with_pattern(method: Method, pattern: str) -> Method:
             f"pattern {pattern} needs a method that keeps the highest scores at a given density;"
             " leave the pattern out here"
         )
+    if method.units is not None:
+        raise ConfigError(
+            f"pattern {pattern} is for single weights; this method prunes whole units"
+        )
     mask = pattern_of(pattern, method.score.together)
     if mask in ACROSS and isinstance(method.calibration, Calibration):
         raise ConfigError(

@@ -84,17 +84,18 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
         Parameter("encoder.layer.0.attention.self.query.weight", "layers", 0, "Q")
     )
     embedded = method.trains(Parameter("embeddings.word_embeddings.weight", "embeddings"))
+    learns = method.learns_scores and method.units is None  # scores of units are few
     each = 4.0 + (4 + MOMENTS + 2 * low) * trained
     if method.score is not None:
         working = 2 if low and train.accumulation == 1 else 4
         each = 4 + 2 * working + 1 + MOMENTS * trained  # W, W' and G, the mask
-        each += 4 * (method.score.init is not None) + MOMENTS * method.learns_scores
+        each += 4 * (method.score.init is not None and method.units is None) + MOMENTS * learns
         if not available(usual_device()):
-            each += 4 * (trained and method.learns_scores) + 8 * (method.gate.draw is not None)
+            each += 4 * (trained and learns) + 8 * (method.gate.draw is not None)
     state = prunable * each + others * (4 + (4 + MOMENTS) * embedded)
     tokens = train.batch / train.accumulation * train.max_length
     width = checkpoint.layers * checkpoint.hidden
-    trains = prunable * trained + others * embedded + prunable * method.learns_scores
+    trains = prunable * trained + others * embedded + prunable * learns
     snapshot = trains * (4 + MOMENTS) + prunable / 8 * (method.score is not None)
     return Memory(state, tokens * width * (34 if low else 68), snapshot)
 

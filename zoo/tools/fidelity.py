@@ -125,7 +125,9 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     yield "optimiser", *_described(method.optimiser)
     yield f"head {method.head.name}", *_described(method.head.build)
     if method.score is not None:
-        yield "score", *_described(method.score.read)
+        if method.units is not None:
+            yield "units", *_described(method.units)
+        yield "score", *_described(method.score.of_units or method.score.read)
         if method.score.init is not None:
             yield "first score", *_described(method.score.init)
         yield "mask", *_described(method.mask)

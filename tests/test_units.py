@@ -1,0 +1,333 @@
+"""Units: what stays or goes together, in every architecture, and how their scores learn."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel, BertConfig, BertModel
+
+from methods.coreset import drawn, norms, products_of_norms
+from methods.taylor import FirstOrder, across_layers
+from tests.helpers import save_checkpoint
+from zoo import (
+    ConfigError,
+    Constant,
+    Held,
+    MaskedModel,
+    Matrix,
+    Method,
+    Part,
+    attention_heads,
+    blocks,
+    blocks_and_neurons,
+    dimensions_and_neurons,
+    export,
+    hard_concrete,
+    head_dimensions,
+    heads_and_neurons,
+    learned,
+    magnitude,
+    neurons,
+    straight_through,
+    topk_by_row,
+    topk_local,
+    whole_columns,
+    whole_rows,
+    with_allocation,
+    with_pattern,
+)
+from zoo.engine.compact import compact, compact_layers
+from zoo.inputs.kinds import architecture_of
+from zoo.registry import methods
+
+KINDS = ("bert", "roberta", "distilbert", "electra", "xlm-roberta", "camembert", "mpnet")
+KINDS += ("deberta-v2", "modernbert")
+COMPACTS = ("bert", "roberta", "distilbert", "electra")
+TOKENS = torch.tensor([[2, 9, 12, 8, 3, 5], [2, 15, 13, 7, 5, 3]])
+HEADS = 4
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory) -> dict[str, Any]:
+    """A random encoder of every kind in float64, with large biases."""
+    root, found = tmp_path_factory.mktemp("kinds"), {}
+    for kind in KINDS:
+        save_checkpoint(root / kind, kind=kind, weight=0.3, bias=1.0)
+        found[kind] = AutoModel.from_pretrained(root / kind, dtype=torch.float64).eval()
+    return found
+
+
+def fresh(encoders: dict[str, Any], kind: str) -> Any:
+    """A copy of an encoder."""
+    same = type(encoders[kind])(encoders[kind].config).double().eval()
+    same.load_state_dict(encoders[kind].state_dict())
+    return same
+
+
+def states(encoder: Any) -> torch.Tensor:
+    """Hidden states, without gradients."""
+    with torch.no_grad():
+        return encoder(TOKENS).last_hidden_state
+
+
+def shut(masked: MaskedModel, gone: dict[str, list[int]]) -> None:
+    """Mask these units, by the end of their group's name, in every layer."""
+    masks = {}
+    for name, group in masked.groups.groups.items():
+        masks[name] = torch.ones(group.units, dtype=torch.bool)
+        masks[name][gone.get(name.rpartition(".")[2], [])] = False
+        masks[name] = masks[name].view(group.shape)
+    for name, mask in masked.groups.spread(masks).items():
+        masked.put(name, mask, masked.layers[name].weight.detach())
+    masked.calibrated = True
+    masked.go_on(0)
+
+
+def by_hand(encoder: Any, gone: dict[str, list[int]]) -> Any:
+    """The encoder with zeros in rows and columns of these heads and neurons."""
+    architecture = architecture_of(encoder)
+    for layer in architecture.layers_of(encoder):
+        roles = {r: layer.get_submodule(p).weight.data for r, p in architecture.roles.items()}
+        width = roles["O"].shape[1]
+        size = width // HEADS
+        for head in gone.get("heads", []):
+            at = slice(head * size, head * size + size)
+            roles["O"][:, at] = 0
+            for role in roles.keys() & {"Q", "K", "V"}:
+                roles[role][at] = 0
+            if "QKV" in roles:
+                roles["QKV"].view(3, HEADS, size, -1)[:, head] = 0
+        for neuron in gone.get("neurons", []):
+            many = roles["D"].shape[1]
+            roles["D"][:, neuron] = 0
+            for row in range(neuron, len(roles["U"]), many):
+                roles["U"][row] = 0
+    return encoder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("units", "gone"),
+    [
+        (attention_heads, {"heads": [1]}),
+        (neurons, {"neurons": [0, 3, 7]}),
+        (heads_and_neurons, {"heads": [0], "neurons": [1, 2]}),
+    ],
+)
+def test_a_masked_unit_is_zeros_in_its_rows_and_columns(encoders, kind, units, gone):
+    """Bit for bit, and removed from the compact model to 1e-12 where there is one."""
+    method = Method(score=magnitude, level=Constant(1.0), units=units)
+    masked = MaskedModel(fresh(encoders, kind), method)
+    shut(masked, gone)
+    with masked.evaluating():
+        pruned = states(masked.encoder)
+    expected = states(by_hand(fresh(encoders, kind), gone))
+    assert torch.equal(pruned, expected) and not torch.allclose(pruned, states(encoders[kind]))
+    if kind not in COMPACTS:
+        return
+    small = compact(fresh(encoders, kind), export(masked.encoder, masked))
+    assert (states(small) - pruned).abs().max() < 1e-12
+    for layer in compact_layers(small):
+        assert layer.heads == HEADS - len(gone.get("heads", []))
+        many = architecture_of(encoders[kind]).read_sizes(encoders[kind].config.to_dict())
+        assert len(layer.inner.weight) == many.intermediate - len(gone.get("neurons", []))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_unit_of_every_kind_holds_weights_of_its_own(encoders, kind):
+    """Each kind of units covers its matrices once, whatever their number and shapes."""
+    kinds = [attention_heads, neurons, whole_rows, whole_columns, blocks(4), blocks_and_neurons(4)]
+    if kind == "modernbert":
+        with pytest.raises(ConfigError, match="holds Q, K and V"):
+            MaskedModel(fresh(encoders, kind), Method(score=magnitude, units=head_dimensions))
+    else:
+        kinds += [head_dimensions, dimensions_and_neurons]
+    for units in kinds:
+        masked = MaskedModel(fresh(encoders, kind), Method(score=magnitude, units=units))
+        seen = {name: torch.zeros_like(x.weight) for name, x in masked.layers.items()}
+        for group in masked.groups.groups.values():
+            for part in group.parts:
+                for unit in range(group.units):
+                    one = torch.zeros(group.units)
+                    one[unit] = 1
+                    seen[part.name] += part.spread(one)
+                    alone = part.gather(part.spread(one))
+                    assert alone[unit].all() and alone.sum() == alone[unit].numel()
+        covered = {part.name for g in masked.groups.groups.values() for part in g.parts}
+        assert all((seen[name] == (name in covered)).all() for name in seen)
+
+
+def test_pitfall_84_the_gradient_of_a_units_score_is_the_sum_over_its_weights():
+    w, g = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, -1.0], [0.5, 0.0]])
+    assert Part("Q", (2, 2), 2, 2).sums(g * w).tolist() == [0.5]
+    up, down = Part("U", (1, 2), 1, 2), Part("D", (2, 1), 2, 1)
+    row = up.sums(torch.tensor([[1.0, 2.0]]) * torch.tensor([[0.5, 1.0]]))
+    column = down.sums(torch.tensor([[3.0], [-1.0]]) * torch.tensor([[1.0], [2.0]]))
+    assert (row + column).tolist() == [3.5]
+
+
+def test_pitfall_84_what_is_kept_of_bert_at_3_percent():
+    with torch.device("meta"):
+        encoder = BertModel(BertConfig())
+    method = methods["smp_structured"].make(
+        0.03, stop=0.5, penalty=1.0, head="label_words", penalty_stop=1.0
+    )
+    shapes = {n: g.shape for n, g in MaskedModel(encoder, method).groups.groups.items()}
+    assert set(shapes.values()) == {(24, 24), (3072,)} and len(shapes) == 60
+    masks = topk_local({name: torch.zeros(shape) for name, shape in shapes.items()}, 0.03)
+    kept = {name: int(mask.sum()) for name, mask in masks.items()}
+    assert set(kept.values()) == {17, 92}
+    weights = sum(n * (1536 if name.endswith("neurons") else 1024) for name, n in kept.items())
+    assert weights == 2_531_328
+    assert sum(math.prod(shape) for shape in shapes.values()) == 64_512
+
+
+def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders):
+    """Against autograd through M + S - S.detach(), with the penalty, masked units included."""
+    method = Method(
+        score=learned, level=Constant(0.5), gate=straight_through, units=heads_and_neurons
+    )
+    masked = MaskedModel(fresh(encoders, "bert"), method)
+    masked.advance(0, 1)
+    masked.encoder(TOKENS).last_hidden_state.pow(3).sum().backward()
+    masked.backward()
+    groups = masked.groups.groups
+    other, leaves, state = fresh(encoders, "bert"), {}, {}
+    for name, group in groups.items():
+        leaves[name] = torch.zeros(group.shape, dtype=torch.float64, requires_grad=True)
+        mask = masked.groups.masks[name]
+        for part in group.parts:
+            own = other.get_submodule(part.name).weight.detach()
+            gate = mask + leaves[name] - leaves[name].detach()
+            state[f"{part.name}.weight"] = own * part.spread(gate)
+    out = torch.func.functional_call(other, state, (TOKENS,)).last_hidden_state
+    out.pow(3).sum().backward()
+    for name, leaf in leaves.items():
+        torch.testing.assert_close(masked.groups.stored[name].grad, leaf.grad, rtol=1e-9, atol=0)
+        assert (leaf.grad != 0).all()
+
+
+@pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 1.0])
+def test_as_many_units_stay_as_the_density_says(encoders, density):
+    method = Method(score=magnitude, level=Constant(density), units=heads_and_neurons)
+    masked = MaskedModel(fresh(encoders, "bert"), method)
+    masked.advance(0, 1)
+    for name, mask in masked.groups.masks.items():
+        assert int(mask.sum()) == max(1, int(density * mask.numel())), name
+        score = masked.scores[name]
+        assert density == 1.0 or score[mask].min() >= score[~mask].max()
+        parts = masked.groups.groups[name].parts
+        squares = sum(
+            part.gather(masked.layers[part.name].weight.detach()).square().sum(1) for part in parts
+        )
+        torch.testing.assert_close(score, squares.sqrt().view(score.shape))
+
+
+def test_matrices_without_units_are_kept_whole(encoders):
+    method = Method(score=magnitude, level=Constant(0.5), units=neurons)
+    masked = MaskedModel(fresh(encoders, "bert"), method)
+    masked.advance(0, 1)
+    kept, total = masked.remaining().kept, masked.remaining().total
+    for name in kept:
+        assert kept[name] == total[name] // (1 if "attention" in name else 2)
+
+
+def test_what_units_cannot_do_is_refused():
+    square = [Matrix("layer.0.Q", "Q", (6, 4))]
+    with pytest.raises(ConfigError, match=r"layer\.0\.Q is 6 x 4, which units of 4 x 4 weights"):
+        blocks(4)(square, 1)
+    with pytest.raises(ConfigError, match="units need a gate that is the mask"):
+        Method(score=learned, gate=hard_concrete, units=neurons)
+    with pytest.raises(ConfigError, match="units need a score"):
+        Method(units=neurons)
+    method = Method(score=magnitude, level=Constant(0.5), units=neurons)
+    with pytest.raises(ConfigError, match="prunes whole units"):
+        with_pattern(method, "2:4")
+    with pytest.raises(ConfigError, match="prunes whole units"):
+        with_allocation(method, "erk")
+    with pytest.raises(ConfigError, match="only by gradients"):
+        replace(method, calibration=methods["wanda"].make(0.5).calibration)
+
+
+# Methods ----------------------------------------------------------------------------------------
+
+
+def test_pitfall_66_taylor_adds_up_sizes_of_single_examples():
+    """Gradients of +1 and -1 are an importance of 2; they would be 0 in one batch."""
+    rule = FirstOrder()
+    held = rule.start(torch.ones(1))
+    for gradient in (1.0, -1.0):
+        rule.add(held, torch.tensor([gradient]))
+    assert rule.scores(torch.ones(1), held).tolist() == [2.0]
+
+
+def test_importances_are_compared_across_layers_after_a_division_by_their_norm():
+    scores = {"layer.0.heads": torch.tensor([900.0, 100.0])}
+    scores |= {"layer.1.heads": torch.tensor([4.0, 3.0]), "layer.1.neurons": torch.ones(4)}
+    masks = across_layers(scores, 0.5)
+    assert masks["layer.0.heads"].tolist() == [True, False]
+    assert masks["layer.1.heads"].tolist() == [True, False]
+    assert masks["layer.1.neurons"].tolist() == [True, True, False, False]
+
+
+def held(name: str, *weights: torch.Tensor, bias: torch.Tensor | None = None, seed=0) -> Held:
+    """What a score of units reads; the first part has the bias."""
+    return Held(name, weights, (bias, *[None] * (len(weights) - 1)), seed)
+
+
+def test_pitfall_72_biases_count_in_norms():
+    one = held("layer.0.value_output", torch.zeros(1, 2, 4), bias=torch.tensor([[[2.0], [0.0]]]))
+    assert norms(one, 0).tolist() == [[2.0, 0.0]]
+
+
+def test_pitfall_39_and_72_dimensions_share_their_indices_and_biases_stay(encoders):
+    method = methods["coreset"].make(0.5)
+    masked = MaskedModel(fresh(encoders, "bert"), method)
+    masked.advance(0, 1)
+    own = dict(masked.encoder.named_parameters())
+    for name, parameter in encoders["bert"].named_parameters():
+        assert not name.endswith("bias") or torch.equal(own[name], parameter)
+    for layer in range(2):
+        at = f"encoder.layer.{layer}."
+        masks = {n: x.mask for n, x in masked.layers.items() if n.startswith(at)}
+        q, k, v = (masks[f"{at}attention.self.{n}"].all(1) for n in ("query", "key", "value"))
+        o = masks[f"{at}attention.output.dense"].all(0)
+        assert torch.equal(q, k) and torch.equal(v, o)
+        up, down = masks[f"{at}intermediate.dense"].all(1), masks[f"{at}output.dense"].all(0)
+        assert torch.equal(up, down) and up.sum() == len(up) // 2
+        for whole in (q, v):
+            assert (whole.view(HEADS, -1).sum(1) == len(whole) // HEADS // 2).all()
+
+
+def test_pitfall_70_a_coreset_at_density_1_changes_nothing(encoders):
+    masked = MaskedModel(fresh(encoders, "bert"), methods["coreset"].make(1.0))
+    masked.advance(0, 1)
+    assert torch.equal(states(masked.encoder), states(encoders["bert"]))
+
+
+def test_pitfall_38_units_are_drawn_in_proportion_to_their_chances():
+    """Against all orders of two draws without replacement of three: 20,000 draws, four standard
+    errors."""
+    chance = torch.tensor([0.5, 0.3, 0.2])
+    weights = chance[None, :, None].sqrt()
+    counts, many = torch.zeros(3), 20_000
+    for seed in range(many):
+        one = held("layer.0.query_key", weights, weights, seed=seed)
+        counts += topk_by_row({"x": drawn(products_of_norms, one)}, 0.67)["x"][0]
+    for unit, p in enumerate(chance.tolist()):
+        others = [x for i, x in enumerate(chance.tolist()) if i != unit]
+        share = p + sum(x * p / (1 - x) for x in others)
+        error = math.sqrt(share * (1 - share) / many)
+        assert counts[unit].item() / many == pytest.approx(share, abs=4 * error)
+
+
+def test_a_coreset_refuses_chances_that_it_does_not_know():
+    with pytest.raises(ConfigError, match="no chances 'l7' of a coreset"):
+        methods["coreset"].make(0.5, chances="l7")
+    for name in ("randmatmul", "coreset", "query_norm", "uniform"):
+        score = methods["coreset"].make(0.5, chances=name).score
+        first, second = torch.rand(2, 4, 8), torch.rand(2, 4, 8)
+        made = score.of_units(held("layer.0.query_key", first, second))
+        assert made.shape == (2, 4) and made.isfinite().all()

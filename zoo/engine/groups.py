@@ -1,0 +1,111 @@
+"""The units of a masked model: their scores, and the masks and gradients that follow."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zoo.engine.layers import MaskedLinear, checked
+from zoo.inputs.architecture import Architecture
+from zoo.parts.method import Method
+from zoo.parts.scores import Held
+from zoo.parts.units import Matrix, UnitGroup
+
+
+class Groups:
+    """Groups of units by name, over the masked layers of an encoder; `stored` are the scores that
+    are tensors of their own. Raises ConfigError for matrices that the units cannot cover."""
+
+    def __init__(self, method: Method, encoder: Any, architecture: Architecture, layers: Any):
+        assert method.units is not None and method.score is not None
+        self.score, self.learns, self.layers = method.score, method.learns_scores, layers
+        matrices = [
+            Matrix(n, architecture.parameter(f"{n}.weight").role or "", tuple(x.weight.shape))
+            for n, x in layers.items()
+        ]
+        heads = architecture.attention_heads(encoder)
+        self.groups: dict[str, UnitGroup] = method.units(matrices, heads)
+        self.part_of = {part.name: n for n, g in self.groups.items() for part in g.parts}
+        self.stored: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+
+    def start(self, generator: torch.Generator) -> None:
+        """Make the stored scores, if there are any."""
+        if self.score.init is None:
+            return
+        for name, group in self.groups.items():
+            weight = self.layers[group.parts[0].name].weight.detach()
+            made = self.score.init(weight.new_zeros(group.shape), generator)
+            self.stored[name] = made.requires_grad_(self.learns)
+
+    def scores(self, seed: Callable[[str], int]) -> dict[str, Tensor]:
+        """The current score of each group; `seed` gives a group's seed by its name."""
+        if self.score.is_stored:
+            return dict(self.stored)
+        if self.score.of_units is None:
+            read = {name: self.score.read(self.layers[name]) for name in self.part_of}
+            return {n: self.score.together(g.gather(read)) for n, g in self.groups.items()}
+        make = self.score.of_units
+        return {name: make(self._held(name, seed(name))) for name in self.groups}
+
+    def _held(self, name: str, seed: int) -> Held:
+        group, weights, biases = self.groups[name], [], []
+        for part in group.parts:
+            layer: MaskedLinear = self.layers[part.name]
+            weights.append(part.gather(layer.weight.detach()).view(*group.shape, -1))
+            own = None
+            if part.columns == part.shape[1] and layer.bias is not None:
+                own = layer.bias.detach().view(part.copies, group.units, part.rows)
+                own = own.transpose(0, 1).reshape(*group.shape, -1)
+            biases.append(own)
+        return Held(name, tuple(weights), tuple(biases), seed)
+
+    def spread(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The mask of each matrix, from those of groups; matrices of no group are kept whole.
+        Raises TrialError for masks that are not 0 and 1 in the shape of their group."""
+        rest = [name for name in self.layers if name not in self.part_of]
+        found = {name: torch.ones_like(self.layers[name].mask) for name in rest}
+        for name, group in self.groups.items():
+            like = self.layers[group.parts[0].name].mask.new_empty(group.shape)
+            mask = checked(name, masks[name], like)
+            found |= {part.name: part.spread(mask) for part in group.parts}
+        return found
+
+    @property
+    def masks(self) -> dict[str, Tensor]:
+        """The current mask of each group."""
+        found = {}
+        for name, group in self.groups.items():
+            first = group.parts[0]
+            own = first.gather(self.layers[first.name].mask)[:, 0]
+            found[name] = own.reshape(group.shape)
+        return found
+
+    def over_weights(self) -> dict[str, Tensor]:
+        """The stored score of each weight, by matrix."""
+        return {
+            part.name: part.spread(self.stored[name].detach())
+            for name, group in self.groups.items()
+            for part in group.parts
+        }
+
+    def gate_gradients(self, products: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """The gradients of gates of 1 on the outputs of units, by group, from G * W by matrix."""
+        return [(name, group.gate_gradient(products)) for name, group in self.groups.items()]
+
+    def add(self, matrix: str, product: Tensor) -> None:
+        """Take in G * W of a matrix: the gradient of a unit's score is the sum over its weights."""
+        name = self.part_of.get(matrix)
+        if name is None:
+            return
+        group = self.groups[name]
+        (part,) = (part for part in group.parts if part.name == matrix)
+        own = part.sums(product).view(group.shape)
+        self._sums[name] = self._sums[name] + own if name in self._sums else own
+
+    def gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """The gradient of each stored score, from what was added since the last call, and the
+        score."""
+        found, self._sums = self._sums, {}
+        return [(gradient, self.stored[name]) for name, gradient in found.items()]

@@ -1,0 +1,280 @@
+"""Units: weights of one or several matrices that stay or go together and share a score.
+
+A function of kind `Units` sorts the weights of an encoder into groups of units. Mask functions then
+see a group where they else see a matrix: (scores by group, level) -> masks by group, each in the
+shape of the group. Matrices that belong to no group are kept whole.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from zoo.errors import ConfigError
+from zoo.parts.masks import layer_of
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A prunable matrix: its name, its role in the layer, and its shape (out, in)."""
+
+    name: str
+    role: str
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What each unit of a group holds of one matrix: `rows` x `columns` neighbouring weights, and
+    in a matrix of `copies` projections, one below the other, as many in each.
+
+    >>> import torch
+    >>> from zoo import Part
+    >>> part = Part("output", (2, 4), rows=2, columns=2)
+    >>> part.spread(torch.tensor([1, 0]))
+    tensor([[1, 1, 0, 0],
+            [1, 1, 0, 0]])
+    >>> part.gather(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]))
+    tensor([[1, 2, 5, 6],
+            [3, 4, 7, 8]])
+    """
+
+    name: str
+    shape: tuple[int, int]
+    rows: int
+    columns: int
+    copies: int = 1
+
+    def __post_init__(self) -> None:
+        out, width = self.shape
+        if out % (self.rows * self.copies) or width % self.columns:
+            raise ConfigError(
+                f"{self.name} is {out} x {width}, which units of {self.rows} x {self.columns}"
+                " weights cannot cover; choose a size that divides both, or other units"
+            )
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many units lie below each other, and beside each other."""
+        return self.shape[0] // (self.rows * self.copies), self.shape[1] // self.columns
+
+    def spread(self, values: Tensor) -> Tensor:
+        """The value of each unit at each of its weights, in the shape of the matrix."""
+        down, across = self.grid
+        spaced = values.reshape(1, down, 1, across, 1)
+        return spaced.expand(self.copies, -1, self.rows, -1, self.columns).reshape(self.shape)
+
+    def gather(self, matrix: Tensor) -> Tensor:
+        """The weights of each unit, (units, weights of a unit)."""
+        return self._split(matrix).permute(1, 3, 0, 2, 4).reshape(math.prod(self.grid), -1)
+
+    def sums(self, matrix: Tensor) -> Tensor:
+        """The sum over the weights of each unit, (units,)."""
+        return self._split(matrix).sum((0, 2, 4)).flatten()
+
+    def _split(self, matrix: Tensor) -> Tensor:
+        down, across = self.grid
+        return matrix.reshape(self.copies, down, self.rows, across, self.columns)
+
+
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that are ranked together by `topk_local`: `shape` of their scores, and the `parts` that
+    they hold. A unit's output goes through the last part: a gate on it multiplies those weights.
+
+    >>> from zoo import UnitGroup, Part
+    >>> UnitGroup((2,), (Part("output", (4, 4), 4, 2),)).units
+    2
+    """
+
+    shape: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            if part.grid[0] * part.grid[1] != self.units:
+                raise ConfigError(
+                    f"{part.name} holds {part.grid[0]} x {part.grid[1]} units, its group"
+                    f" {self.units}"
+                )
+
+    @property
+    def units(self) -> int:
+        """How many there are."""
+        return math.prod(self.shape)
+
+    def gather(self, matrices: Mapping[str, Tensor]) -> Tensor:
+        """All weights of each unit along the last axis, behind the group's own axes."""
+        found = torch.cat([part.gather(matrices[part.name]) for part in self.parts], -1)
+        return found.view(*self.shape, -1)
+
+    def gate_gradient(self, products: Mapping[str, Tensor]) -> Tensor:
+        """The derivative of the loss by a gate of 1 on the output of each unit, from G * W with G =
+        dL/dW'."""
+        last = self.parts[-1]
+        return last.sums(products[last.name]).view(self.shape)
+
+
+Units = Callable[[Sequence[Matrix], int], dict[str, UnitGroup]]
+"""(matrices, attention heads of a layer) -> groups by name."""
+
+
+def _layers(matrices: Sequence[Matrix]) -> dict[str, dict[str, Matrix]]:
+    """The matrices of each layer, by role."""
+    found: dict[str, dict[str, Matrix]] = {}
+    for matrix in matrices:
+        found.setdefault(layer_of(matrix.name), {})[matrix.role] = matrix
+    return found
+
+
+PROJECTIONS = {"Q": 1, "K": 1, "V": 1, "QKV": 3}
+"""How many of an attention head's projections a matrix of this role holds."""
+
+
+def _in_rows(matrix: Matrix, rows: int, copies: int = 1) -> Part:
+    return Part(matrix.name, matrix.shape, rows, matrix.shape[1], copies)
+
+
+def _in_columns(matrix: Matrix, columns: int) -> Part:
+    return Part(matrix.name, matrix.shape, matrix.shape[0], columns)
+
+
+def attention_heads(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is an attention head: its rows of Q, K and V and its columns of O.
+
+    >>> from zoo import Matrix, attention_heads
+    >>> square = [Matrix(f"layer.0.{role}", role, (8, 8)) for role in "QKVO"]
+    >>> attention_heads(square, 2)["layer.0.heads"].shape
+    (2,)
+    """
+    found = {}
+    for layer, own in _layers(matrices).items():
+        size = own["O"].shape[1] // heads
+        reading = [
+            _in_rows(own[role], size, copies) for role, copies in PROJECTIONS.items() if role in own
+        ]
+        found[f"{layer}.heads"] = UnitGroup((heads,), (*reading, _in_columns(own["O"], size)))
+    return found
+
+
+def head_dimensions(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is one dimension of an attention head: a row of Q and of K, or a row of V and its
+    column of O. Scores are (heads, dimensions of a head). Raises ConfigError for an encoder that
+    holds Q, K and V in one matrix.
+
+    >>> from zoo import Matrix, head_dimensions
+    >>> square = [Matrix(f"layer.0.{role}", role, (8, 8)) for role in "QKVO"]
+    >>> {name: group.shape for name, group in head_dimensions(square, 2).items()}
+    {'layer.0.query_key': (2, 4), 'layer.0.value_output': (2, 4)}
+    """
+    found = {}
+    for layer, own in _layers(matrices).items():
+        if "QKV" in own:
+            raise ConfigError(
+                f"{own['QKV'].name} holds Q, K and V, whose dimensions cannot be pruned apart:"
+                " choose attention heads as units, or another encoder"
+            )
+        for name, first, second in (("query_key", "Q", "K"), ("value_output", "V", "O")):
+            last = _in_columns(own["O"], 1) if second == "O" else _in_rows(own[second], 1)
+            shape = heads, own[first].shape[0] // heads
+            found[f"{layer}.{name}"] = UnitGroup(shape, (_in_rows(own[first], 1), last))
+    return found
+
+
+def neurons(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is a neuron of a feed-forward sub-layer: its row of U, with that of the gate where U
+    holds one, and its column of D.
+
+    >>> from zoo import Matrix, neurons
+    >>> both = [Matrix("layer.0.U", "U", (16, 4)), Matrix("layer.0.D", "D", (4, 16))]
+    >>> neurons(both, 2)["layer.0.neurons"].shape
+    (16,)
+    """
+    found = {}
+    for layer, own in _layers(matrices).items():
+        many = own["D"].shape[1]
+        up = _in_rows(own["U"], 1, own["U"].shape[0] // many)
+        found[f"{layer}.neurons"] = UnitGroup((many,), (up, _in_columns(own["D"], 1)))
+    return found
+
+
+def heads_and_neurons(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """Units are attention heads, and neurons of feed-forward sub-layers.
+
+    >>> from zoo import Matrix, heads_and_neurons
+    >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    >>> [*heads_and_neurons([Matrix(f"layer.0.{r}", r, s) for r, s in shapes.items()], 2)]
+    ['layer.0.heads', 'layer.0.neurons']
+    """
+    return attention_heads(matrices, heads) | neurons(matrices, heads)
+
+
+def dimensions_and_neurons(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """Units are dimensions of attention heads, and neurons of feed-forward sub-layers.
+
+    >>> from zoo import Matrix, dimensions_and_neurons
+    >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    >>> [*dimensions_and_neurons([Matrix(f"layer.0.{r}", r, s) for r, s in shapes.items()], 2)]
+    ['layer.0.query_key', 'layer.0.value_output', 'layer.0.neurons']
+    """
+    return head_dimensions(matrices, heads) | neurons(matrices, heads)
+
+
+def _blocks(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    found = {}
+    for matrix in matrices:
+        part = Part(matrix.name, matrix.shape, size, size)
+        found[matrix.name] = UnitGroup(part.grid, (part,))
+    return found
+
+
+def _blocks_and_neurons(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    attention = [m for m in matrices if m.role not in ("U", "D")]
+    return _blocks(size, attention, heads) | neurons(matrices, heads)
+
+
+def blocks(size: int) -> Units:
+    """A unit is a block of `size` x `size` weights of a matrix.
+
+    >>> from zoo import Matrix, blocks
+    >>> blocks(2)([Matrix("layer.0.Q", "Q", (8, 4))], 1)["layer.0.Q"].shape
+    (4, 2)
+    """
+    return partial(_blocks, size)
+
+
+def blocks_and_neurons(size: int) -> Units:
+    """Units are blocks of `size` x `size` weights in attention, and neurons of feed-forward
+    sub-layers (the hybrid of Lagunas et al. 2021, nn_pruning).
+
+    >>> from zoo import Matrix, blocks_and_neurons
+    >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    >>> groups = blocks_and_neurons(2)([Matrix(f"layer.0.{r}", r, s) for r, s in shapes.items()], 2)
+    >>> {name: group.shape for name, group in groups.items()}["layer.0.neurons"]
+    (8,)
+    """
+    return partial(_blocks_and_neurons, size)
+
+
+def whole_rows(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is a row of a matrix, the weights of one output. A row without weights still outputs
+    its bias.
+
+    >>> from zoo import Matrix, whole_rows
+    >>> whole_rows([Matrix("layer.0.Q", "Q", (8, 4))], 1)["layer.0.Q"].shape
+    (8,)
+    """
+    return {m.name: UnitGroup((m.shape[0],), (_in_rows(m, 1),)) for m in matrices}
+
+
+def whole_columns(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is a column of a matrix, the weights of one input.
+
+    >>> from zoo import Matrix, whole_columns
+    >>> whole_columns([Matrix("layer.0.Q", "Q", (8, 4))], 1)["layer.0.Q"].shape
+    (4,)
+    """
+    return {m.name: UnitGroup((m.shape[1],), (_in_columns(m, 1),)) for m in matrices}
