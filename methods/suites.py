@@ -171,3 +171,32 @@ def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     for pattern in ("row", "1:2", "2:4", "4:8", "4x4"):
         cells += with_values(pruned, pattern=pattern)
     return sorted(cells, key=lambda cell: cell.seed)
+
+
+AT_ONCE = ("taylor", "coreset")
+"""Methods that prune units of a fine-tuned model at once."""
+
+
+@register_suite("structured")
+def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Heads, neurons and blocks beside single weights at 70, 50 and 30 %: with --save best and
+    --latency, what each costs."""
+    names = ("dense", "first_half", "magnitude", "smp_s", "smp_structured", "taylor", "coreset")
+    axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
+    cells = grid(scale, given, **axes_of("structured", scale, **axes))
+    at_once = [cell for cell in cells if cell.method in AT_ONCE]
+    others = [cell for cell in cells if cell.method not in AT_ONCE]
+    return sorted([*others, *with_values(at_once, retrain=True)], key=lambda cell: cell.seed)
+
+
+@register_suite("coreset_slides")
+def coreset_slides(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Columns of attention drawn without data at 90, 70, 50 and 30 %, without and with retraining
+    (tables of a talk on coresets for BERT). Seeds are those of drawing; the dense model is trained
+    once."""
+    axes = {"methods": ("dense", "coreset"), "densities": (0.9, 0.7, 0.5, 0.3)}
+    cells = grid(scale, given, **axes_of("coreset_slides", scale, **axes))
+    pruned = with_values(cells, dense_seed=DENSE_SEED, attention_only=True)
+    once = [cell for cell in pruned if cell.density < 1 or cell.seed == DENSE_SEED]
+    again = with_values([cell for cell in once if cell.density < 1], retrain=True)
+    return sorted([*once, *again], key=lambda cell: cell.seed)
