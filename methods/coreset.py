@@ -2,8 +2,7 @@
 proportion to their weights (Mussay et al. 2020, and a talk on its use for BERT)."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,14 +14,15 @@ from zoo import (
     Held,
     Method,
     Request,
-    Score,
     Values,
+    WeightCalibration,
+    count,
     dimensions_and_neurons,
     head_dimensions,
-    magnitude_of,
+    keep_in_rows,
     register_method,
-    topk_by_row,
 )
+from zoo.errors import unknown
 
 
 def coreset_recipe(request: Request) -> tuple[Values, Values]:
@@ -75,13 +75,52 @@ def sensitivity(held: Held) -> Tensor:
     return held.weights[1].abs().amax(-1) * torch.nn.functional.gelu(norms(held, 0))
 
 
-def drawn(chances: Callable[[Held], Tensor], held: Held) -> Tensor:
-    """Scores whose k largest are a draw of k units without replacement, each draw in proportion to
-    the chances: log p plus Gumbel noise (Kool et al. 2019). A chance of 0 is drawn last."""
-    chance = sensitivity(held) if held.name.endswith("neurons") else chances(held)
-    generator = torch.Generator().manual_seed(held.seed)
-    u = torch.rand(chance.shape, generator=generator, dtype=torch.float64)
-    return chance.double().log() - (-u.clamp(1e-300).log()).log().to(chance.device)
+ESTIMATORS = ("practical", "unbiased", "released")
+"""How units are drawn, and what multiplies those that are kept."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A draw of units for each head, or of neurons for each layer, each in proportion to its
+    chance.
+
+    "practical" draws m units without replacement and changes no weight. "unbiased" draws m times
+    with replacement; a unit that came c times stays with the factor c / (m p), so that the products
+    of Q and K, and of V and O, are right on average. "released" draws without replacement with the
+    factor 1 / (m p), which is biased. Factors are those of Q, O and D.
+    """
+
+    chances: Callable[[Held], Tensor]
+    estimator: str
+
+    def __call__(self, held: Held, density: float) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        """The mask of the units (..., n), int(density * n) of each n, and their factors by part."""
+        chance = sensitivity(held) if held.name.endswith("neurons") else self.chances(held)
+        p = chance.double() / chance.double().sum(-1, keepdim=True)
+        many = count(density, p.shape[-1])
+        generator = torch.Generator().manual_seed(held.seed)
+        drawn = drawn_counts(p.cpu(), many, generator, self.estimator == "unbiased").to(p.device)
+        factor = factors(drawn, p, many, self.estimator)
+        first = held.name.endswith("query_key")
+        return drawn > 0, (factor, None) if first else (None, factor)
+
+
+def drawn_counts(p: Tensor, many: int, generator: torch.Generator, again: bool) -> Tensor:
+    """How often each unit of p (..., n) is drawn in `many` draws, with replacement if `again`.
+    Without, by log p plus Gumbel noise (Kool et al. 2019); a chance of 0 is drawn last."""
+    if again:
+        flat = p.reshape(-1, p.shape[-1])
+        picked = torch.multinomial(flat, many, replacement=True, generator=generator)
+        return (
+            torch.zeros_like(flat).scatter_add_(1, picked, flat.new_ones(picked.shape)).view_as(p)
+        )
+    u = torch.rand(p.shape, generator=generator, dtype=torch.float64).clamp_(1e-300)
+    return keep_in_rows(p.log() - (-u.log()).log(), many).double()
+
+
+def factors(drawn: Tensor, p: Tensor, many: int, estimator: str) -> Tensor | None:
+    """What multiplies kept units; None for 1."""
+    return None if estimator == "practical" else torch.where(drawn > 0, drawn / (many * p), 0.0)
 
 
 @register_method("coreset", recipe=coreset_recipe, label="coreset", family=FAMILY, order=91)
@@ -89,7 +128,9 @@ def coreset(
     density: float,
     *,
     chances: str = "randmatmul",
+    estimator: str = "practical",
     attention_only: bool = False,
+    sampling_seed: int | None = None,
     retrain: bool = False,
     dense_seed: int | None = None,
 ) -> Method:
@@ -97,14 +138,18 @@ def coreset(
 
     Of the dimensions of each attention head int(density * dimensions) rows of Q and K stay, as many
     rows of V and columns of O, and int(density * neurons) neurons of each layer, unless
-    `attention_only`. The seed of the trial draws them, without replacement; kept weights stay as
-    they are. Starts from the dense trial of the same seed, or of `dense_seed`; with `retrain` what
-    stays trains by the dense recipe. Differs from the public code, whose factors on kept weights
-    are biased for draws without replacement. Raises ConfigError for other `chances`.
+    `attention_only`. `sampling_seed`, else the trial's seed, draws them. Starts from the dense
+    trial of the same seed, or of `dense_seed`; with `retrain` what stays trains by the dense
+    recipe. The public code scales what it drew without replacement: estimator="released". Raises
+    ConfigError for other `chances` or another `estimator`.
     """
     if chances not in CHANCES:
-        raise ConfigError(f"no chances {chances!r} of a coreset; choose among {', '.join(CHANCES)}")
-    base = magnitude_row(density, retrain=retrain, dense_seed=dense_seed)
-    units = head_dimensions if attention_only else dimensions_and_neurons
-    score = Score(read=magnitude_of, of_units=partial(drawn, CHANCES[chances]))
-    return replace(base, score=score, mask=topk_by_row, units=units, budget=None)
+        raise ConfigError(unknown("chances", chances, CHANCES))
+    if estimator not in ESTIMATORS:
+        raise ConfigError(unknown("estimator", estimator, ESTIMATORS))
+    return replace(
+        magnitude_row(density, retrain=retrain, dense_seed=dense_seed),
+        units=head_dimensions if attention_only else dimensions_and_neurons,
+        calibration=WeightCalibration(Draw(CHANCES[chances], estimator), sampling_seed),
+        budget=None,
+    )

@@ -207,14 +207,14 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         banks={name: bank.vectors for name, bank in frozen.banks.items()},
         calibration=calibration,
         gradients=lambda t: mini(run, t),
-        uniform=partial(uniform, generator.initial_seed()),
+        uniform=partial(uniform, trial.task),
     )
 
 
-def uniform(seed: int, group: str, many: int) -> torch.Tensor:
+def uniform(task: str, group: str, many: int) -> torch.Tensor:
     """The numbers that draw the units of a group."""
     own = group[group.index("encoder.layer") :].removesuffix(".weight")
-    draws = torch.Generator().manual_seed(stream(seed, "units", own))
+    draws = torch.Generator().manual_seed(stream(task, 0, "units", own))
     return torch.rand(many, generator=draws, dtype=torch.float64)
 
 

@@ -75,8 +75,8 @@ if TYPE_CHECKING:
     from zoo.parts.patterns import with_pattern as with_pattern
 
     # Units
-    from zoo.parts.scores import Held as Held
     from zoo.parts.units import UnitGroup as UnitGroup
+    from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix
     from zoo.parts.units import Part as Part
     from zoo.parts.units import attention_heads as attention_heads
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     from zoo.parts.calibration import Calibration as Calibration
     from zoo.parts.calibration import Choice as Choice
     from zoo.parts.calibration import GradientCalibration as GradientCalibration
+    from zoo.parts.calibration import WeightCalibration as WeightCalibration
     from zoo.parts.calibration import products as products
     from zoo.parts.calibration import squares as squares
 

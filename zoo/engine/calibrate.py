@@ -21,7 +21,14 @@ from zoo.engine.streams import stream
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate, random_batches
 from zoo.parts.allocation import Allocated
-from zoo.parts.calibration import Calibration, Choice, GradientCalibration, Moments, squares
+from zoo.parts.calibration import (
+    Calibration,
+    Choice,
+    GradientCalibration,
+    Moments,
+    WeightCalibration,
+    squares,
+)
 from zoo.status import tell
 
 
@@ -33,6 +40,8 @@ def prepare(run: Run, step: int) -> None:
             pass  # there are no numbers
         elif isinstance(calibration, GradientCalibration):
             by_gradients(run, calibration, level, step)
+        elif isinstance(calibration, WeightCalibration):
+            by_weights(run, calibration, level)
         else:
             calibrate(run, calibration, level)
         run.masked.calibrated = True
@@ -91,6 +100,20 @@ def by_gradients(run: Run, calibration: GradientCalibration, level: float, step:
                     new = curvature.update(new, held[name], own.mask & ~mask)
                 masked.put(name, mask, new.masked_fill(~mask, 0.0))
     run.network.train(was_training)
+
+
+@torch.no_grad()
+def by_weights(run: Run, calibration: WeightCalibration, level: float) -> None:
+    """Prune all units to `level` by what they hold."""
+    masked, masks = run.masked, {}
+    assert masked.groups is not None
+    for name in masked.groups.groups:
+        seed = stream(run.trial.task, _seed(run, calibration.seed), "units", name)
+        masks[name], factors = calibration.prune(masked.groups.held(name, seed), level)
+        masked.groups.scale(name, factors)
+    for name, mask in masked.groups.spread(masks).items():
+        weight = masked.layers[name].weight.detach()
+        masked.put(name, mask, weight.masked_fill(~mask, 0.0))
 
 
 def mini_batches(run: Run, calibration: GradientCalibration, step: int) -> Iterator[np.ndarray]:

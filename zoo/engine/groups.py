@@ -1,16 +1,16 @@
 """The units of a masked model: their scores, and the masks and gradients that follow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.engine.layers import MaskedLinear, checked
+from zoo.engine.layers import checked
 from zoo.inputs.architecture import Architecture
 from zoo.parts.method import Method
-from zoo.parts.scores import Held
-from zoo.parts.units import Matrix, UnitGroup
+from zoo.parts.scores import stored
+from zoo.parts.units import Held, Matrix, UnitGroup
 
 
 class Groups:
@@ -39,27 +39,35 @@ class Groups:
             made = self.score.init(weight.new_zeros(group.shape), generator)
             self.stored[name] = made.requires_grad_(self.learns)
 
-    def scores(self, seed: Callable[[str], int]) -> dict[str, Tensor]:
-        """The current score of each group; `seed` gives a group's seed by its name."""
-        if self.score.is_stored:
+    def scores(self) -> dict[str, Tensor]:
+        """The current score of each group."""
+        if self.score.read is stored:
             return dict(self.stored)
-        if self.score.of_units is None:
-            read = {name: self.score.read(self.layers[name]) for name in self.part_of}
-            return {n: self.score.together(g.gather(read)) for n, g in self.groups.items()}
-        make = self.score.of_units
-        return {name: make(self._held(name, seed(name))) for name in self.groups}
+        read = {name: self.score.read(self.layers[name]) for name in self.part_of}
+        return {n: self.score.together(g.gather(read)) for n, g in self.groups.items()}
 
-    def _held(self, name: str, seed: int) -> Held:
+    def held(self, name: str, seed: int) -> Held:
+        """What the units of a group hold."""
         group, weights, biases = self.groups[name], [], []
         for part in group.parts:
-            layer: MaskedLinear = self.layers[part.name]
+            layer = self.layers[part.name]
             weights.append(part.gather(layer.weight.detach()).view(*group.shape, -1))
-            own = None
-            if part.columns == part.shape[1] and layer.bias is not None:
-                own = layer.bias.detach().view(part.copies, group.units, part.rows)
-                own = own.transpose(0, 1).reshape(*group.shape, -1)
-            biases.append(own)
+            bias = layer.bias if part.columns == part.shape[1] else None
+            if bias is not None:
+                split = bias.detach().view(part.copies, group.units, part.rows)
+                bias = split.transpose(0, 1).reshape(*group.shape, -1)
+            biases.append(bias)
         return Held(name, tuple(weights), tuple(biases), seed)
+
+    def scale(self, name: str, factors: Sequence[Tensor | None]) -> None:
+        """Multiply the weights of a group's units, part by part, and the biases that they own."""
+        for part, factor in zip(self.groups[name].parts, factors, strict=True):
+            if factor is None:
+                continue
+            layer, own = self.layers[part.name], factor.to(self.layers[part.name].weight)
+            layer.weight.mul_(part.spread(own))
+            if part.columns == part.shape[1] and layer.bias is not None:
+                layer.bias.mul_(own.flatten().repeat_interleave(part.rows).repeat(part.copies))
 
     def spread(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mask of each matrix, from those of groups; matrices of no group are kept whole.

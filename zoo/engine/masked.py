@@ -17,7 +17,6 @@ Evaluation multiplies the current masks into the current W and never recomputes 
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +41,7 @@ from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
+from zoo.parts.scores import stored
 from zoo.parts.threads import in_threads
 
 
@@ -114,7 +114,7 @@ class MaskedModel:
     def scores(self) -> dict[str, Tensor]:
         """The current score of each matrix, or of each group of units."""
         if self.groups is not None:
-            return self.groups.scores(partial(stream, self.generator.initial_seed(), "units"))
+            return self.groups.scores()
         return {name: self._score(name) for name in self.layers}
 
     @property
@@ -133,7 +133,7 @@ class MaskedModel:
     def constant_scores(self) -> bool:
         """Whether scores never change, so that masks depend on the level alone."""
         score = self.method.score
-        as_stored = score is not None and score.is_stored and score.observe is None
+        as_stored = score is not None and score.read is stored and score.observe is None
         return as_stored and not self.method.learns_scores
 
     def advance(self, step: int, total: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from zoo.errors import ConfigError
 from zoo.parts.masks import MaskFn, layer_of
+from zoo.parts.units import Held
 
 Moments = Callable[[Tensor], Tensor]
 """Inputs of a matrix (tokens, in) -> a sum over the tokens; sums of several batches add up."""
@@ -148,6 +149,32 @@ class GradientCalibration:
         """Bytes that are held at once for matrices of these shapes."""
         started = (self.curvature.start(torch.empty(s, device="meta")) for s in shapes.values())
         return sum(4 * held.numel() for held in started)
+
+
+PruneUnits = Callable[[Held, float], tuple[Tensor, tuple[Tensor | None, ...]]]
+"""(what units hold, density) -> mask of the units, and for each part a factor per unit or None."""
+
+
+@dataclass(frozen=True)
+class WeightCalibration:
+    """Units are pruned by their weights alone, without any example. Weights and biases of kept ones
+    are multiplied by the factors of `prune`, except biases of outputs that no unit owns. Draws
+    follow `seed`, None for the trial's own.
+
+    >>> from zoo import WeightCalibration
+    >>> def prune(held, density):
+    ...     sizes = held.weights[0].norm(dim=-1)
+    ...     return sizes >= sizes.quantile(1 - density), (None,) * len(held.weights)
+    >>> WeightCalibration(prune).memory({"a": (2, 2)})
+    0
+    """
+
+    prune: PruneUnits
+    seed: int | None = None
+
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Bytes that are held at once."""
+        return 0
 
 
 def _check_counts(calibration: Any, *names: str) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
 from zoo.inputs.kinds import architecture_of
-from zoo.parts.calibration import Calibration, GradientCalibration
+from zoo.parts.calibration import Calibration, GradientCalibration, WeightCalibration
 from zoo.parts.gates import Gate, hard, identity_slope
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
@@ -193,7 +193,7 @@ class Method:
     start: Callable[[Any], None] = pretrained
     optimiser: Optimiser = adamw
     dense: FromDense | None = None
-    calibration: Calibration | GradientCalibration | None = None
+    calibration: Calibration | GradientCalibration | WeightCalibration | None = None
     zeroes: Callable[[float | None], bool] = regrow
     rate: Rate = rate
     rewinds: tuple[float, ...] = ()
@@ -227,6 +227,8 @@ class Method:
     def _check_units(self) -> None:
         """Raise ConfigError for parts that do not work on units."""
         if self.units is None:
+            if isinstance(self.calibration, WeightCalibration):
+                raise ConfigError("a calibration by weights needs units")
             return
         if self.score is None or self.score.observe or self.score.after:
             raise ConfigError("units need a score, one that does not watch single matrices")

@@ -53,7 +53,7 @@ class Score:
 
     Where a method prunes units (zoo/parts/units.py), stored scores are those of groups: `init` gets
     zeros in the shape of a group, and nothing is observed. Other scores are the `together` of what
-    `read` gives for the weights of a unit, or what `of_units` makes of a `Held` of each group.
+    `read` gives for the weights of a unit.
 
     >>> from zoo import Score, stored, zeros
     >>> def saliency(layer, upstream):
@@ -66,31 +66,6 @@ class Score:
     observe: Callable[[Layer, Tensor], None] | None = None
     after: Callable[[Layer, int], None] | None = None
     together: Callable[[Tensor], Tensor] = total
-    of_units: Callable[["Held"], Tensor] | None = None
-
-    @property
-    def is_stored(self) -> bool:
-        """Whether the current scores are the stored tensors."""
-        return self.read is stored and self.of_units is None
-
-
-@dataclass(frozen=True)
-class Held:
-    """What the score of a group may read: the group's `name`, the weights (*units, weights of a
-    unit) that each unit holds in each of its parts, and the biases (*units, biases of a unit) where
-    a part is rows, else None; and a `seed` of its own for the trial.
-
-    >>> import torch
-    >>> from zoo import Held
-    >>> held = Held("layer.0.neurons", (torch.ones(3, 4), torch.ones(3, 4)), (None, None), 0)
-    >>> held.weights[0].norm(dim=-1)
-    tensor([2., 2., 2.])
-    """
-
-    name: str
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor | None, ...]
-    seed: int
 
 
 def stored(layer: Layer) -> Tensor:

@@ -118,6 +118,25 @@ class UnitGroup:
         return last.sums(products[last.name]).view(self.shape)
 
 
+@dataclass(frozen=True)
+class Held:
+    """What the units of a group hold: the group's `name`, their weights (*units, weights of a unit)
+    in each part, and their biases (*units, biases of a unit) where a part is rows, else None; and a
+    `seed` for what is drawn.
+
+    >>> import torch
+    >>> from zoo import Held
+    >>> held = Held("layer.0.neurons", (torch.ones(3, 4), torch.ones(3, 4)), (None, None), 0)
+    >>> held.weights[0].norm(dim=-1)
+    tensor([2., 2., 2.])
+    """
+
+    name: str
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+    seed: int
+
+
 Units = Callable[[Sequence[Matrix], int], dict[str, UnitGroup]]
 """(matrices, attention heads of a layer) -> groups by name."""
 

@@ -127,7 +127,7 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     if method.score is not None:
         if method.units is not None:
             yield "units", *_described(method.units)
-        yield "score", *_described(method.score.of_units or method.score.read)
+        yield "score", *_described(method.score.read)
         if method.score.init is not None:
             yield "first score", *_described(method.score.init)
         yield "mask", *_described(method.mask)
