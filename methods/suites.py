@@ -179,9 +179,9 @@ AT_ONCE = ("taylor", "coreset")
 
 @register_suite("structured")
 def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Heads, neurons and blocks beside single weights at 70, 50 and 30 %: with --save best and
-    --latency, what each costs."""
-    names = ("dense", "first_half", "magnitude", "smp_s", "smp_structured", "taylor", "coreset")
+    """Heads, neurons, blocks and layers beside single weights at 70, 50 and 30 %: with --save best
+    and --latency, what each costs."""
+    names = ("dense", "magnitude", "movement", "smp_s", "smp_structured", *AT_ONCE, "drop_layers")
     axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
     cells = grid(scale, given, **axes_of("structured", scale, **axes))
     at_once = [cell for cell in cells if cell.method in AT_ONCE]

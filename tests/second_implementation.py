@@ -655,13 +655,19 @@ SMP_S = Equations(
     masks=lambda s, scores, t: by_type(scores, _smp_density(s, t), s.hyper["score_temperature"]),
     weight=_smp_lambda,
 )
-DEPTH = {"first_half": lambda layers: sum(2 * i < len(layers) for i in range(len(layers)))}
-"""How many layers are left, where some are removed before the first step."""
+DEPTH: Mapping[str, Callable[[int, float], Sequence[int]]] = {
+    "first_half": lambda layers, density: [i for i in range(layers) if 2 * i < layers],
+    "drop_layers": lambda layers, density: [
+        i for i in range(layers) if i < max(1, density * layers // 1)
+    ],
+}
+"""Which layers are left, by (layers, density), where some are removed before the first step."""
 
 METHODS = {
     "dense": DENSE,
     "scratch": DENSE,
     "first_half": DENSE,
+    "drop_layers": DENSE,
     "head_only": Equations(nothing),
     "random": Equations(all_but_embeddings, "noise", masks=MAGNITUDE.masks),
     "magnitude": MAGNITUDE,

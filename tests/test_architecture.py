@@ -415,7 +415,7 @@ def test_prunable_weights_equal_the_closed_formula(found):
     assert sum(masked.sizes.values()) == expected
     others = LAYERS * (4 * HIDDEN + INNER + HIDDEN + 4 * HIDDEN)
     without_biases = (2 * LAYERS - 1) * HIDDEN + HIDDEN  # one norm less at first, one at the end
-    assert masked.others == (without_biases if found.model_type == "modernbert" else others)
+    assert masked.inside.others == (without_biases if found.model_type == "modernbert" else others)
 
 
 def test_checkpoints_are_recognised(folder):
@@ -460,6 +460,10 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
         *teachers, job = planner.jobs([cell_of(entry.name)])
         for teacher in teachers:
             assert run_trial(teacher.trial, replace(resources, keep_outputs=True)).ok
+        if entry.name == "coreset" and name == "modernbert":
+            with pytest.raises(ConfigError, match="holds Q, K and V"):
+                build(job.trial, resources)
+            continue
         run = build(job.trial, resources)
         before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
         *_, (step, level, loss) = fit(run, load_frozen(run, Path(resources.cache)))
@@ -471,7 +475,8 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
         kept = run.masked.remaining()
         expected_sum = GATED if name == "modernbert" else MATRICES
         expected_sum //= 2 if entry.name == "first_half" else 1
-        assert kept.total == run.masked.sizes and sum(kept.total.values()) == expected_sum
+        assert sum(kept.total.values()) == expected_sum
+        assert kept.total == (run.masked.whole.sizes if run.method.layers else run.masked.sizes)
         if entry.facts.prunes and run.method.budget is not None:
             wide = run.method.mask is topk_by_row  # int(0.3 * 32) of each row
             assert kept.density == pytest.approx(0.3, abs=0.02 if wide else 0.002), entry.name

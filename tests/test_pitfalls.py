@@ -315,7 +315,7 @@ def test_pitfall_10_other_parameters_are_masked_or_trained(make_run):
         every = set(named.values())
         new = {n for n in every if n.startswith(("head.classifier.", "encoder.pooler."))}
         dense = name in ("dense", "scratch", "first_half", "gmp_star", "obert", "platon")
-        dense = dense or name in ("imp", "sparse_transfer")
+        dense = dense or name in ("imp", "sparse_transfer", "drop_layers")
         dense = dense or run.method.dense
         whole = every if dense else set()
         free = {n for n in every if not n.startswith("encoder.embeddings.")}
@@ -639,8 +639,8 @@ def test_pitfall_32_a_head_whose_keys_are_dead_is_removed():
 def test_pitfall_33_remaining_weights_are_counted_over_other_parameters():
     _, masked = on_base(movement(0.1, start=0.0, stop=1.0))
     kept = {name: int(0.1 * size) for name, size in masked.sizes.items()}
-    counted = Counts(kept, masked.sizes, masked.others)
-    assert masked.others == 119_808 and sum(kept.values()) == 8_493_432
+    counted = Counts(kept, masked.sizes, masked.inside.others)
+    assert masked.inside.others == 119_808 and sum(kept.values()) == 8_493_432
     assert 100 * counted.density == pytest.approx(9.99996, abs=5e-6)
     assert 100 * counted.encoder_density == pytest.approx(10.1267, abs=5e-5)
 

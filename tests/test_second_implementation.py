@@ -151,7 +151,9 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         )
         pick = lambda out: out.logits  # noqa: E731
     layers = model.base_model.encoder.layer
-    del layers[second_implementation.DEPTH.get(trial.method, len)(layers) :]
+    stay = second_implementation.DEPTH.get(trial.method, lambda many, density: range(many))
+    left = [layers[i] for i in stay(len(layers), trial.density)]
+    model.base_model.encoder.layer = torch.nn.ModuleList(left)
     model.double().to(run.device).train()
     if trial.train.accumulation > 1:  # passes draw their dropout in other shapes
         without_dropout(model), without_dropout(run.network)

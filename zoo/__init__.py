@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from zoo.parts.method import all_but_embeddings as all_but_embeddings
     from zoo.parts.method import at_density as at_density
     from zoo.parts.method import everything as everything
-    from zoo.parts.method import first_half_of_layers as first_half_of_layers
     from zoo.parts.method import from_random_weights as from_random_weights
     from zoo.parts.method import nothing as nothing
     from zoo.parts.method import pretrained as pretrained
@@ -74,7 +73,10 @@ if TYPE_CHECKING:
     from zoo.parts.patterns import topk_in_type as topk_in_type
     from zoo.parts.patterns import with_pattern as with_pattern
 
-    # Units
+    # Units, and layers
+    from zoo.parts.depth import KeepLayers as KeepLayers
+    from zoo.parts.depth import first_half_of_layers as first_half_of_layers
+    from zoo.parts.depth import keep_layers as keep_layers
     from zoo.parts.units import UnitGroup as UnitGroup
     from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix

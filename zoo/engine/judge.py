@@ -20,7 +20,7 @@ from zoo.engine.build import Resources, located, make_method, usual_device
 from zoo.engine.evaluate import best_constant, best_of, metrics_of, shares
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.handover import Handover, read_handover
-from zoo.engine.layers import Counts
+from zoo.engine.layers import Counts, Inside, take_layers
 from zoo.errors import BenchmarkError, TrialError, without_folders
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
@@ -50,10 +50,10 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
     task, source, checkpoint = located(trial, resources)
     if resources.cache:
         check_cached(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
-    given, network = _read(folder), _network(claim, checkpoint, task)
+    given, (network, whole) = _read(folder), _network(claim, checkpoint, task)
     if not _same_shapes(network, given):
         return _unjudged(claim, "its network has other tensors than the checkpoint and its head")
-    counts = _counts(network, given)
+    counts = _counts(network, given, whole)
     _check_claimed(claim, network, given, counts)
     network.encoder.load_state_dict(given.encoder)
     network.head.load_state_dict(given.head)
@@ -70,14 +70,16 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
     )
 
 
-def _network(claim: Result, checkpoint: Checkpoint, task: Task) -> Network:
-    """The network before training. First values of a fresh head do not matter: the trial's replace
-    them."""
+def _network(claim: Result, checkpoint: Checkpoint, task: Task) -> tuple[Network, Inside]:
+    """The network before training, and what its layers held before some were taken out. First
+    values of a fresh head do not matter: the trial's replace them."""
     torch.manual_seed(0)
     network = BUILT_IN[claim.head.name].build(checkpoint, task)
-    if claim.trial.method in methods:
-        make_method(claim.trial).start(network.encoder)
-    return network
+    if claim.trial.method not in methods:
+        return network, Inside.of(network.encoder)
+    method = make_method(claim.trial)
+    method.start(network.encoder)
+    return network, take_layers(network.encoder, method)
 
 
 def _measured(claim: Result, network: Network, given: Handover, counts: Counts) -> Result:
@@ -155,14 +157,13 @@ def _same_shapes(network: Network, given: Handover) -> bool:
     )
 
 
-def _counts(network: Network, given: Handover) -> Counts:
+def _counts(network: Network, given: Handover, whole: Inside) -> Counts:
     """Remaining weights by the masks. Raises TrialError if a pruned weight is not zero."""
-    encoder, architecture = network.encoder, network.architecture
-    matrices = dict(architecture.matrices(encoder))
-    total = {name: linear.weight.numel() for name, linear in matrices.items()}
-    if not set(given.masks) <= set(total):
+    inside = Inside.of(network.encoder)
+    if not set(given.masks) <= set(inside.sizes):
         raise TrialError("it handed over masks of matrices that are not prunable")
-    kept = total | {name: int(mask.count_nonzero()) for name, mask in given.masks.items()}
+    kept = {n: int(mask.count_nonzero()) for n, mask in given.masks.items()}
+    kept = {**inside.sizes, **kept}
     for name, mask in given.masks.items():
         more = int((given.encoder[f"{name}.weight"] != 0).logical_and_(~mask).count_nonzero())
         if more:
@@ -170,9 +171,7 @@ def _counts(network: Network, given: Handover) -> Counts:
                 f"claims {kept[name]:,} weights of {name}, its model has {more:,} more that are"
                 " not zero"
             )
-    named = list(encoder.named_parameters())
-    inside = [p.numel() for n, p in named if architecture.parameter(n).part == "layers"]
-    return Counts(kept, total, sum(inside) - sum(total.values()))
+    return inside.count(kept, whole)
 
 
 def _check_claimed(claim: Result, network: Network, given: Handover, counts: Counts) -> None:

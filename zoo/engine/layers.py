@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from zoo.errors import TrialError
+from zoo.inputs.kinds import architecture_of
+from zoo.parts.depth import keep_layers
 from zoo.parts.method import Method
 
 UNCALIBRATED = (
@@ -47,11 +49,13 @@ def factor(gate: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Counts:
     """Remaining weights: nonzero gate entries (`kept`) and all entries (`total`) of each prunable
-    matrix, by name. `others` counts the biases and LayerNorm parameters of the layers."""
+    matrix, by name. `others` counts the biases and LayerNorm parameters of the layers, `gone` those
+    of layers that were taken out."""
 
     kept: Mapping[str, int]
     total: Mapping[str, int]
     others: int = 0
+    gone: int = 0
 
     @property
     def density(self) -> float:
@@ -62,7 +66,7 @@ class Counts:
     def encoder_density(self) -> float:
         """The same with biases and LayerNorm as kept weights (Sanh et al. 2020's way)."""
         kept = sum(self.kept.values()) + self.others
-        return kept / (sum(self.total.values()) + self.others)
+        return kept / (sum(self.total.values()) + self.others + self.gone)
 
     def check(self, allowed: float) -> None:
         """Raise TrialError if more weights remain than are allowed."""
@@ -72,6 +76,40 @@ class Counts:
                 f"rejected: {100 * kept / total:.2f} % kept, allowed {100 * allowed / total:.2f} %"
                 f" ({kept:,} of {total:,} weights)"
             )
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What the layers of an encoder hold: entries of each prunable matrix, and parameters of no
+    matrix."""
+
+    sizes: Mapping[str, int]
+    others: int
+
+    @classmethod
+    def of(cls, encoder: Any) -> "Inside":
+        """What there is now."""
+        architecture = architecture_of(encoder)
+        sizes = {n: linear.weight.numel() for n, linear in architecture.matrices(encoder)}
+        named = encoder.named_parameters()
+        inside = [p.numel() for n, p in named if architecture.parameter(n).part == "layers"]
+        return cls(sizes, sum(inside) - sum(sizes.values()))
+
+    def count(self, kept: Mapping[str, int], whole: "Inside") -> Counts:
+        """The counts with `kept` entries of matrices, where `whole` is what there was before layers
+        were taken out; the last numbers are theirs."""
+        gone = {name: 0 for name in whole.sizes if name not in self.sizes}
+        total = {**self.sizes, **{name: whole.sizes[name] for name in gone}}
+        return Counts({**kept, **gone}, total, self.others, whole.others - self.others)
+
+
+def take_layers(encoder: Any, method: Method) -> Inside:
+    """Take out the layers that do not stay under a method; returns what there was before."""
+    before = Inside.of(encoder)
+    if method.layers is not None:
+        layers = architecture_of(encoder).layers_of(encoder)
+        keep_layers(encoder, method.layers(len(layers)))
+    return before
 
 
 def check_names(masks: Any, wanted: Collection[str]) -> None:

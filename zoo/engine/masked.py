@@ -27,6 +27,7 @@ from zoo.engine.groups import Groups
 from zoo.engine.layers import (
     UNCALIBRATED,
     Counts,
+    Inside,
     MaskedLinear,
     check_names,
     checked,
@@ -35,6 +36,7 @@ from zoo.engine.layers import (
     folded,
     masked_layers,
     put_in,
+    take_layers,
 )
 from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
@@ -83,11 +85,8 @@ class MaskedModel:
         self.encoder, self.method = encoder, method
         self.generator = generator or torch.Generator().manual_seed(0)
         self.architecture = architecture_of(encoder)
-        matrices = dict(self.architecture.matrices(encoder))
-        self.sizes = {name: linear.weight.numel() for name, linear in matrices.items()}
-        where = {n: self.architecture.parameter(n) for n, _ in encoder.named_parameters()}
-        inside = [p.numel() for n, p in encoder.named_parameters() if where[n].part == "layers"]
-        self.others = sum(inside) - sum(self.sizes.values())
+        self.whole, self.inside = take_layers(encoder, method), Inside.of(encoder)
+        self.sizes = self.inside.sizes
         self.layers: dict[str, MaskedLinear] = {}
         self._kept: Mapping[str, int] = self.sizes
         self.level: float | None = None
@@ -96,9 +95,9 @@ class MaskedModel:
         self._working: sweeps.Working | None = None
         self.groups: Groups | None = None
         for name, parameter in encoder.named_parameters():
-            parameter.requires_grad_(method.trains(where[name]))
+            parameter.requires_grad_(method.trains(self.architecture.parameter(name)))
         if method.score is not None:
-            self._mask(matrices)
+            self._mask(dict(self.architecture.matrices(encoder)))
 
     def _mask(self, matrices: Mapping[str, nn.Linear]) -> None:
         """Put masked layers in the place of linear ones, and make the stored scores."""
@@ -299,10 +298,10 @@ class MaskedModel:
         """The one count of remaining weights: nonzero entries of the evaluation gates, after `fold`
         those that it multiplied into W."""
         if not self.layers:
-            return Counts(self._kept, self.sizes, self.others)
+            return self.inside.count(self._kept, self.whole)
         counts = {name: gate.count_nonzero() for name, gate in self.test_gates().items()}
         kept = {name: int(n) for name, n in counts.items()}
-        return Counts(kept, self.sizes, self.others)
+        return self.inside.count(kept, self.whole)
 
     def check_budget(self, level: float | None) -> None:
         """Raise TrialError if more weights remain than the method's budget allows at a level."""

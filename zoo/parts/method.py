@@ -5,7 +5,7 @@ the parts; most methods are one `dataclasses.replace` of another. A masked matri
 mask M, gate and working weight W' = W * gate all have the shape (out, in) of torch.nn.Linear.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ from torch import nn
 
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
-from zoo.inputs.kinds import architecture_of
 from zoo.parts.calibration import Calibration, GradientCalibration, WeightCalibration
 from zoo.parts.gates import Gate, hard, identity_slope
 from zoo.parts.heads import Head, trained
@@ -94,24 +93,6 @@ def from_random_weights(encoder: Any) -> None:
     encoder.load_state_dict({name: new[name] for name in encoder.state_dict()})
 
 
-def first_half_of_layers(encoder: Any) -> None:
-    """Remove the last layers; the first half stays, rounded up (Sajjad et al. 2023, top-layer
-    dropping).
-
-    >>> from transformers import BertConfig, BertModel
-    >>> from zoo import first_half_of_layers
-    >>> encoder = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=3,
-    ...     num_attention_heads=2, intermediate_size=8))
-    >>> first_half_of_layers(encoder)
-    >>> encoder.config.num_hidden_layers
-    2
-    """
-    architecture = architecture_of(encoder)
-    layers = architecture.layers_of(encoder)
-    del layers[(len(layers) + 1) // 2 :]
-    setattr(encoder.config, architecture.sizes.layers, len(layers))
-
-
 def regrow(level: float | None) -> bool:
     """Masked weights keep their values: they return as they were if a later mask keeps them.
 
@@ -170,7 +151,8 @@ class Method:
     whose learning rates follow `rate`. At the moments `rewinds`, fractions of the run, all weights
     of the encoder return to those before the first step, masked ones excepted, and the optimiser
     starts anew. `units` says which weights stay or go together and share a score; None means each
-    weight alone.
+    weight alone. `layers` says which layers of an encoder of so many stay, None for all; the others
+    are taken out before the first step, and count as pruned.
     Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
@@ -198,9 +180,14 @@ class Method:
     rate: Rate = rate
     rewinds: tuple[float, ...] = ()
     units: Units | None = None
+    layers: Callable[[int], Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         self._check_units()
+        if self.layers is not None and self.dense is not None:
+            raise ConfigError(
+                "layers are taken out of a pre-trained encoder, not of a dense trial's"
+            )
         if self.score is not None and self.gate.slope is not None:
             if self.score.init is None:
                 raise ConfigError(
