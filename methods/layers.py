@@ -1,18 +1,10 @@
 """Fewer layers: the plainest structured pruning, and a rival of all others (Sajjad et al. 2023)."""
 
-from methods.controls import control_recipe
 from methods.taylor import FAMILY
-from zoo import KeepLayers, Method, Request, Values, register_method
+from zoo import KeepLayers, Method, register_method
 
 
-def drop_layers_recipe(request: Request) -> tuple[Values, Values]:
-    """The dense recipe."""
-    return control_recipe(request)
-
-
-@register_method(
-    "drop_layers", recipe=drop_layers_recipe, label="fewer layers", family=FAMILY, order=92
-)
+@register_method("drop_layers", recipe="first_half", label="fewer layers", family=FAMILY, order=92)
 def drop_layers(density: float, *, rule: str = "bottom") -> Method:
     """Plain fine-tuning of int(density * layers) layers of the pre-trained encoder (Sajjad 2023).
 

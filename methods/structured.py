@@ -7,20 +7,13 @@ learn. Neither paper has it; it is ours.
 from dataclasses import replace
 from typing import Any
 
-from methods.smp import FAMILY, PENALTY, smp_l, smp_recipe
-from zoo import OURS, Method, Request, Value, Values, blocks_and_neurons, register_method
-
-
-def smp_structured_recipe(request: Request) -> tuple[Values, Values]:
-    """SMP-L's recipe, with the blocks of nn_pruning."""
-    train, hyper = smp_recipe(request)
-    hyper["penalty"] = Value(400.0, f"{OURS}: where a search starts; SMP-L's, for single weights")
-    return train, hyper | {"block": Value(32, "nn_pruning (Lagunas et al. 2021), MNLI file")}
+from methods.smp import FAMILY, PENALTY, smp_l
+from zoo import Method, blocks_and_neurons, register_method
 
 
 @register_method(
     "smp_structured",
-    recipe=smp_structured_recipe,
+    recipe="smp_l",
     ranges=PENALTY,
     label="SMP-L, blocks and neurons",
     family=FAMILY,
@@ -31,7 +24,8 @@ def smp_structured(density: float, *, block: int = 32, **hyper: Any) -> Method:
 
     Of every matrix of attention int(density * blocks) blocks of `block` x `block` weights stay, and
     int(density * neurons) neurons of every layer, at least one. Remaining weights are measured: a
-    matrix with few blocks may keep more than the density. Differs from SMP, which has a score for
-    each weight: the gradient of a unit's score is the sum of G * W over its weights.
+    matrix with few blocks may keep more than the density. Blocks of 32 are nn_pruning's. Differs
+    from SMP, which has a score for each weight: the gradient of a unit's score is the sum of G * W
+    over its weights, and SMP-L's penalty is only where a search starts.
     """
     return replace(smp_l(density, **hyper), units=blocks_and_neurons(block), budget=None)

@@ -183,10 +183,13 @@ def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     and --latency, what each costs."""
     names = ("dense", "magnitude", "movement", "smp_s", "smp_structured", *AT_ONCE, "drop_layers")
     axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
-    cells = grid(scale, given, **axes_of("structured", scale, **axes))
-    at_once = [cell for cell in cells if cell.method in AT_ONCE]
-    others = [cell for cell in cells if cell.method not in AT_ONCE]
-    return sorted([*others, *with_values(at_once, retrain=True)], key=lambda cell: cell.seed)
+    found = {"blocks": (32,), **axes_of("structured", scale, **axes)}
+    (block,) = found.pop("blocks")
+    own: dict[str, dict[str, Any]] = {"smp_structured": {"block": block}}
+    own |= {name: {"retrain": True} for name in AT_ONCE}
+    cells = grid(scale, given, **found)
+    cells = [with_values([cell], **own.get(cell.method, {}))[0] for cell in cells]
+    return sorted(cells, key=lambda cell: cell.seed)
 
 
 @register_suite("coreset_slides")

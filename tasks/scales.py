@@ -43,6 +43,7 @@ def tiny() -> Scale:
             "head": ABLATION,
             "regulariser": ABLATION,
             "shuffled": ABLATION,
+            "structured": {"blocks": (8,)},
         },
         values={
             "batch": Value(32, OURS),
