@@ -85,18 +85,20 @@ class Draw:
     chance.
 
     "practical" draws m units without replacement and changes no weight. "unbiased" draws m times
-    with replacement; a unit that came c times stays with the factor c / (m p), so that the products
-    of Q and K, and of V and O, are right on average. "released" draws without replacement with the
-    factor 1 / (m p), which is biased. Factors are those of Q, O and D.
+    with replacement, so that fewer stay; a unit that came c times has the factor c / (m p), and the
+    products of Q and K, and of V and O, are right on average. "released" draws without replacement
+    with the factor 1 / (m p), which is biased. Factors are those of Q, O and D.
     """
 
     chances: Callable[[Held], Tensor]
     estimator: str
 
     def __call__(self, held: Held, density: float) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        """The mask of the units (..., n), int(density * n) of each n, and their factors by part."""
+        """The mask of the units (..., n), int(density * n) of each n or fewer, and their factors by
+        part. Where no unit has a chance, all have the same."""
         chance = sensitivity(held) if held.name.endswith("neurons") else self.chances(held)
-        p = chance.double() / chance.double().sum(-1, keepdim=True)
+        whole = chance.double().sum(-1, keepdim=True)
+        p = torch.where(whole > 0, chance.double() / whole, 1 / chance.shape[-1])
         many = count(density, p.shape[-1])
         generator = torch.Generator().manual_seed(held.seed)
         drawn = drawn_counts(p.cpu(), many, generator, self.estimator == "unbiased").to(p.device)
@@ -119,8 +121,10 @@ def drawn_counts(p: Tensor, many: int, generator: torch.Generator, again: bool) 
 
 
 def factors(drawn: Tensor, p: Tensor, many: int, estimator: str) -> Tensor | None:
-    """What multiplies kept units; None for 1."""
-    return None if estimator == "practical" else torch.where(drawn > 0, drawn / (many * p), 0.0)
+    """What multiplies kept units; None for 1. A unit that had no chance gets 0."""
+    if estimator == "practical":
+        return None
+    return torch.where((drawn > 0) & (p > 0), drawn / (many * p), 0.0)
 
 
 @register_method("coreset", recipe=coreset_recipe, label="coreset", family=FAMILY, order=91)
@@ -138,10 +142,11 @@ def coreset(
 
     Of the dimensions of each attention head int(density * dimensions) rows of Q and K stay, as many
     rows of V and columns of O, and int(density * neurons) neurons of each layer, unless
-    `attention_only`. `sampling_seed`, else the trial's seed, draws them. Starts from the dense
-    trial of the same seed, or of `dense_seed`; with `retrain` what stays trains by the dense
-    recipe. The public code scales what it drew without replacement: estimator="released". Raises
-    ConfigError for other `chances` or another `estimator`.
+    `attention_only`; fewer where the "unbiased" `estimator` draws one twice. `sampling_seed`, else
+    the trial's seed, draws them. Starts from the dense trial of the same seed, or of `dense_seed`;
+    with `retrain` what stays trains by the dense recipe. The public code scales what it drew
+    without replacement: estimator="released". Raises ConfigError for other `chances` or another
+    `estimator`.
     """
     if chances not in CHANCES:
         raise ConfigError(unknown("chances", chances, CHANCES))

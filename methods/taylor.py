@@ -10,6 +10,7 @@ from torch import Tensor
 from methods.one_shot import magnitude_row, retraining
 from zoo import (
     OURS,
+    ConfigError,
     GradientCalibration,
     Method,
     Request,
@@ -84,6 +85,8 @@ def taylor(
     or of `dense_seed`; with `retrain` what stays trains by the dense recipe. Differs from the
     paper, which prunes attention heads alone and gradually.
     """
+    if examples < 1:
+        raise ConfigError(f"examples of taylor must be at least 1, got {examples}")
     base = magnitude_row(density, retrain=retrain, dense_seed=dense_seed)
     reads = GradientCalibration(FirstOrder(), examples, batch=1, seed=calibration_seed)
     return replace(

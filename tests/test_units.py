@@ -15,11 +15,15 @@ from zoo import (
     Cell,
     ConfigError,
     Constant,
+    Gate,
     Held,
     MaskedModel,
     Matrix,
     Method,
     Part,
+    Score,
+    TrialError,
+    UnitGroup,
     attention_heads,
     blocks,
     blocks_and_neurons,
@@ -29,6 +33,7 @@ from zoo import (
     head_dimensions,
     heads_and_neurons,
     learned,
+    learned_from,
     magnitude,
     neurons,
     straight_through,
@@ -37,9 +42,12 @@ from zoo import (
     whole_rows,
     with_allocation,
     with_pattern,
+    zeros,
 )
+from zoo.engine.build import build
 from zoo.engine.compact import compact, compact_layers
 from zoo.engine.judge import judge
+from zoo.engine.measure import parameters
 from zoo.engine.train import run_trial
 from zoo.inputs.kinds import architecture_of
 from zoo.records.trial import Conditions
@@ -237,7 +245,82 @@ def test_matrices_without_units_are_kept_whole(encoders):
         assert kept[name] == total[name] // (1 if "attention" in name else 2)
 
 
+WRONG = {
+    "another matrix": lambda m, h: {"a": UnitGroup((4,), (Part("nope", (4, 4), 1, 4),))},
+    "another shape": lambda m, h: {"a": UnitGroup((4,), (Part(m[0].name, (4, 4), 1, 4),))},
+    "holds already": lambda m, h: {
+        **whole_rows(m, h),
+        **{f"b.{name}": group for name, group in whole_columns(m, h).items()},
+    },
+    "no part": lambda m, h: {"a": UnitGroup((4,), ())},
+    "at least one, got {}": lambda m, h: {},
+    "at least one, got None": lambda m, h: None,
+    "must be a UnitGroup": lambda m, h: {"a": 3},
+}
+"""Functions of units that are wrong, by what is said of them."""
+SAID = {"another matrix": "holds nope, which is no prunable", "another shape": "for 4 x 4, it is"}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_functions_of_units_are_named(encoders, wrong):
+    method = Method(score=magnitude, units=WRONG[wrong])
+    with pytest.raises(ConfigError, match=SAID.get(wrong, wrong)):
+        MaskedModel(fresh(encoders, "bert"), method)
+
+
+def test_wrong_masks_and_factors_of_units_are_named(encoders):
+    method = Method(score=magnitude, mask=lambda s, d: {}, level=Constant(0.5), units=neurons)
+    with pytest.raises(TrialError, match=r"there is none for encoder\.layer\.0\.neurons"):
+        MaskedModel(fresh(encoders, "bert"), method).advance(0, 1)
+    masked = MaskedModel(fresh(encoders, "bert"), methods["coreset"].make(0.5))
+    for wrong in (None, (None,), (torch.ones(2), None)):
+        with pytest.raises(TrialError, match="must return, for each of the 2 parts of"):
+            masked.groups.scale("encoder.layer.0.neurons", wrong)
+
+
+def test_what_does_not_fit_a_model_is_said_before_any_trial(planner, tmp_path):
+    folder = save_checkpoint(tmp_path / "modern", kind="modernbert")
+    other = replace(planner, model=str(folder))
+    for name, given, said in (
+        ("coreset", (), "holds Q, K and V"),
+        ("drop_layers", (("rule", "top"),), "choose the rule bottom"),
+        ("smp_structured", (("block", 7),), "cannot cover; choose a size that divides both"),
+        ("smp_structured", (("block", 0),), "whole number of weights, got 0"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            other.plan(Cell(name, "sst2", 0.5, False, 0, given))
+
+
+def test_units_need_a_bit_each_and_are_gone_after_folding(planner, resources, encoders):
+    (job,) = planner.jobs([Cell("smp_structured", "sst2", 0.5, False, 0, (("block", 8),))])
+    run = build(job.trial, resources)
+    groups = run.masked.groups.groups.values()
+    found = parameters(run.network, run.masked)
+    assert found.mask_bits == sum(group.units for group in groups) < 1000
+    method = Method(score=magnitude, level=Constant(0.5), units=neurons)
+    masked = MaskedModel(fresh(encoders, "bert"), method)
+    masked.advance(0, 1)
+    masked.check_budget(0.5)
+    masked.fold()
+    assert masked.groups is None and masked.trained_scores == []
+    assert 0.5 < masked.remaining().density < 1
+
+
+def test_a_single_head_owns_no_bias_of_its_output():
+    one = [Matrix(f"layer.0.{role}", role, (8, 8)) for role in "QKVO"]
+    parts = attention_heads(one, 1)["layer.0.heads"].parts
+    assert [part.biased for part in parts] == [True, True, True, False]
+
+
 def test_what_units_cannot_do_is_refused():
+    with pytest.raises(ConfigError, match="units need a gate that is the mask"):
+        Method(score=magnitude, units=neurons, gate=Gate(value=lambda s, m, n: s * m))
+    with pytest.raises(ConfigError, match="as they are stored"):
+        Method(score=Score(read=lambda layer: layer.score, init=zeros), units=neurons)
+    with pytest.raises(ConfigError, match="units have no inputs"):
+        learned_from("kaiming", 0.0).init(torch.zeros(4), torch.Generator())
+    with pytest.raises(ConfigError, match="examples of taylor must be at least 1"):
+        methods["taylor"].make(0.5, examples=0)
     square = [Matrix("layer.0.Q", "Q", (6, 4))]
     with pytest.raises(ConfigError, match=r"layer\.0\.Q is 6 x 4, which units of 4 x 4 weights"):
         blocks(4)(square, 1)
@@ -401,6 +484,18 @@ def test_a_coreset_refuses_what_it_does_not_know():
             )
             assert (factor is None) == (estimator == "practical")
             assert factor is None or torch.equal(factor > 0, mask)
+
+
+def test_units_without_a_chance_are_drawn_last_and_scaled_by_nothing():
+    first, second = torch.rand(2, 4, 8), torch.rand(2, 4, 8)
+    first[0, 1], first[1] = 0, 0
+    given = held("layer.0.query_key", first, second)
+    for estimator in ("practical", "unbiased", "released"):
+        mask, (factor, _) = Draw(products_of_norms, estimator)(given, 0.75)
+        assert not mask[0, 1] and mask[1].any() and (estimator == "unbiased" or mask.sum() == 6)
+        assert factor is None or factor.isfinite().all()
+    whole, (factor, _) = Draw(products_of_norms, "released")(given, 1.0)
+    assert whole.all() and factor.isfinite().all() and factor[0, 1] == 0
 
 
 def test_the_norm_of_a_dimension_is_a_product_of_two():

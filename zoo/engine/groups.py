@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zoo.engine.layers import checked
+from zoo.engine.layers import check_names, checked
+from zoo.errors import TrialError
 from zoo.inputs.architecture import Architecture
 from zoo.parts.method import Method
 from zoo.parts.scores import stored
-from zoo.parts.units import Held, Matrix, UnitGroup
+from zoo.parts.units import Held, checked_groups, prunable
 
 
 class Groups:
@@ -20,12 +21,8 @@ class Groups:
     def __init__(self, method: Method, encoder: Any, architecture: Architecture, layers: Any):
         assert method.units is not None and method.score is not None
         self.score, self.learns, self.layers = method.score, method.learns_scores, layers
-        matrices = [
-            Matrix(n, architecture.parameter(f"{n}.weight").role or "", tuple(x.weight.shape))
-            for n, x in layers.items()
-        ]
-        heads = architecture.attention_heads(encoder)
-        self.groups: dict[str, UnitGroup] = method.units(matrices, heads)
+        matrices, heads = prunable(architecture, layers), architecture.attention_heads(encoder)
+        self.groups = checked_groups(method.units, matrices, heads)
         self.part_of = {part.name: n for n, g in self.groups.items() for part in g.parts}
         self.stored: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
@@ -52,7 +49,7 @@ class Groups:
         for part in group.parts:
             layer = self.layers[part.name]
             weights.append(part.gather(layer.weight.detach()).view(*group.shape, -1))
-            bias = layer.bias if part.columns == part.shape[1] else None
+            bias = layer.bias if part.biased else None
             if bias is not None:
                 split = bias.detach().view(part.copies, group.units, part.rows)
                 bias = split.transpose(0, 1).reshape(*group.shape, -1)
@@ -60,18 +57,27 @@ class Groups:
         return Held(name, tuple(weights), tuple(biases), seed)
 
     def scale(self, name: str, factors: Sequence[Tensor | None]) -> None:
-        """Multiply the weights of a group's units, part by part, and the biases that they own."""
-        for part, factor in zip(self.groups[name].parts, factors, strict=True):
+        """Multiply the weights of a group's units, part by part, and the biases that they own.
+        Raises TrialError unless there is a factor per unit, or None, for each part."""
+        group = self.groups[name]
+        right = isinstance(factors, Sequence) and len(factors) == len(group.parts)
+        if not right or any(f is not None and f.shape != group.shape for f in factors):
+            raise TrialError(
+                f"a calibration by weights must return, for each of the {len(group.parts)} parts of"
+                f" {name}, None or factors of shape {group.shape}"
+            )
+        for part, factor in zip(group.parts, factors, strict=True):
             if factor is None:
                 continue
             layer, own = self.layers[part.name], factor.to(self.layers[part.name].weight)
             layer.weight.mul_(part.spread(own))
-            if part.columns == part.shape[1] and layer.bias is not None:
+            if part.biased and layer.bias is not None:
                 layer.bias.mul_(own.flatten().repeat_interleave(part.rows).repeat(part.copies))
 
     def spread(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The mask of each matrix, from those of groups; matrices of no group are kept whole.
         Raises TrialError for masks that are not 0 and 1 in the shape of their group."""
+        check_names(masks, self.groups)
         rest = [name for name in self.layers if name not in self.part_of]
         found = {name: torch.ones_like(self.layers[name].mask) for name in rest}
         for name, group in self.groups.items():

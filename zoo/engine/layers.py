@@ -118,7 +118,9 @@ def check_names(masks: Any, wanted: Collection[str]) -> None:
     lacking, more = sorted(set(wanted) - found), sorted(found - set(wanted))
     if lacking or more:
         what = f"none for {lacking[0]}" if lacking else f"one for {more[0]}, which is none"
-        raise TrialError(f"the mask function must return a mask per matrix; there is {what}")
+        raise TrialError(
+            f"the mask function must return a mask per matrix, or group of units; there is {what}"
+        )
 
 
 def checked(name: str, mask: Any, weight: Tensor) -> Tensor:

@@ -222,9 +222,9 @@ class MaskedModel:
         self._working = None
 
     def _set_masks(self, masks: Mapping[str, Tensor]) -> None:
-        check_names(masks, self.layers if self.groups is None else self.groups.groups)
         if self.groups is not None:
             masks = self.groups.spread(masks)
+        check_names(masks, self.layers)
         for name, layer in self.layers.items():
             layer.mask = checked(name, masks[name], layer.weight)
 
@@ -304,10 +304,11 @@ class MaskedModel:
         return self.inside.count(kept, self.whole)
 
     def check_budget(self, level: float | None) -> None:
-        """Raise TrialError if more weights remain than the method's budget allows at a level."""
-        if level is None or self.method.score is None or self.method.budget is None:
-            return
-        self.remaining().check(self.method.budget(self.sizes, level))
+        """Raise TrialError if more weights remain than the method's budget allows at a level. Units
+        have none: matrices of no unit, and a unit of each group, stay whatever the level."""
+        method, budget = self.method, self.method.budget
+        if method.score is not None and method.units is None and level is not None and budget:
+            self.remaining().check(budget(self.sizes, level))
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -315,4 +316,4 @@ class MaskedModel:
         self._kept = self.remaining().kept
         for name, gate in self.test_gates().items():
             put_in(self.encoder, name, folded(self.layers[name], gate))
-        self.layers = {}
+        self.layers, self.groups = {}, None

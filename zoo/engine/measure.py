@@ -139,6 +139,8 @@ def parameters(network: Network, masked: MaskedModel) -> Parameters:
     values = sum(kept[matrices[name]] for name in new if name in matrices)
     other = sum(p.numel() for name, p in new.items() if name not in matrices)
     bits = sum(masked.sizes.values()) if masked.layers else 0
+    if masked.groups is not None:
+        bits = sum(group.units for group in masked.groups.groups.values())
     scores = sum(score.numel() for score in masked.trained_scores)
     return Parameters(
         trainable=0

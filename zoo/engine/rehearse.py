@@ -1,8 +1,9 @@
 """One forward pass of what a trial would train, before any trial: configuration, tensors, tokeniser
 and head together."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +13,41 @@ from zoo.inputs.batches import Encoded, collate
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Task
 from zoo.inputs.tokeniser import load_tokenizer
+from zoo.parts.depth import check_layers
 from zoo.parts.heads import Head, Network
+from zoo.parts.method import Method
+from zoo.parts.patterns import check_shapes
+from zoo.parts.units import Matrix, checked_groups, prunable
 
 PAIR = ("A text that stands first.", "And another one.")
 
 
-def rehearse(
-    checkpoint: Checkpoint, task: Task, head: Head, max_length: int
-) -> Mapping[str, tuple[int, ...]]:
+@dataclass(frozen=True)
+class Rehearsed:
+    """What an encoder has to prune: its matrices, layers, attention heads of each, and its
+    configuration."""
+
+    matrices: tuple[Matrix, ...] = ()
+    layers: int = 0
+    heads: int = 0
+    config: Any = None
+
+    def check(self, method: Method) -> dict[str, tuple[int, ...]]:
+        """The shapes of what a method masks: matrices, or groups of units. Raises ConfigError for a
+        pattern, units or layers that do not fit the encoder."""
+        if method.layers is not None:
+            check_layers(self.config, method.layers(self.layers))
+        if method.units is not None:
+            groups = checked_groups(method.units, self.matrices, self.heads)
+            return {name: group.shape for name, group in groups.items()}
+        shapes: dict[str, tuple[int, ...]] = {m.name: m.shape for m in self.matrices}
+        check_shapes(method.mask, shapes)
+        return shapes
+
+
+def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) -> Rehearsed:
     """Build the network of a head, and read a pair of texts and an input of `max_length` tokens;
-    returns the shapes of its prunable matrices.
+    returns what there is to prune.
 
     Raises ConfigError where the parts of the checkpoint do not fit each other, the task or the
     head; whatever a user's own head raises is raised as it is. Tasks that differ in their words
@@ -33,10 +59,10 @@ def rehearse(
             f"model {checkpoint.name}: its tokeniser has no fast form, which task {task.name} needs"
             " to know where tokens are; save a tokenizer.json"
         )
-    problem, shapes = _rehearse(checkpoint, head, max_length, _Like(task))
+    problem, found = _rehearse(checkpoint, head, max_length, _Like(task))
     if problem:
         raise ConfigError(problem)
-    return shapes
+    return found
 
 
 class _Like:
@@ -56,8 +82,8 @@ class _Like:
 @cache
 def _rehearse(
     checkpoint: Checkpoint, head: Head, max_length: int, like: _Like
-) -> tuple[str, Mapping[str, tuple[int, ...]]]:
-    """What does not fit, or '', and the shapes of matrices; not raised, so that many trials of a
+) -> tuple[str, Rehearsed]:
+    """What does not fit, or '', and what there is to prune; not raised, so that many trials of a
     wrong model ask once."""
     state = torch.get_rng_state()
     try:
@@ -66,10 +92,12 @@ def _rehearse(
             _check_finite(checkpoint, network)
             for rows in _inputs(checkpoint, max_length):
                 _check(checkpoint, network, rows, like.task)
-        matrices = network.architecture.matrices(network.encoder)
-        return "", {name: tuple(linear.weight.shape) for name, linear in matrices}
+        encoder, architecture = network.encoder, network.architecture
+        matrices = prunable(architecture, dict(architecture.matrices(encoder)))
+        layers, heads = len(architecture.layers_of(encoder)), architecture.attention_heads(encoder)
+        return "", Rehearsed(matrices, layers, heads, encoder.config)
     except ConfigError as error:
-        return str(error), {}
+        return str(error), Rehearsed()
     finally:
         torch.set_rng_state(state)
 

@@ -119,7 +119,8 @@ class Curvature(Protocol):
         """The score of each weight, in the shape of W."""
 
     def update(self, weight: Tensor, held: Tensor, pruned: Tensor) -> Tensor:
-        """The new W after the weights `pruned` are; they become 0 whatever it says."""
+        """The new W after the weights `pruned` are; they become 0 whatever it says. Not asked where
+        units are pruned."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,10 @@ class GradientCalibration:
     """What is made of the gradients of so many mini-batches of `batch` examples, in evaluation mode
     and of the task's own loss; all matrices are then pruned at once.
 
-    With several `rounds` the density falls in as many equal parts, each by fresh gradients. Weights
-    that are pruned stay pruned. `seed` as in Calibration. Raises ConfigError for numbers below 1.
+    Where a method prunes units, gradients are those of a gate of 1 on the output of each, and W of
+    what stays does not change. With several `rounds` the density falls in as many equal parts, each
+    by fresh gradients. Weights that are pruned stay pruned. `seed` as in Calibration. Raises
+    ConfigError for numbers below 1.
 
     >>> from methods.obert import BlockFisher
     >>> from zoo import GradientCalibration

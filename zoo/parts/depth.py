@@ -106,6 +106,16 @@ class KeepLayers:
         return RULES[self.rule](layers, max(1, int(self.density * layers)))
 
 
+def check_layers(config: Any, kept: Sequence[int]) -> None:
+    """Raise ConfigError if the layers of an encoder differ from each other, by its configuration,
+    and others than the first ones are to stay."""
+    if getattr(config, "layer_types", None) and list(kept) != list(range(len(kept))):
+        raise ConfigError(
+            f"the layers of {config.model_type} differ from each other, so that only the last ones"
+            " can go: choose the rule bottom, or another encoder"
+        )
+
+
 def keep_layers(encoder: Any, kept: Sequence[int]) -> None:
     """Take all other layers out of an encoder; those that stay are numbered anew.
 
@@ -122,12 +132,8 @@ def keep_layers(encoder: Any, kept: Sequence[int]) -> None:
     """
     architecture = architecture_of(encoder)
     layers = architecture.layers_of(encoder)
+    check_layers(encoder.config, kept)
     types = getattr(encoder.config, "layer_types", None)
-    if types is not None and list(kept) != list(range(len(kept))):
-        raise ConfigError(
-            f"the layers of {encoder.config.model_type} differ from each other, so that only the"
-            " last ones can go: choose the rule bottom, or another encoder"
-        )
     stay = [layers[number] for number in kept]
     del layers[:]
     layers.extend(nn.ModuleList(stay))

@@ -14,7 +14,7 @@ from torch import nn
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
 from zoo.parts.calibration import Calibration, GradientCalibration, WeightCalibration
-from zoo.parts.gates import Gate, hard, identity_slope
+from zoo.parts.gates import Gate, hard, identity_slope, mask_itself
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
 from zoo.parts.masks import MaskFn, topk_local
@@ -219,7 +219,13 @@ class Method:
             return
         if self.score is None or self.score.observe or self.score.after:
             raise ConfigError("units need a score, one that does not watch single matrices")
-        if self.gate.draw or self.gate.test or (self.gate.slope not in (None, identity_slope)):
+        if self.score.init is not None and self.score.read is not stored:
+            raise ConfigError(
+                "scores of units are read as they are stored, by zoo.stored, or made of W alone,"
+                " without an `init`"
+            )
+        plain = self.gate.value is mask_itself and self.gate.slope in (None, identity_slope)
+        if not plain or self.gate.draw or self.gate.test:
             raise ConfigError(
                 "units need a gate that is the mask: zoo.hard, or zoo.straight_through for scores"
                 " that learn"

@@ -136,6 +136,8 @@ def kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
     >>> bool(kaiming(torch.ones(8, 4), torch.Generator()).abs().max() <= 0.5)
     True
     """
+    if weight.ndim < 2:
+        raise ConfigError("units have no inputs, which kaiming needs: choose constant or uniform")
     return _within(weight.shape[1] ** -0.5, weight, generator)
 
 

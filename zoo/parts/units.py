@@ -9,12 +9,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from zoo.errors import ConfigError
+from zoo.inputs.architecture import Architecture
 from zoo.parts.masks import layer_of
+
+
+def _check_size(size: Any) -> None:
+    """Raise ConfigError unless a size is a whole number above 0."""
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ConfigError(f"the size of a unit is a whole number of weights, got {size!r:.40}")
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,8 @@ class Matrix:
 @dataclass(frozen=True)
 class Part:
     """What each unit of a group holds of one matrix: `rows` x `columns` neighbouring weights, and
-    in a matrix of `copies` projections, one below the other, as many in each.
+    in a matrix of `copies` projections, one below the other, as many in each. `biased`: whether
+    units hold whole rows and own their biases.
 
     >>> import torch
     >>> from zoo import Part
@@ -47,13 +56,17 @@ class Part:
     rows: int
     columns: int
     copies: int = 1
+    biased: bool = False
 
     def __post_init__(self) -> None:
+        _check_size(self.rows)
+        _check_size(self.columns)
         out, width = self.shape
         if out % (self.rows * self.copies) or width % self.columns:
             raise ConfigError(
                 f"{self.name} is {out} x {width}, which units of {self.rows} x {self.columns}"
-                " weights cannot cover; choose a size that divides both, or other units"
+                " weights cannot cover; choose a size that divides both, or other units (`block`"
+                " in a suite of your own)"
             )
 
     @property
@@ -94,6 +107,8 @@ class UnitGroup:
     parts: tuple[Part, ...]
 
     def __post_init__(self) -> None:
+        if not self.parts:
+            raise ConfigError(f"a group of {self.units} units holds no part of a matrix")
         for part in self.parts:
             if part.grid[0] * part.grid[1] != self.units:
                 raise ConfigError(
@@ -141,6 +156,45 @@ Units = Callable[[Sequence[Matrix], int], dict[str, UnitGroup]]
 """(matrices, attention heads of a layer) -> groups by name."""
 
 
+def prunable(architecture: Architecture, modules: Mapping[str, Any]) -> tuple[Matrix, ...]:
+    """The matrices of linear or masked modules by name."""
+    return tuple(
+        Matrix(n, architecture.parameter(f"{n}.weight").role or "", tuple(x.weight.shape))
+        for n, x in modules.items()
+    )
+
+
+def checked_groups(units: Units, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """The groups of units by name. Raises ConfigError where they are none, or not of these
+    matrices, or hold a matrix twice.
+
+    >>> square = [Matrix("layer.0.Q", "Q", (8, 4))]
+    >>> list(checked_groups(whole_rows, square, 1))
+    ['layer.0.Q']
+    """
+    groups, shapes = units(matrices, heads), {m.name: m.shape for m in matrices}
+    if not isinstance(groups, Mapping) or not groups:
+        raise ConfigError(f"units must be groups by name, at least one, got {groups!r:.60}")
+    seen: dict[str, str] = {}
+    for name, group in groups.items():
+        if not isinstance(group, UnitGroup):
+            raise ConfigError(f"group {name} of units must be a UnitGroup, got {group!r:.60}")
+        for part in group.parts:
+            if part.name not in shapes:
+                raise ConfigError(f"group {name} holds {part.name}, which is no prunable matrix")
+            if part.shape != shapes[part.name]:
+                raise ConfigError(
+                    f"group {name} takes {part.name} for {part.shape[0]} x {part.shape[1]}, it is"
+                    f" {shapes[part.name][0]} x {shapes[part.name][1]}"
+                )
+            if part.name in seen:
+                raise ConfigError(
+                    f"group {name} holds {part.name}, which group {seen[part.name]} holds already"
+                )
+            seen[part.name] = name
+    return dict(groups)
+
+
 def _layers(matrices: Sequence[Matrix]) -> dict[str, dict[str, Matrix]]:
     """The matrices of each layer, by role."""
     found: dict[str, dict[str, Matrix]] = {}
@@ -154,7 +208,7 @@ PROJECTIONS = {"Q": 1, "K": 1, "V": 1, "QKV": 3}
 
 
 def _in_rows(matrix: Matrix, rows: int, copies: int = 1) -> Part:
-    return Part(matrix.name, matrix.shape, rows, matrix.shape[1], copies)
+    return Part(matrix.name, matrix.shape, rows, matrix.shape[1], copies, biased=True)
 
 
 def _in_columns(matrix: Matrix, columns: int) -> Part:
@@ -243,6 +297,8 @@ def dimensions_and_neurons(matrices: Sequence[Matrix], heads: int) -> dict[str, 
 
 
 def _blocks(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """Blocks of `size` x `size` weights of every matrix."""
+    _check_size(size)
     found = {}
     for matrix in matrices:
         part = Part(matrix.name, matrix.shape, size, size)
@@ -251,6 +307,7 @@ def _blocks(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, Unit
 
 
 def _blocks_and_neurons(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """Blocks of `size` x `size` weights in attention (Lagunas et al. 2021), and neurons."""
     attention = [m for m in matrices if m.role not in ("U", "D")]
     return _blocks(size, attention, heads) | neurons(matrices, heads)
 

@@ -119,9 +119,9 @@ class Parameters(Record):
 
     `trainable`: all that the optimiser updates, scores included. `values`: remaining weights of
     matrices that were trained. `other`: everything else that was trained (biases, LayerNorm,
-    embeddings, head). `mask_bits`: one per prunable weight where there is a mask. `new`: what the
-    task adds to the shared pre-trained model, values + other + mask_bits / 32. `artifact_bytes`:
-    the same in bytes, float32 values and packed bits.
+    embeddings, head). `mask_bits`: one per prunable weight, or unit, where there is a mask. `new`:
+    what the task adds to the shared pre-trained model, values + other + mask_bits / 32.
+    `artifact_bytes`: the same in bytes, float32 values and packed bits.
     """
 
     trainable: int

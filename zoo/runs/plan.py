@@ -16,7 +16,6 @@ from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
 from zoo.parts.method import COLLAPSES, Method, may_collapse
-from zoo.parts.patterns import check_shapes
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import fields_of, from_json, to_json
@@ -163,8 +162,8 @@ class Planner:
             method = make_method(trial)
             steps = method.steps(trial.train.planned_steps(source.rows[task.train]))
             check_fits(method.level, max(steps, 1))
-            shapes = rehearse(self.checkpoint, task, method.head, trial.train.max_length)
-            check_shapes(method.mask, shapes)
+            found = rehearse(self.checkpoint, task, method.head, trial.train.max_length)
+            shapes = found.check(method)
             memory = method.calibration.memory(shapes) if method.calibration else 0
         except ConfigError:
             raise
