@@ -1,0 +1,33 @@
+"""Attention pruned without data, as in a talk on coresets for BERT: columns of SST-2's dense model
+are drawn at 90, 70, 50 and 30 %, five times each, and its heads and neurons chosen by gradients.
+
+At most 64 tokens; everything else is from the recipes.
+
+    python run_benchmark.py --plugin docs/runs/minilm/coreset.py --suite coreset_real \\
+        --model DIR --data-dir DIR
+"""
+
+from zoo import Cell, register_suite
+
+
+@register_suite("coreset_real")
+def coreset_real(
+    scale,
+    tasks=("sst2",),
+    methods=("coreset",),
+    densities=(0.9, 0.7, 0.5, 0.3),
+    seeds=(0, 1, 2, 3, 4),
+    distill=(False,),
+):
+    """What is left of the dense model of seed 0 without retraining."""
+    short = (("max_length", 64),)
+    pruned = (*short, ("dense_seed", 0))
+    attention = (*pruned, ("attention_only", True))
+    cells = [Cell("dense", task, 1.0, False, 0, short) for task in tasks]
+    for seed in seeds:
+        for task in tasks:
+            for density in densities:
+                cells += [Cell(name, task, density, False, seed, attention) for name in methods]
+                if seed == 0:
+                    cells.append(Cell("taylor", task, density, False, seed, pruned))
+    return cells
