@@ -132,7 +132,9 @@ def test_pitfall_59_recomputation_does_not_fall_in_equal_parts(monkeypatch):
         def __exit__(self, *error):
             return None
 
-    masked = SimpleNamespace(layers={"a": layer}, level=None, put=put, evaluating=Inside)
+    masked = SimpleNamespace(
+        layers={"a": layer}, level=None, put=put, evaluating=Inside, groups=None
+    )
     network = SimpleNamespace(training=True, eval=lambda: None, train=lambda mode: None)
     run = SimpleNamespace(masked=masked, network=network, method=SimpleNamespace(mask=mask))
     fisher = method.calibration.curvature

@@ -30,7 +30,7 @@ def fits(method: Method) -> bool:
     kind = (method.score, method.mask, method.gate, method.trains)
     regularised = method.penalty is not None and method.penalty.value is mean_sigmoid
     alone = kind == (learned, topk_local, straight_through, nothing) and regularised
-    return alone and method.head.name != "trained"
+    return alone and method.head.name != "trained" and method.units is None
 
 
 class SortedTopK(torch.autograd.Function):
