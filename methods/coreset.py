@@ -16,6 +16,7 @@ from zoo import (
     Request,
     Values,
     WeightCalibration,
+    at_once,
     count,
     dimensions_and_neurons,
     head_dimensions,
@@ -133,7 +134,7 @@ def coreset(
     *,
     chances: str = "randmatmul",
     estimator: str = "practical",
-    attention_only: bool = False,
+    attention: float | None = None,
     sampling_seed: int | None = None,
     retrain: bool = False,
     dense_seed: int | None = None,
@@ -141,20 +142,24 @@ def coreset(
     """Dimensions of attention heads and neurons, drawn by their norms without data (Mussay 2020).
 
     Of the dimensions of each attention head int(density * dimensions) rows of Q and K stay, as many
-    rows of V and columns of O, and int(density * neurons) neurons of each layer, unless
-    `attention_only`; fewer where the "unbiased" `estimator` draws one twice. `sampling_seed`, else
-    the trial's seed, draws them. Starts from the dense trial of the same seed, or of `dense_seed`;
-    with `retrain` what stays trains by the dense recipe. The public code scales what it drew
-    without replacement: estimator="released". Raises ConfigError for other `chances` or another
-    `estimator`.
+    rows of V and columns of O, and int(density * neurons) neurons of each layer; fewer where the
+    "unbiased" `estimator` draws one twice. With `attention` that fraction of attention stays and
+    all neurons, and `density` only says what remains in all. `sampling_seed`, else the trial's
+    seed, draws. Starts from the dense trial of the same seed, or of `dense_seed`; with `retrain`
+    what stays trains by the dense recipe. The public code scales what it drew without replacement:
+    estimator="released". Raises ConfigError for other `chances`, another `estimator` and an
+    `attention` outside (0, 1].
     """
     if chances not in CHANCES:
         raise ConfigError(unknown("chances", chances, CHANCES))
+    if attention is not None and not 0 < attention <= 1:
+        raise ConfigError(f"attention of a coreset is a fraction above 0, got {attention:g}")
     if estimator not in ESTIMATORS:
         raise ConfigError(unknown("estimator", estimator, ESTIMATORS))
     return replace(
         magnitude_row(density, retrain=retrain, dense_seed=dense_seed),
-        units=head_dimensions if attention_only else dimensions_and_neurons,
+        level=at_once(density if attention is None else attention),
+        units=dimensions_and_neurons if attention is None else head_dimensions,
         calibration=WeightCalibration(Draw(CHANCES[chances], estimator), sampling_seed),
         budget=None,
     )

@@ -194,12 +194,18 @@ def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("coreset_slides")
 def coreset_slides(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Columns of attention drawn without data at 90, 70, 50 and 30 %, without and with retraining
-    (tables of a talk on coresets for BERT). Seeds are those of drawing; the dense model is trained
-    once."""
-    axes = {"methods": ("dense", "coreset"), "densities": (0.9, 0.7, 0.5, 0.3)}
-    cells = grid(scale, given, **axes_of("coreset_slides", scale, **axes))
-    pruned = with_values(cells, dense_seed=DENSE_SEED, attention_only=True)
-    once = [cell for cell in pruned if cell.density < 1 or cell.seed == DENSE_SEED]
-    again = with_values([cell for cell in once if cell.density < 1], retrain=True)
-    return sorted([*once, *again], key=lambda cell: cell.seed)
+    """Columns of attention drawn without data at 90, 70, 50 and 30 % of attention, without and with
+    retraining (tables of a talk on coresets for BERT). Seeds are those of drawing; the dense model
+    is trained once."""
+    axes = {"methods": ("dense",), "densities": (1.0,), "shares": (1 / 3,)}
+    found = dict(axes_of("coreset_slides", scale, **axes))
+    (share,) = found.pop("shares")
+    dense = [cell for cell in grid(scale, given, **found) if cell.seed == DENSE_SEED]
+    names = tuple(name for name in given.get("methods", ("coreset",)) if name != "dense")
+    cells = dense if "dense" in given.get("methods", ("dense",)) else []
+    for attention in (0.9, 0.7, 0.5, 0.3):
+        own = {"methods": names, "densities": (round(1 - share * (1 - attention), 4),)}
+        some = grid(scale, {**given, **own}, **found)
+        drawn = with_values(some, dense_seed=DENSE_SEED, attention=attention)
+        cells += [*drawn, *with_values(drawn, retrain=True)]
+    return sorted(cells, key=lambda cell: cell.seed)

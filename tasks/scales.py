@@ -44,6 +44,7 @@ def tiny() -> Scale:
             "regulariser": ABLATION,
             "shuffled": ABLATION,
             "structured": {"blocks": (8,)},
+            "coreset_slides": {"shares": (0.5,)},
         },
         values={
             "batch": Value(32, OURS),

@@ -470,6 +470,8 @@ def test_factors_multiply_the_second_of_a_pair_and_its_bias(encoders):
 def test_a_coreset_refuses_what_it_does_not_know():
     with pytest.raises(ConfigError, match="unknown chances 'l7'"):
         methods["coreset"].make(0.5, chances="l7")
+    with pytest.raises(ConfigError, match="attention of a coreset is a fraction above 0, got 3"):
+        methods["coreset"].make(0.5, attention=3.0)
     with pytest.raises(ConfigError, match="unknown estimator 'l7'"):
         methods["coreset"].make(0.5, estimator="l7")
     for chances in CHANCES.values():
