@@ -457,13 +457,13 @@ def cell_of(name: str) -> Cell:
 def test_every_method_trains_and_keeps_its_count(name, folder):
     planner, resources = planner_of(folder, name)
     for entry in methods:
+        if entry.name == "coreset" and name == "modernbert":
+            with pytest.raises(ConfigError, match="holds Q, K and V"):
+                planner.jobs([cell_of(entry.name)])
+            continue
         *teachers, job = planner.jobs([cell_of(entry.name)])
         for teacher in teachers:
             assert run_trial(teacher.trial, replace(resources, keep_outputs=True)).ok
-        if entry.name == "coreset" and name == "modernbert":
-            with pytest.raises(ConfigError, match="holds Q, K and V"):
-                build(job.trial, resources)
-            continue
         run = build(job.trial, resources)
         before = {n: p.detach().clone() for n, p in run.network.named_parameters()}
         *_, (step, level, loss) = fit(run, load_frozen(run, Path(resources.cache)))

@@ -81,15 +81,15 @@ if TYPE_CHECKING:
     from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix
     from zoo.parts.units import Part as Part
-    from zoo.parts.units import attention_heads as attention_heads
-    from zoo.parts.units import blocks as blocks
-    from zoo.parts.units import blocks_and_neurons as blocks_and_neurons
-    from zoo.parts.units import dimensions_and_neurons as dimensions_and_neurons
-    from zoo.parts.units import head_dimensions as head_dimensions
-    from zoo.parts.units import heads_and_neurons as heads_and_neurons
-    from zoo.parts.units import neurons as neurons
-    from zoo.parts.units import whole_columns as whole_columns
-    from zoo.parts.units import whole_rows as whole_rows
+    from zoo.parts.unit_kinds import attention_heads as attention_heads
+    from zoo.parts.unit_kinds import blocks as blocks
+    from zoo.parts.unit_kinds import blocks_and_neurons as blocks_and_neurons
+    from zoo.parts.unit_kinds import dimensions_and_neurons as dimensions_and_neurons
+    from zoo.parts.unit_kinds import head_dimensions as head_dimensions
+    from zoo.parts.unit_kinds import heads_and_neurons as heads_and_neurons
+    from zoo.parts.unit_kinds import neurons as neurons
+    from zoo.parts.unit_kinds import whole_columns as whole_columns
+    from zoo.parts.unit_kinds import whole_rows as whole_rows
 
     # Calibration
     from zoo.parts.calibration import Calibration as Calibration
