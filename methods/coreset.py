@@ -39,21 +39,19 @@ def norms(held: Held, part: int) -> Tensor:
 
 
 def products_of_norms(held: Held) -> Tensor:
-    """The norm in the first part times that in the second: Q and K, V and O (importance sampling of
+    """The norm in the first part times that in the last: K and Q, V and O (importance sampling of
     matrix products)."""
-    return norms(held, 0) * norms(held, 1)
+    return norms(held, 0) * norms(held, -1)
 
 
 def largest_entry(held: Held) -> Tensor:
-    """The norm of the unit that is read, K or V, times the largest absolute entry of the other."""
-    first = norms(held, 1 if held.name.endswith("query_key") else 0)
-    other = held.weights[0 if held.name.endswith("query_key") else 1]
-    return first * other.abs().amax(-1)
+    """The norm in K or V times the largest absolute entry in Q or O."""
+    return norms(held, 0) * held.weights[-1].abs().amax(-1)
 
 
-def first_norm(held: Held) -> Tensor:
-    """The norm in the first part alone: Q, V."""
-    return norms(held, 0)
+def last_norm(held: Held) -> Tensor:
+    """The norm in the last part alone: Q, O."""
+    return norms(held, -1)
 
 
 def equal(held: Held) -> Tensor:
@@ -64,7 +62,7 @@ def equal(held: Held) -> Tensor:
 CHANCES: dict[str, Callable[[Held], Tensor]] = {
     "randmatmul": products_of_norms,
     "coreset": largest_entry,
-    "query_norm": first_norm,
+    "query_norm": last_norm,
     "uniform": equal,
 }
 """What the chance of a dimension of an attention head is in proportion to."""
@@ -73,7 +71,7 @@ CHANCES: dict[str, Callable[[Held], Tensor]] = {
 def sensitivity(held: Held) -> Tensor:
     """What the chance of a neuron is in proportion to: its largest absolute weight in D times GELU
     of the norm of its row of U with the bias (Mussay et al. 2020, with inputs of norm 1)."""
-    return held.weights[1].abs().amax(-1) * torch.nn.functional.gelu(norms(held, 0))
+    return held.weights[-1].abs().amax(-1) * torch.nn.functional.gelu(norms(held, 0))
 
 
 ESTIMATORS = ("practical", "unbiased", "released")
@@ -97,15 +95,14 @@ class Draw:
     def __call__(self, held: Held, density: float) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         """The mask of the units (..., n), int(density * n) of each n or fewer, and their factors by
         part. Where no unit has a chance, all have the same."""
-        chance = sensitivity(held) if held.name.endswith("neurons") else self.chances(held)
-        whole = chance.double().sum(-1, keepdim=True)
-        p = torch.where(whole > 0, chance.double() / whole, 1 / chance.shape[-1])
+        of_heads = held.weights[0].ndim == 3  # (heads, dimensions, weights); neurons have no heads
+        chance = (self.chances if of_heads else sensitivity)(held).double()
+        whole = chance.sum(-1, keepdim=True)
+        p = torch.where(whole > 0, chance / whole, 1 / chance.shape[-1])
         many = count(density, p.shape[-1])
         generator = torch.Generator().manual_seed(held.seed)
         drawn = drawn_counts(p.cpu(), many, generator, self.estimator == "unbiased").to(p.device)
-        factor = factors(drawn, p, many, self.estimator)
-        first = held.name.endswith("query_key")
-        return drawn > 0, (factor, None) if first else (None, factor)
+        return drawn > 0, (None, factors(drawn, p, many, self.estimator))
 
 
 def drawn_counts(p: Tensor, many: int, generator: torch.Generator, again: bool) -> Tensor:
@@ -114,9 +111,8 @@ def drawn_counts(p: Tensor, many: int, generator: torch.Generator, again: bool) 
     if again:
         flat = p.reshape(-1, p.shape[-1])
         picked = torch.multinomial(flat, many, replacement=True, generator=generator)
-        return (
-            torch.zeros_like(flat).scatter_add_(1, picked, flat.new_ones(picked.shape)).view_as(p)
-        )
+        ones = flat.new_ones(picked.shape)
+        return torch.zeros_like(flat).scatter_add_(1, picked, ones).view_as(p)
     u = torch.rand(p.shape, generator=generator, dtype=torch.float64).clamp_(1e-300)
     return keep_in_rows(p.log() - (-u.log()).log(), many).double()
 

@@ -459,8 +459,7 @@ def test_factors_multiply_the_second_of_a_pair_and_its_bias(encoders):
     with torch.no_grad():
         for name, group in masked.groups.groups.items():
             two = torch.full(group.shape, 2.0)
-            first = name.endswith("query_key")
-            masked.groups.scale(name, (two, None) if first else (None, two))
+            masked.groups.scale(name, (None, two))
     scaled = ("query.weight", "query.bias", "attention.output.dense.weight", ".output.dense.weight")
     for name, parameter in encoder.named_parameters():
         factor = 2 if name.endswith(scaled) and "layer." in name else 1
@@ -478,7 +477,7 @@ def test_a_coreset_refuses_what_it_does_not_know():
         for estimator in ("practical", "unbiased", "released"):
             first, second = torch.rand(2, 4, 8), torch.rand(2, 4, 8)
             given = held("layer.0.query_key", first, second)
-            mask, (factor, none) = Draw(chances, estimator)(given, 0.5)
+            mask, (none, factor) = Draw(chances, estimator)(given, 0.5)
             again, _ = Draw(chances, estimator)(given, 0.5)
             assert mask.shape == (2, 4) and torch.equal(mask, again) and none is None
             assert (mask.sum(1) <= 2).all() and (
@@ -493,10 +492,10 @@ def test_units_without_a_chance_are_drawn_last_and_scaled_by_nothing():
     first[0, 1], first[1] = 0, 0
     given = held("layer.0.query_key", first, second)
     for estimator in ("practical", "unbiased", "released"):
-        mask, (factor, _) = Draw(products_of_norms, estimator)(given, 0.75)
+        mask, (_, factor) = Draw(products_of_norms, estimator)(given, 0.75)
         assert not mask[0, 1] and mask[1].any() and (estimator == "unbiased" or mask.sum() == 6)
         assert factor is None or factor.isfinite().all()
-    whole, (factor, _) = Draw(products_of_norms, "released")(given, 1.0)
+    whole, (_, factor) = Draw(products_of_norms, "released")(given, 1.0)
     assert whole.all() and factor.isfinite().all() and factor[0, 1] == 0
 
 

@@ -6,8 +6,7 @@ Each masked layer computes y = x W'^T + b with a working weight W', a leaf tenso
 | of | for | gradient |
 |---|---|---|
 | W, if it trains | all methods | G * gate |
-| S | straight-through gates | G * W, masked entries included: no factor M, no slope of a sigmoid |
-| S of a unit | straight-through gates | the sum of G * W over its weights |
+| S | straight-through gates | G * W, with masked entries and no slope; summed over a unit |
 | S | hard-concrete gates | G * W * d gate / d S |
 | S | penalties R with weight lambda | lambda * dR/dS in closed form, added to the above |
 | statistics | methods that observe | whatever `Score.observe` makes of (layer, G) |
@@ -41,6 +40,7 @@ from zoo.engine.layers import (
 from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
+from zoo.parts.gates import mask_itself
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
 from zoo.parts.scores import stored
@@ -59,7 +59,8 @@ class MaskedModel:
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
     masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda; `step`: that
     of the last `advance`; `fused`: whether zoo/engine/sweeps.py takes the place of `backward`;
-    `calibrated`: whether a calibration made the masks, where the method has one.
+    `calibrated`: whether a calibration made the masks; `groups`: the units, None where each weight
+    is one; `inside`, `whole`: what the layers hold, now and before some were taken out.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -188,12 +189,12 @@ class MaskedModel:
     def _make_working(self) -> None:
         """Make gates and W' from masks, scores and noise."""
         layers, gate = list(self.layers.values()), self.method.gate
+        for layer in layers:
+            layer.gate = layer.mask
         if self._working is None and sweeps.Working.possible(gate, layers, self.fused):
             self._working = sweeps.Working(gate, layers)
         if self._working is not None:
             self._working.make(self.seed())
-            for layer in layers:
-                layer.gate = layer.mask
             return
         if gate.draw is not None:
             scores, seeds = map(self._score, self.layers), map(self.seed, self.layers)
@@ -202,7 +203,8 @@ class MaskedModel:
             for layer, noise in zip(layers, noises, strict=True):
                 layer.noise = noise
         for name, layer in self.layers.items():
-            layer.gate = gate.value(self._score(name), layer.mask, layer.noise)
+            if gate.value is not mask_itself:
+                layer.gate = gate.value(self._score(name), layer.mask, layer.noise)
             torch.mul(layer.weight, factor(layer.gate), out=layer.working.detach())
 
     def seed(self, *names: object) -> int:
@@ -211,8 +213,6 @@ class MaskedModel:
 
     def _score(self, name: str) -> Tensor:
         assert self.method.score is not None
-        if self.groups is not None:  # gates of units are masks, which read no score
-            return self.layers[name].weight.detach()
         return self.method.score.read(self.layers[name])
 
     def work_in(self, kind: torch.dtype) -> None:

@@ -18,7 +18,7 @@ CLOSED = -math.log(-ZETA / GAMMA)
 SHIFT = BETA * math.log(-GAMMA / ZETA)
 """P(gate > 0) = sigmoid(S - SHIFT); SHIFT is about -1.5986."""
 
-LEAST = 1e-4, 1 - 1e-4
+BOUNDS = 1e-4, 1 - 1e-4
 """The least and the largest u of the noise."""
 
 PIECE = 2**16
@@ -105,7 +105,7 @@ permuted_in_evaluation = Gate(slope=identity_slope, test=permuted)
 @cache
 def _logistic(kind: torch.dtype) -> np.ndarray:
     """logit(u) / beta of 65,536 u in the middle of equal parts of (0, 1), clamped as all u are."""
-    u = torch.arange(2**16, dtype=torch.float64).add_(0.5).div_(2**16).clamp_(*LEAST)
+    u = torch.arange(2**16, dtype=torch.float64).add_(0.5).div_(2**16).clamp_(*BOUNDS)
     table: np.ndarray = torch.logit(u).div_(BETA).to(kind).numpy()
     return table
 
@@ -131,7 +131,7 @@ def draw_logistic(score: Tensor, seed: int) -> Tensor:
         return torch.from_numpy(drawn).view(score.shape).to(score.dtype)
     own = None if score.is_meta else torch.Generator(score.device).manual_seed(seed)
     u = torch.rand(score.shape, generator=own, dtype=torch.float32, device=score.device)
-    return u.to(score.dtype).clamp_(*LEAST).logit_().div_(BETA)
+    return u.to(score.dtype).clamp_(*BOUNDS).logit_().div_(BETA)
 
 
 def hard_concrete_sample(score: Tensor, mask: Tensor, noise: Tensor | None) -> Tensor:

@@ -48,9 +48,9 @@ def attention_heads(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGro
 
 
 def head_dimensions(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
-    """A unit is one dimension of an attention head: a row of Q and of K, or a row of V and its
-    column of O. Scores are (heads, dimensions of a head). Raises ConfigError for an encoder that
-    holds Q, K and V in one matrix.
+    """A unit is one dimension of an attention head: a row of K and of Q, or a row of V and its
+    column of O, in this order. Scores are (heads, dimensions of a head). Raises ConfigError for an
+    encoder that holds Q, K and V in one matrix.
 
     >>> from zoo import Matrix, head_dimensions
     >>> square = [Matrix(f"layer.0.{role}", role, (8, 8)) for role in "QKVO"]
@@ -64,7 +64,7 @@ def head_dimensions(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGro
                 f"{own['QKV'].name} holds Q, K and V, whose dimensions cannot be pruned apart:"
                 " choose attention heads as units, or another encoder"
             )
-        for name, first, second in (("query_key", "Q", "K"), ("value_output", "V", "O")):
+        for name, first, second in (("query_key", "K", "Q"), ("value_output", "V", "O")):
             last = _in_columns(own["O"], 1) if second == "O" else _in_rows(own[second], 1)
             shape = heads, own[first].shape[0] // heads
             found[f"{layer}.{name}"] = UnitGroup(shape, (_in_rows(own[first], 1), last))
