@@ -36,7 +36,8 @@ class Setting:
     `draws` are the streams of random numbers for first scores and for losses, `noise` draws
     that of the gate of a matrix at a step, in the shape of its score, `uniform` so many numbers for a group of units. `teacher` and `banks` are frozen outputs by row, spans
     padded with -1e4. `calibration` are the model inputs of calibration, batch by batch, `gradients` those and labels
-    of the mini-batches of a calibration before a step.
+    of the mini-batches of a calibration before a step. `dense` are the parameters of a dense trial, where
+    training does not start from them.
     """
 
     model: Any
@@ -54,6 +55,7 @@ class Setting:
     classes: Tensor
     teacher: Tensor | None = None
     banks: Mapping[str, Tensor] = field(default_factory=dict)
+    dense: Named = field(default_factory=dict)
     uniform: Callable[[str, int], Tensor] = lambda group, many: torch.rand(many)
     calibration: Sequence[Mapping[str, Tensor]] = ()
     gradients: Callable[[int], Iterator[tuple[Mapping[str, Tensor], Tensor]]] | None = None
@@ -214,7 +216,9 @@ def units(s: Setting, kinds: str, block: int = 0) -> dict[str, Named]:
             "intermediate.dense": (row, "neurons"),
             "output.dense": (column, "neurons"),
         }[kind]
-        if group != "neurons" and "heads" in kinds:
+        if group == "neurons" and "feed_forward" in kinds:
+            number, group = torch.zeros_like(number), "feed_forward"
+        elif group != "neurons" and "heads" in kinds:
             number, group = number // size, "heads"
         elif group != "neurons" and "blocks" in kinds:
             number, group = row // block * (width // block) + column // block, kind
@@ -236,33 +240,80 @@ def in_group(own: Named) -> int:
     return 1 + max(int(number.max()) for number in own.values())
 
 
-def by_gates(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
-    """Michel 2019: gates of 1 on what O and D read, their gradients by autograd, example by example;
-    heads, and neurons, of all layers are ranked together after a division by the layer's norm."""
-    groups, batches = units(s, "heads neurons"), s.gradients(0)
-    sums: Named = {}
+def of_gates(s: Setting, weights: Named, groups: Mapping[str, Named]) -> Iterator[Named]:
+    """The gradients (positions, units) of gates of 1 on what O and D read, or on what D puts out for
+    a whole sub-layer, by autograd, example by example."""
     was_training = s.model.training
     s.model.eval()
-    for _ in range(s.hyper["examples"]):
-        inputs, labels = next(batches)
-        gates, handles = {}, []
+    for inputs, labels in s.gradients(0):
+        gates, handles, many = {}, [], inputs["input_ids"].shape[1]
         for group, own in groups.items():
             last = next(n for n in own if n.endswith("output.dense.weight"))
-            gate = torch.ones(in_group(own), dtype=torch.float64, requires_grad=True)
+            gate = torch.ones(many, in_group(own), dtype=torch.float64, requires_grad=True)
             gates[group] = gate
 
             def scale(module: Any, args: Any, gate: Tensor = gate) -> Any:
-                return (args[0] * gate.repeat_interleave(args[0].shape[-1] // len(gate)),)
+                return (args[0] * gate.repeat_interleave(args[0].shape[-1] // gate.shape[1], 1),)
+
+            def scale_all(module: Any, args: Any, output: Tensor, gate: Tensor = gate) -> Any:
+                return output * gate
 
             module = s.model.get_submodule(last.removesuffix(".weight"))
-            handles.append(module.register_forward_pre_hook(scale))
+            whole = group.endswith("feed_forward.weight")
+            handles.append(
+                module.register_forward_hook(scale_all)
+                if whole
+                else module.register_forward_pre_hook(scale)
+            )
         out = s.pick(torch.func.functional_call(s.model, weights, kwargs=dict(inputs)))
         found = torch.autograd.grad(cross_entropy(out, labels), list(gates.values()))
-        for group, gradient in zip(gates, found, strict=True):
-            sums[group] = sums.get(group, 0) + gradient.abs()
         for handle in handles:
             handle.remove()
+        yield dict(zip(gates, found, strict=True))
     s.model.train(was_training)
+
+
+def by_tickets(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """Liang 2021: heads and feed-forward sub-layers by sizes of gradients at each position, batches of
+    32 after each other; the best head of a layer stays. Training begins with the checkpoint."""
+    groups, batches = units(s, "heads feed_forward"), []
+    for number, found in enumerate(of_gates(s, s.dense, groups)):
+        if number % 32 == 0:
+            batches.append([])
+        batches[-1].append({group: x.abs().sum(0) for group, x in found.items()})
+    means = [{g: sum(one[g] for one in b) / len(b) for g in groups} for b in batches]
+    sums = {g: sum(mean[g] for mean in means) for g in groups}
+    last = [g for g in groups if g.endswith("feed_forward.weight")]
+    heads = [g for g in groups if g not in last]
+    whole = math.sqrt(sum(float(sums[g]) ** 2 for g in last))
+    masks = {g: torch.ones_like(x) for g, x in sums.items()}
+    ranked = sorted(
+        (float(sums[g][i] / torch.linalg.vector_norm(sums[g])), n, g, i)
+        for n, g in enumerate(heads)
+        for i in range(len(sums[g]))
+        if i != int(sums[g].argmax())
+    )
+    gone = int((1 - density) * sum(len(sums[g]) for g in heads) + 1e-6)
+    for _, _, group, i in ranked[:gone]:
+        masks[group][i] = 0
+    least = sorted(last, key=lambda g: float(sums[g]) / whole)
+    for group in least[: int((1 - density) * len(last) * 10 / 12 + 1e-6)]:
+        masks[group][0] = 0
+    gates = spread(groups, masks)
+    for group in last:
+        bias = next(n for n in groups[group] if ".output" in n).replace("weight", "bias")
+        gates[bias] = masks[group].expand(len(s.start[bias])).clone()
+    return {n: x * gates.get(n, 1) for n, x in s.start.items()}, gates
+
+
+def by_gates(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """Michel 2019: sizes of the gradients of examples; heads, and neurons, of all layers are ranked
+    together after a division by the layer's norm."""
+    groups = units(s, "heads neurons")
+    sums: Named = {}
+    for found in of_gates(s, weights, groups):
+        for group, gradient in found.items():
+            sums[group] = sums.get(group, 0) + gradient.sum(0).abs()
     scores = {g: x / torch.linalg.vector_norm(x) for g, x in sums.items()}
     masks: Named = {}
     for kind in ("heads.weight", "neurons.weight"):
@@ -716,6 +767,7 @@ METHODS = {
     ),
     "smp_structured": replace(SMP_L, groups=lambda s: units(s, "blocks neurons", s.hyper["block"])),
     "taylor": Equations(everything, prune=by_gates),
+    "supertickets": Equations(everything, prune=by_tickets),
     "coreset": Equations(everything, prune=by_drawing),
     "smp_t": Equations(
         nothing,

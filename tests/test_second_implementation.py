@@ -21,10 +21,11 @@ from tasks.scales import base
 from tests import second_implementation
 from tests.helpers import in_double, without_dropout, write_parquet
 from tests.second_implementation import Setting
-from zoo import Calibration, Cell, Request, permuted
+from zoo import Calibration, Cell, GateCalibration, Request, permuted
 from zoo.engine.build import Resources, Run, build
-from zoo.engine.calibrate import drawn, mini_batches
+from zoo.engine.calibrate import mini_batches
 from zoo.engine.frozen import Frozen, load_frozen
+from zoo.engine.gate_gradients import drawn
 from zoo.engine.streams import stream
 from zoo.engine.train import fit, run_trial
 from zoo.inputs.batches import collate, random_batches
@@ -159,6 +160,8 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         without_dropout(model), without_dropout(run.network)
     own = {rename(n, prefix, run): p for n, p in own.items()}
     start = {n: own.get(n, p.detach().clone()) for n, p in model.named_parameters()}
+    dense = {n: p.double() for n, p in start.items()} if frozen.start else {}
+    start |= {rename(n, prefix, run): p for n, p in frozen.start.items()}
     order = stream(trial.task, 0, "order")
     rows = random_batches(len(run.data.train), trial.train.batch, order)
     batches, attention = [], []
@@ -207,6 +210,7 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         classes=frozen.classes,
         teacher=None if frozen.logits is None else padded(run, frozen.logits),
         banks={name: bank.vectors for name, bank in frozen.banks.items()},
+        dense=dense,
         calibration=calibration,
         gradients=lambda t: mini(run, t),
         uniform=partial(uniform, trial.task),
@@ -221,8 +225,11 @@ def uniform(task: str, group: str, many: int) -> torch.Tensor:
 
 
 def mini(run: Run, step: int) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
-    """Model inputs and labels of the mini-batches of a calibration before a step."""
-    for rows in mini_batches(run, run.method.calibration, step):
+    """Model inputs and labels of the mini-batches of a calibration before a step, of single
+    examples for gates."""
+    own = run.method.calibration
+    one_by_one = isinstance(own, GateCalibration)
+    for rows in drawn(run, own)[:, None] if one_by_one else mini_batches(run, own, step):
         batch = collate(run.data.train, rows, run.network.pad, run.device)
         attention = batch.attention.long()
         inputs = {"input_ids": batch.tokens, "attention_mask": attention}

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,15 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel
 
 from methods.coreset import CHANCES, Draw, drawn_counts, factors, norms, products_of_norms
-from methods.taylor import FirstOrder, across_layers
-from tests.helpers import save_checkpoint
+from methods.supertickets import (
+    Ranked,
+    gone_at,
+    mean_importance,
+    released_importance,
+    sizes_at_positions,
+)
+from methods.taylor import across_layers, sizes_of_examples
+from tests.helpers import in_double, save_checkpoint
 from zoo import (
     Cell,
     ConfigError,
@@ -25,12 +33,15 @@ from zoo import (
     TrialError,
     UnitGroup,
     attention_heads,
+    attention_sublayers,
     blocks,
     blocks_and_neurons,
     dimensions_and_neurons,
     export,
+    feed_forward_sublayers,
     hard_concrete,
     head_dimensions,
+    heads_and_feed_forward,
     heads_and_neurons,
     learned,
     learned_from,
@@ -46,9 +57,13 @@ from zoo import (
 )
 from zoo.engine.build import build
 from zoo.engine.compact import compact, compact_layers
+from zoo.engine.frozen import load_frozen
+from zoo.engine.gate_gradients import drawn, gate_rows
 from zoo.engine.judge import judge
 from zoo.engine.measure import parameters
 from zoo.engine.train import run_trial
+from zoo.engine.trainer import Trainer
+from zoo.inputs.batches import collate
 from zoo.inputs.kinds import architecture_of
 from zoo.records.trial import Conditions
 from zoo.registry import methods
@@ -97,9 +112,14 @@ def shut(masked: MaskedModel, gone: dict[str, list[int]]) -> None:
 
 
 def by_hand(encoder: Any, gone: dict[str, list[int]]) -> Any:
-    """The encoder with zeros in rows and columns of these heads and neurons."""
+    """The encoder with zeros in rows and columns of these heads and neurons, or in what sub-layers
+    put out."""
     architecture = architecture_of(encoder)
     for layer in architecture.layers_of(encoder):
+        for name, role in {"attention": "O", "feed_forward": "D"}.items():
+            if name in gone:
+                module = layer.get_submodule(architecture.roles[role])
+                module.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
         roles = {r: layer.get_submodule(p).weight.data for r, p in architecture.roles.items()}
         width = roles["O"].shape[1]
         size = width // HEADS
@@ -125,6 +145,9 @@ def by_hand(encoder: Any, gone: dict[str, list[int]]) -> Any:
         (attention_heads, {"heads": [1]}),
         (neurons, {"neurons": [0, 3, 7]}),
         (heads_and_neurons, {"heads": [0], "neurons": [1, 2]}),
+        (attention_sublayers, {"attention": [0]}),
+        (feed_forward_sublayers, {"feed_forward": [0]}),
+        (heads_and_feed_forward, {"heads": [2], "feed_forward": [0]}),
     ],
 )
 def test_a_masked_unit_is_zeros_in_its_rows_and_columns(encoders, kind, units, gone):
@@ -141,15 +164,18 @@ def test_a_masked_unit_is_zeros_in_its_rows_and_columns(encoders, kind, units, g
     small = compact(fresh(encoders, kind), export(masked.encoder, masked))
     assert (states(small) - pruned).abs().max() < 1e-12
     for layer in compact_layers(small):
-        assert layer.heads == HEADS - len(gone.get("heads", []))
+        heads = 0 if "attention" in gone else HEADS - len(gone.get("heads", []))
+        assert layer.heads == heads
         many = architecture_of(encoders[kind]).read_sizes(encoders[kind].config.to_dict())
-        assert len(layer.inner.weight) == many.intermediate - len(gone.get("neurons", []))
+        left = many.intermediate - len(gone.get("neurons", []))
+        assert len(layer.inner.weight) == (0 if "feed_forward" in gone else left)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_unit_of_every_kind_holds_weights_of_its_own(encoders, kind):
     """Each kind of units covers its matrices once, whatever their number and shapes."""
     kinds = [attention_heads, neurons, whole_rows, whole_columns, blocks(4), blocks_and_neurons(4)]
+    kinds += [attention_sublayers, feed_forward_sublayers, heads_and_feed_forward]
     if kind == "modernbert":
         with pytest.raises(ConfigError, match="holds Q, K and V"):
             MaskedModel(fresh(encoders, kind), Method(score=magnitude, units=head_dimensions))
@@ -195,10 +221,18 @@ def test_pitfall_84_what_is_kept_of_bert_at_3_percent():
     assert sum(math.prod(shape) for shape in shapes.values()) == 64_512
 
 
-def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders):
-    """Against autograd through M + S - S.detach(), with the penalty, masked units included."""
+@pytest.mark.parametrize("units", [heads_and_neurons, heads_and_feed_forward, attention_sublayers])
+def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders, units):
+    """Against autograd through M + S - S.detach(), masked units and biases that go included."""
     method = Method(
-        score=learned, level=Constant(0.5), gate=straight_through, units=heads_and_neurons
+        score=learned,
+        mask=lambda scores, level: {
+            name: torch.arange(s.numel()).view(s.shape) < s.numel() // 2
+            for name, s in scores.items()
+        },
+        level=Constant(0.5),
+        gate=straight_through,
+        units=units,
     )
     masked = MaskedModel(fresh(encoders, "bert"), method)
     masked.advance(0, 1)
@@ -213,6 +247,8 @@ def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders):
             own = other.get_submodule(part.name).weight.detach()
             gate = mask + leaves[name] - leaves[name].detach()
             state[f"{part.name}.weight"] = own * part.spread(gate)
+            if part.closes:
+                state[f"{part.name}.bias"] = other.get_submodule(part.name).bias.detach() * gate
     out = torch.func.functional_call(other, state, (TOKENS,)).last_hidden_state
     out.pow(3).sum().backward()
     for name, leaf in leaves.items():
@@ -319,7 +355,7 @@ def test_what_units_cannot_do_is_refused():
         Method(score=Score(read=lambda layer: layer.score, init=zeros), units=neurons)
     with pytest.raises(ConfigError, match="units have no inputs"):
         learned_from("kaiming", 0.0).init(torch.zeros(4), torch.Generator())
-    with pytest.raises(ConfigError, match="examples of taylor must be at least 1"):
+    with pytest.raises(ConfigError, match="examples of a calibration must be at least 1"):
         methods["taylor"].make(0.5, examples=0)
     square = [Matrix("layer.0.Q", "Q", (6, 4))]
     with pytest.raises(ConfigError, match=r"layer\.0\.Q is 6 x 4, which units of 4 x 4 weights"):
@@ -333,7 +369,7 @@ def test_what_units_cannot_do_is_refused():
         with_pattern(method, "2:4")
     with pytest.raises(ConfigError, match="prunes whole units"):
         with_allocation(method, "erk")
-    with pytest.raises(ConfigError, match="only by gradients"):
+    with pytest.raises(ConfigError, match="only by their weights or their gates"):
         replace(method, calibration=methods["wanda"].make(0.5).calibration)
 
 
@@ -341,17 +377,15 @@ def test_what_units_cannot_do_is_refused():
 
 
 def test_pitfall_66_taylor_adds_up_sizes_of_single_examples():
-    """Gradients of +1 and -1 are an importance of 2; they would be 0 in one batch."""
-    rule = FirstOrder()
-    held = rule.start(torch.ones(1))
-    for gradient in (1.0, -1.0):
-        rule.add(held, torch.tensor([gradient]))
-    assert rule.scores(torch.ones(1), held).tolist() == [2.0]
+    """Gradients of +1 and -1 are an importance of 2; they would be 0 in one batch. Those of one
+    example are added up over its positions first."""
+    products = torch.tensor([[[1.5], [-0.5]], [[-1.0], [0.0]]])
+    assert sizes_of_examples(products, torch.ones(2, 2)).tolist() == [[2.0]]
 
 
 def test_importances_are_compared_across_layers_after_a_division_by_their_norm():
-    scores = {"layer.0.heads": torch.tensor([900.0, 100.0])}
-    scores |= {"layer.1.heads": torch.tensor([4.0, 3.0]), "layer.1.neurons": torch.ones(4)}
+    scores = {"layer.0.heads": torch.tensor([[900.0, 50.0], [0.0, 50.0]])}
+    scores |= {"layer.1.heads": torch.tensor([[4.0, 3.0]]), "layer.1.neurons": torch.ones(1, 4)}
     masks = across_layers(scores, 0.5)
     assert masks["layer.0.heads"].tolist() == [True, False]
     assert masks["layer.1.heads"].tolist() == [True, False]
@@ -516,3 +550,100 @@ def test_a_judge_finds_a_coreset_whose_biases_were_scaled(planner, resources, tm
     assert found.ok and found.judgement.claims == claim.metrics
     kept = [m.kept / m.total for m in found.remaining.matrices.values()]
     assert 0 < min(kept) <= max(kept) <= 0.5
+
+
+def test_pitfall_36_and_66_sizes_are_taken_at_each_position():
+    """Outputs (1, 2) and (3, 1) with gradients (.5, -1) and (1, .5): 1.5 + 3.5, not 2, nor 6."""
+    outputs = torch.tensor([[1.0, 2.0], [3.0, 1.0]])
+    gradients = torch.tensor([[0.5, -1.0], [1.0, 0.5]])
+    products = (outputs * gradients).sum(-1)[None, :, None]
+    assert sizes_at_positions(products, torch.ones(1, 2)).tolist() == [[5.0]]
+    one = torch.tensor([[[1.0], [-1.0]]])
+    assert sizes_at_positions(one, torch.ones(1, 2)).tolist() == [[2.0]]
+
+
+def test_pitfall_67_gradients_that_are_never_cleared_turn_the_ranking():
+    a, b = (torch.tensor([[x] for x in row]) for row in ([3.0, 1.0, 2.0], [1.0, 2.0, 4.0]))
+    assert mean_importance(a) == 2 < mean_importance(b)
+    assert mean_importance(b).item() == pytest.approx(7 / 3)
+    assert released_importance(a).item() == pytest.approx(13 / 3)
+    assert released_importance(b).item() == pytest.approx(11 / 3)
+
+
+def test_pitfall_37_and_68_what_goes_from_bert_at_each_level():
+    """Every layer keeps a head; level 8 leaves 44.87 % of the whole model, level 6 58.70 %."""
+    draw = torch.Generator().manual_seed(0)
+    for ticket in ("winning", "random"):
+        mask = methods["supertickets"].make(0.2, ticket=ticket).mask
+        for level, left in ((6, 0.5870), (8, 0.4487)):
+            rows = {f"layer.{i}.heads": torch.rand(1, 12, generator=draw) for i in range(12)}
+            rows |= {f"layer.{i}.feed_forward": torch.rand(1, 1, generator=draw) for i in range(12)}
+            if ticket == "random":  # scores, not rows of batches
+                rows = {name: row[0] for name, row in rows.items()}
+            kept = mask(rows, 1 - level / 10)
+            heads = torch.stack([m for n, m in kept.items() if n.endswith("heads")])
+            blocks = sum(int(m.sum()) for n, m in kept.items() if n.endswith("feed_forward"))
+            assert (heads.sum(1) >= 1).all()
+            gone = (196_608 * int((~heads).sum()) + 4_718_592 * (12 - blocks)) / 109_482_240
+            assert 1 - gone == pytest.approx(left, abs=5e-5)
+    assert [gone_at(1 - k / 10, 384) for k in (1, 8)] == [38, 307]
+
+
+def test_pitfall_69_a_losing_ticket_protects_the_lowest_head():
+    rows = {"layer.0.heads": torch.tensor([[0.9, 0.1, 0.5]])}
+    rows |= {"layer.1.heads": torch.tensor([[0.2, 0.3, 0.8]])}
+    for losing, gone in ((False, [(0, 1), (1, 0), (1, 1)]), (True, [(0, 0), (0, 2), (1, 2)])):
+        masks = Ranked(mean_importance, losing)(rows, 0.5)
+        found = [(int(n[6]), i) for n, m in masks.items() for i, kept in enumerate(m) if not kept]
+        assert sorted(found) == gone
+
+
+def test_rows_of_gates_are_autograds_derivatives_on_two_layers(planner, resources):
+    """Against gates that multiply in a forward pass of one example at a time."""
+    (*_, job) = planner.jobs([Cell("supertickets", "sst2", 0.5, False, 0, (("examples", 7),))])
+    run = in_double(build(job.trial, resources))
+    run.network.eval()
+    run.masked.go_on(0)
+    calibration = replace(run.method.calibration, batch=3)
+    with run.masked.evaluating():
+        found = gate_rows(run, calibration)
+    rows = drawn(run, calibration)
+    for name, group in run.masked.groups.groups.items():
+        module = run.masked.layers[group.parts[-1].name]
+        sizes = []
+        for row in rows:
+            batch = collate(run.data.train, [row], run.network.pad, run.device, packs=False)
+            gate = torch.ones(
+                batch.tokens.shape[1], group.units, dtype=torch.float64, requires_grad=True
+            )
+            wide = lambda x, gate=gate: x * gate.repeat_interleave(x.shape[-1] // gate.shape[1], 1)  # noqa: E731
+            if name.endswith("heads"):
+                handle = module.register_forward_pre_hook(lambda _, a, wide=wide: (wide(a[0]),))
+            else:
+                handle = module.register_forward_hook(lambda _, a, out, wide=wide: wide(out))
+            loss = run.task.output.loss(run.network(batch)[0], batch.labels)
+            handle.remove()
+            sizes.append(torch.autograd.grad(loss, gate)[0].abs().sum(0))
+        expected = torch.stack(
+            [torch.stack(part).mean(0) for part in (sizes[:3], sizes[3:6], sizes[6:])]
+        )
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-15)
+
+
+def test_a_ticket_trains_from_the_checkpoint_not_from_the_dense_trial(planner, resources):
+    """Weights that stay are the checkpoint's, bit for bit, those that go are 0; the head is fresh."""
+    cell = Cell("supertickets", "sst2", 0.5, False, 0, (("examples", 8),))
+    dense, job = planner.jobs([cell])
+    run_trial(dense.trial, replace(resources, keep_outputs=True))
+    new = build(job.trial, resources)
+    before = {n: p.clone() for n, p in new.network.named_parameters()}
+    trainer = Trainer(new, load_frozen(new, Path(resources.cache)))
+    masks = {f"encoder.{n}.weight": x.mask for n, x in new.masked.layers.items()}
+    masks |= {
+        f"encoder.{n}.bias": x.mask.any(1)
+        for n, x in new.masked.layers.items()
+        if x.bias_gate is not None
+    }
+    assert not all(mask.all() for mask in masks.values())
+    for name, parameter in trainer.run.network.named_parameters():
+        assert torch.equal(parameter, before[name] * masks.get(name, 1)), name

@@ -82,10 +82,13 @@ if TYPE_CHECKING:
     from zoo.parts.units import Matrix as Matrix
     from zoo.parts.units import Part as Part
     from zoo.parts.unit_kinds import attention_heads as attention_heads
+    from zoo.parts.unit_kinds import attention_sublayers as attention_sublayers
     from zoo.parts.unit_kinds import blocks as blocks
     from zoo.parts.unit_kinds import blocks_and_neurons as blocks_and_neurons
     from zoo.parts.unit_kinds import dimensions_and_neurons as dimensions_and_neurons
+    from zoo.parts.unit_kinds import feed_forward_sublayers as feed_forward_sublayers
     from zoo.parts.unit_kinds import head_dimensions as head_dimensions
+    from zoo.parts.unit_kinds import heads_and_feed_forward as heads_and_feed_forward
     from zoo.parts.unit_kinds import heads_and_neurons as heads_and_neurons
     from zoo.parts.unit_kinds import neurons as neurons
     from zoo.parts.unit_kinds import whole_columns as whole_columns
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
     # Calibration
     from zoo.parts.calibration import Calibration as Calibration
     from zoo.parts.calibration import Choice as Choice
+    from zoo.parts.calibration import GateCalibration as GateCalibration
     from zoo.parts.calibration import GradientCalibration as GradientCalibration
     from zoo.parts.calibration import WeightCalibration as WeightCalibration
     from zoo.parts.calibration import products as products

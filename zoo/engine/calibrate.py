@@ -6,7 +6,7 @@ Alistarh 2023, released codes).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
+from zoo.engine.gate_gradients import by_gates, drawn
 from zoo.engine.layers import factor
-from zoo.engine.masked import MaskedModel
 from zoo.engine.streams import stream
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate, random_batches
@@ -24,6 +24,7 @@ from zoo.parts.allocation import Allocated
 from zoo.parts.calibration import (
     Calibration,
     Choice,
+    GateCalibration,
     GradientCalibration,
     Moments,
     WeightCalibration,
@@ -40,6 +41,8 @@ def prepare(run: Run, step: int) -> None:
             pass  # there are no numbers
         elif isinstance(calibration, GradientCalibration):
             by_gradients(run, calibration, level, step)
+        elif isinstance(calibration, GateCalibration):
+            by_gates(run, calibration, level)
         elif isinstance(calibration, WeightCalibration):
             by_weights(run, calibration, level)
         else:
@@ -50,8 +53,7 @@ def prepare(run: Run, step: int) -> None:
 
 @torch.no_grad()
 def calibrate(run: Run, calibration: Calibration, level: float) -> None:
-    """Prune all matrices to `level`, layer after layer. Examples depend on the calibration's seed
-    and the task alone, or on the trial's seed."""
+    """Prune all matrices to `level`, layer after layer."""
     masked, network = run.masked, run.network
     rows = drawn(run, calibration)
     parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
@@ -88,16 +90,14 @@ def by_gradients(run: Run, calibration: GradientCalibration, level: float, step:
         with masked.evaluating():
             held = _curvatures(run, calibration, rows, f"round {number}")
         with torch.no_grad():
-            scores = {n: curvature.scores(w, held[n]) for n, w in _weighed(masked).items()}
-            stands = _masks(masked)
-            kept = {n: s.masked_fill(~stands[n], -math.inf) for n, s in scores.items()}
-            masks = run.method.mask(kept, wanted)
-            if masked.groups is not None:
-                masks = masked.groups.spread(masks)
+            kept = {}
             for name, own in masked.layers.items():
-                mask, new = masks[name], own.weight.detach()
-                if masked.groups is None:
-                    new = curvature.update(new, held[name], own.mask & ~mask)
+                scores = curvature.scores(own.weight.detach(), held[name])
+                kept[name] = scores.masked_fill(~own.mask, -math.inf)
+            masks = run.method.mask(kept, wanted)
+            for name, own in masked.layers.items():
+                mask, weight = masks[name], own.weight.detach()
+                new = curvature.update(weight, held[name], own.mask & ~mask)
                 masked.put(name, mask, new.masked_fill(~mask, 0.0))
     run.network.train(was_training)
 
@@ -127,7 +127,7 @@ def _curvatures(
 ) -> dict[str, Tensor]:
     """What is made of the gradients of W' under the masks that stand, by matrix."""
     curvature, layers = calibration.curvature, run.masked.layers
-    held = {n: curvature.start(weight) for n, weight in _weighed(run.masked).items()}
+    held = {n: curvature.start(layer.weight.detach()) for n, layer in layers.items()}
     working = [layer.working.requires_grad_() for layer in layers.values()]
     for number in range(calibration.gradients):
         tell(lambda: f"{what}, gradient {number + 1:,} of {calibration.gradients:,}")  # noqa: B023
@@ -135,44 +135,13 @@ def _curvatures(
         loss = run.task.output.loss(run.network(batch)[0], batch.labels)
         found = torch.autograd.grad(loss, working)
         with torch.no_grad():
-            through = zip(layers.values(), found, strict=True)
-            own = [gradient * factor(layer.mask) for layer, gradient in through]
-            for name, gradient in _of_gates(run.masked, own):
-                curvature.add(held[name], gradient)
+            for (name, layer), gradient in zip(layers.items(), found, strict=True):
+                curvature.add(held[name], gradient * factor(layer.mask))
     return held
-
-
-def _masks(masked: MaskedModel) -> dict[str, Tensor]:
-    """The mask that stands of each matrix, or of each group of units."""
-    if masked.groups is not None:
-        return masked.groups.masks
-    return {name: layer.mask for name, layer in masked.layers.items()}
-
-
-def _weighed(masked: MaskedModel) -> dict[str, Tensor]:
-    """What gradients are taken of: W of each matrix, or a gate of 1 on each unit."""
-    if masked.groups is not None:
-        return {name: torch.ones_like(mask).float() for name, mask in _masks(masked).items()}
-    return {name: layer.weight.detach() for name, layer in masked.layers.items()}
-
-
-def _of_gates(masked: MaskedModel, gradients: Sequence[Tensor]) -> Iterable[tuple[str, Tensor]]:
-    """The gradients of W of each matrix, or those of the gates of units that follow."""
-    if masked.groups is None:
-        return zip(masked.layers, gradients, strict=True)
-    own = zip(masked.layers.items(), gradients, strict=True)
-    return masked.groups.gate_gradients({n: g * x.weight.detach() for (n, x), g in own})
 
 
 def _seed(run: Run, given: int | None) -> int:
     return run.trial.seed if given is None else given
-
-
-def drawn(run: Run, calibration: Calibration) -> np.ndarray:
-    """The rows of the training set that a calibration reads, in their order."""
-    seed = _seed(run, calibration.seed)
-    generator = np.random.default_rng(stream(run.trial.task, seed, "calibration"))
-    return generator.permutation(len(run.data.train))[: calibration.examples]
 
 
 def _by_layer(run: Run) -> list[list[str]]:

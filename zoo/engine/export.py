@@ -23,6 +23,9 @@ def export(encoder: nn.Module, masked: MaskedModel) -> dict[str, Tensor]:
     state = {name: tensor.detach().clone() for name, tensor in encoder.state_dict().items()}
     for name, gate in masked.test_gates().items():
         state[f"{name}.weight"] *= gate
+    for name, layer in masked.layers.items():
+        if layer.bias_gate is not None:
+            state[f"{name}.bias"] *= layer.bias_gate.detach()
     return state
 
 

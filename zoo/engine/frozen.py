@@ -33,11 +33,13 @@ OUTPUTS = "outputs over the training set"
 @dataclass(frozen=True)
 class Frozen:
     """Outputs of frozen models over the training set that losses read: the teacher's logits, banks
-    of representations by name, and the labels of all training examples."""
+    of representations by name, and the labels of all training examples; and the parameters that
+    return once the weights of a dense trial made masks, by name."""
 
     logits: np.ndarray | None = None
     banks: Mapping[str, Bank] = field(default_factory=dict)
     classes: Tensor = field(default_factory=lambda: torch.zeros(1))
+    start: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def load_frozen(run: Run, cache: Path) -> Frozen:
@@ -52,13 +54,16 @@ def load_frozen(run: Run, cache: Path) -> Frozen:
     if needs & {"teacher", "finetuned"}:
         read = examples_read(run.method, run.steps, run.trial.train.batch)
         arrays = load_outputs(cache, run.trial.teacher, run.task, read)
+    start = {}
+    if run.method.dense and run.method.dense.rewinds:
+        start = {n: p.detach().clone() for n, p in run.network.named_parameters()}
     if "weights" in needs:
         load_weights(cache, run.trial.teacher, run.network)
     if "finetuned" in needs:
         banks["finetuned"] = bank(arrays, run.device)
     logits = arrays["logits"] if "teacher" in needs else None
     classes = torch.from_numpy(np.array(run.data.train.labels)).to(run.device)
-    return Frozen(logits, banks, classes)
+    return Frozen(logits, banks, classes, start)
 
 
 def _start_key(run: Run) -> dict[str, object]:

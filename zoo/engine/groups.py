@@ -26,6 +26,9 @@ class Groups:
         self.part_of = {part.name: n for n, g in self.groups.items() for part in g.parts}
         self.stored: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
+        for group in self.groups.values():
+            for part in group.parts:
+                layers[part.name].closes = part.closes and layers[part.name].bias is not None
 
     def start(self, generator: torch.Generator) -> None:
         """Make the stored scores, if there are any."""
@@ -104,18 +107,19 @@ class Groups:
             for part in group.parts
         }
 
-    def gate_gradients(self, products: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
-        """The gradients of gates of 1 on the outputs of units, by group, from G * W by matrix."""
-        return [(name, group.gate_gradient(products)) for name, group in self.groups.items()]
-
     def add(self, matrix: str, product: Tensor) -> None:
-        """Take in G * W of a matrix: the gradient of a unit's score is the sum over its weights."""
+        """Take in G * W of a matrix: the gradient of a unit's score is the sum over its weights and
+        the biases that go with it."""
         name = self.part_of.get(matrix)
         if name is None:
             return
         group = self.groups[name]
         (part,) = (part for part in group.parts if part.name == matrix)
         own = part.sums(product).view(group.shape)
+        gate = self.layers[matrix].bias_gate
+        if gate is not None and gate.grad is not None:
+            own = own + gate.grad.view(group.units, -1).sum(1).view(group.shape)
+            gate.grad = None
         self._sums[name] = self._sums[name] + own if name in self._sums else own
 
     def gradients(self) -> list[tuple[Tensor, Tensor]]:

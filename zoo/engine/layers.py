@@ -22,8 +22,8 @@ UNCALIBRATED = (
 class MaskedLinear(nn.Module):
     """A linear layer with a working weight; `weight` and `bias` keep their names.
 
-    `weight`, `working`, `mask`, `gate` and `score` are (out, in). The state dict holds weight and
-    bias alone.
+    `weight`, `working`, `mask`, `gate` and `score` are (out, in). A layer `closes` whose biases go
+    with their rows: `bias_gate` (out,) multiplies them. The state dict holds weight and bias alone.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -35,9 +35,30 @@ class MaskedLinear(nn.Module):
         self.mask = torch.ones_like(linear.weight, dtype=torch.bool)
         self.gate: Tensor = self.mask
         self.working = linear.weight.detach().clone().requires_grad_()
+        self.closes = False
+        self.bias_gate: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.working, self.bias)
+        return F.linear(x, self.working, self.gated_bias)
+
+    def gate_by_mask(self, learns: bool) -> None:
+        """Make the gates from the mask, that of the bias with a gradient if scores learn by it."""
+        self.gate = self.mask
+        if self.closes:
+            gate = self.mask.any(1).to(self.bias.dtype)
+            self.bias_gate = gate.requires_grad_(learns)
+
+    @torch.no_grad()
+    def zero_masked(self) -> None:
+        """Set masked weights to 0, and biases that go with their rows."""
+        self.weight.mul_(factor(self.mask))
+        if self.closes:
+            self.bias.mul_(self.mask.any(1))
+
+    @property
+    def gated_bias(self) -> Tensor:
+        """The bias, 0 where it goes with its row."""
+        return self.bias if self.bias_gate is None else self.bias * self.bias_gate
 
 
 def factor(gate: Tensor) -> Tensor:
@@ -175,4 +196,6 @@ def folded(layer: MaskedLinear, gate: Tensor) -> nn.Linear:
     outputs, inputs = layer.weight.shape
     linear = nn.Linear(inputs, outputs, bias=layer.bias is not None, device="meta")
     linear.weight, linear.bias = nn.Parameter(layer.weight * gate), layer.bias
+    if layer.bias_gate is not None:
+        linear.bias = nn.Parameter(layer.gated_bias.detach())
     return linear

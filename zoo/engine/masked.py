@@ -174,7 +174,7 @@ class MaskedModel:
             self._set_masks(self.method.mask(self.scores, level))
         if self.method.zeroes(level):
             for layer in self.layers.values():
-                layer.weight.mul_(factor(layer.mask))
+                layer.zero_masked()
         self._make_working()
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ class MaskedModel:
         """Make gates and W' from masks, scores and noise."""
         layers, gate = list(self.layers.values()), self.method.gate
         for layer in layers:
-            layer.gate = layer.mask
+            layer.gate_by_mask(self.method.learns_scores)
         if self._working is None and sweeps.Working.possible(gate, layers, self.fused):
             self._working = sweeps.Working(gate, layers)
         if self._working is not None:

@@ -13,6 +13,7 @@ from zoo.inputs.batches import Encoded, collate
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Task
 from zoo.inputs.tokeniser import load_tokenizer
+from zoo.parts.calibration import GateCalibration
 from zoo.parts.depth import check_layers
 from zoo.parts.heads import Head, Network
 from zoo.parts.method import Method
@@ -39,6 +40,9 @@ class Rehearsed:
             check_layers(self.config, method.layers(self.layers))
         if method.units is not None:
             groups = checked_groups(method.units, self.matrices, self.heads)
+            if isinstance(method.calibration, GateCalibration):
+                for group in groups.values():
+                    _ = group.gated
             return {name: group.shape for name, group in groups.items()}
         shapes: dict[str, tuple[int, ...]] = {m.name: m.shape for m in self.matrices}
         check_shapes(method.mask, shapes)

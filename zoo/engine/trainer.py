@@ -45,6 +45,8 @@ class Trainer:
             for parameter in (run.network.encoder.parameters() if run.method.rewinds else ())
         }
         prepare(run, 0)
+        if frozen.start:
+            self._begin_anew()
         run.network.train()
 
     def _make_update(self) -> None:
@@ -90,6 +92,15 @@ class Trainer:
             raise
         if self.taken in (round(moment * run.steps) for moment in run.method.rewinds):
             self._rewind()
+
+    @torch.no_grad()
+    def _begin_anew(self) -> None:
+        """Give the network the weights of a new trial, under the masks that a dense one made."""
+        for name, parameter in self.run.network.named_parameters():
+            parameter.copy_(self.frozen.start[name])
+        for layer in self.run.masked.layers.values():
+            layer.zero_masked()
+        self.run.masked.refresh(None)
 
     @torch.no_grad()
     def _rewind(self) -> None:

@@ -4,6 +4,7 @@ A calibration takes place at each step at which the method's level is a number. 
 order, and each reads what the pruned layers before it give. `zoo/engine/calibrate.py` runs it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -119,8 +120,7 @@ class Curvature(Protocol):
         """The score of each weight, in the shape of W."""
 
     def update(self, weight: Tensor, held: Tensor, pruned: Tensor) -> Tensor:
-        """The new W after the weights `pruned` are; they become 0 whatever it says. Not asked where
-        units are pruned."""
+        """The new W after the weights `pruned` are; they become 0 whatever it says."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,8 @@ class GradientCalibration:
     """What is made of the gradients of so many mini-batches of `batch` examples, in evaluation mode
     and of the task's own loss; all matrices are then pruned at once.
 
-    Where a method prunes units, gradients are those of a gate of 1 on the output of each, and W of
-    what stays does not change. With several `rounds` the density falls in as many equal parts, each
-    by fresh gradients. Weights that are pruned stay pruned. `seed` as in Calibration. Raises
-    ConfigError for numbers below 1.
+    With several `rounds` the density falls in as many equal parts, each by fresh gradients. Weights
+    that are pruned stay pruned. `seed` as in Calibration. Raises ConfigError for numbers below 1.
 
     >>> from methods.obert import BlockFisher
     >>> from zoo import GradientCalibration
@@ -152,6 +150,44 @@ class GradientCalibration:
         """Bytes that are held at once for matrices of these shapes."""
         started = (self.curvature.start(torch.empty(s, device="meta")) for s in shapes.values())
         return sum(4 * held.numel() for held in started)
+
+
+ReadGates = Callable[[Tensor, Tensor], Tensor]
+"""(products, real) -> rows (rows, *units) that are kept of a batch. `products` (examples,
+positions, *units) are derivatives of each example's own loss by a gate of 1 on the output of a unit
+at a position, 0 at padding; `real` (examples, positions) says where the tokens are."""
+
+
+@dataclass(frozen=True)
+class GateCalibration:
+    """Units are pruned at once by the gradients of gates on their outputs, in evaluation mode and
+    of the task's own loss. The mask function gets all rows of each group (rows, *units).
+
+    `examples` of the training set, None for all, are drawn without replacement by `seed`, None for
+    the trial's own, and read in batches of `batch`. Weights of what stays do not change. Raises
+    ConfigError for numbers below 1.
+
+    >>> import torch
+    >>> from zoo import GateCalibration
+    >>> def sizes(products, real):
+    ...     return products.sum(1).abs().sum(0, keepdim=True)
+    >>> GateCalibration(sizes, 512).read(torch.tensor([[[1.0], [-3.0]], [[1.0], [1.0]]]), None)
+    tensor([[4.]])
+    """
+
+    read: ReadGates
+    examples: int | None = None
+    batch: int = 32
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.examples is not None:
+            _check_counts(self, "examples")
+        _check_counts(self, "batch")
+
+    def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """Bytes of what is read of a batch, for groups of these shapes."""
+        return sum(4 * math.prod(shape) for shape in shapes.values())
 
 
 PruneUnits = Callable[[Held, float], tuple[Tensor, tuple[Tensor | None, ...]]]
@@ -178,6 +214,9 @@ class WeightCalibration:
     def memory(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
         """Bytes that are held at once."""
         return 0
+
+
+AnyCalibration = Calibration | GradientCalibration | GateCalibration | WeightCalibration
 
 
 def _check_counts(calibration: Any, *names: str) -> None:

@@ -13,7 +13,13 @@ from torch import nn
 
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import Parameter
-from zoo.parts.calibration import Calibration, GradientCalibration, WeightCalibration
+from zoo.parts.calibration import (
+    AnyCalibration,
+    Calibration,
+    GateCalibration,
+    GradientCalibration,
+    WeightCalibration,
+)
 from zoo.parts.gates import Gate, hard, identity_slope, mask_itself
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
@@ -127,7 +133,8 @@ def stay_zero(level: float | None) -> bool:
 @dataclass(frozen=True)
 class FromDense:
     """Training starts from the weights of the dense trial of the same task, its head included: the
-    one of the same seed, or of `seed` for trials of all seeds.
+    one of the same seed, or of `seed` for trials of all seeds. With `rewinds` they only make the
+    first masks: all weights, the head's too, are then those of a new trial.
 
     >>> from zoo import FromDense
     >>> FromDense().seed is None
@@ -135,6 +142,7 @@ class FromDense:
     """
 
     seed: int | None = None
+    rewinds: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,7 +183,7 @@ class Method:
     start: Callable[[Any], None] = pretrained
     optimiser: Optimiser = adamw
     dense: FromDense | None = None
-    calibration: Calibration | GradientCalibration | WeightCalibration | None = None
+    calibration: AnyCalibration | None = None
     zeroes: Callable[[float | None], bool] = regrow
     rate: Rate = rate
     rewinds: tuple[float, ...] = ()
@@ -214,8 +222,8 @@ class Method:
     def _check_units(self) -> None:
         """Raise ConfigError for parts that do not work on units."""
         if self.units is None:
-            if isinstance(self.calibration, WeightCalibration):
-                raise ConfigError("a calibration by weights needs units")
+            if isinstance(self.calibration, WeightCalibration | GateCalibration):
+                raise ConfigError("a calibration by weights, or by gates, needs units")
             return
         if self.score is None or self.score.observe or self.score.after:
             raise ConfigError("units need a score, one that does not watch single matrices")
@@ -230,8 +238,10 @@ class Method:
                 "units need a gate that is the mask: zoo.hard, or zoo.straight_through for scores"
                 " that learn"
             )
-        if isinstance(self.calibration, Calibration):
-            raise ConfigError("units cannot be calibrated matrix by matrix, only by gradients")
+        if isinstance(self.calibration, Calibration | GradientCalibration):
+            raise ConfigError(
+                "units cannot be calibrated matrix by matrix, only by their weights or their gates"
+            )
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,5 +1,5 @@
-"""Kinds of units: heads, their dimensions, neurons, blocks, rows and columns. Each is a function
-(matrices, attention heads of a layer) -> groups by name."""
+"""Kinds of units: sub-layers, heads, their dimensions, neurons, blocks, rows and columns. Each is a
+function (matrices, attention heads of a layer) -> groups by name."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -45,6 +45,54 @@ def attention_heads(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGro
         ]
         found[f"{layer}.heads"] = UnitGroup((heads,), (*reading, _in_columns(own["O"], size)))
     return found
+
+
+def _whole(matrix: Matrix, *, closes: bool) -> Part:
+    return Part(matrix.name, matrix.shape, *matrix.shape, biased=True, closes=closes)
+
+
+def attention_sublayers(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is the attention of a layer with all its biases: without it what enters the layer goes
+    on to the feed-forward sub-layer, through the LayerNorm between them where there is one.
+
+    >>> from zoo import Matrix, attention_sublayers
+    >>> square = [Matrix(f"layer.0.{role}", role, (8, 8)) for role in "QKVO"]
+    >>> [part.name for part in attention_sublayers(square, 2)["layer.0.attention"].parts]
+    ['layer.0.Q', 'layer.0.K', 'layer.0.V', 'layer.0.O']
+    """
+    return _sublayers(matrices, "attention", (*PROJECTIONS, "O"))
+
+
+def feed_forward_sublayers(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is the feed-forward sub-layer of a layer with all its biases (Liang et al. 2021).
+
+    >>> from zoo import Matrix, feed_forward_sublayers
+    >>> both = [Matrix("layer.0.U", "U", (16, 4)), Matrix("layer.0.D", "D", (4, 16))]
+    >>> feed_forward_sublayers(both, 2)["layer.0.feed_forward"].shape
+    (1,)
+    """
+    return _sublayers(matrices, "feed_forward", ("U", "D"))
+
+
+def _sublayers(matrices: Sequence[Matrix], name: str, roles: Sequence[str]) -> dict[str, UnitGroup]:
+    """One unit in each layer, all matrices of these roles; the last one's bias goes with it."""
+    found = {}
+    for layer, own in _layers(matrices).items():
+        held = [own[role] for role in roles if role in own]
+        parts = tuple(_whole(matrix, closes=matrix is held[-1]) for matrix in held)
+        found[f"{layer}.{name}"] = UnitGroup((1,), parts)
+    return found
+
+
+def heads_and_feed_forward(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """Units are attention heads, and whole feed-forward sub-layers (Liang et al. 2021).
+
+    >>> from zoo import Matrix, heads_and_feed_forward
+    >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    >>> [*heads_and_feed_forward([Matrix(f"layer.0.{r}", r, s) for r, s in shapes.items()], 2)]
+    ['layer.0.heads', 'layer.0.feed_forward']
+    """
+    return attention_heads(matrices, heads) | feed_forward_sublayers(matrices, heads)
 
 
 def head_dimensions(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:

@@ -36,7 +36,8 @@ class Matrix:
 class Part:
     """What each unit of a group holds of one matrix: `rows` x `columns` neighbouring weights, and
     in a matrix of `copies` projections, one below the other, as many in each. `biased`: whether
-    units hold whole rows and own their biases.
+    units hold whole rows and own their biases; `closes`: whether these biases are 0 where the unit
+    goes, since nothing behind it would drop them.
 
     >>> import torch
     >>> from zoo import Part
@@ -55,11 +56,14 @@ class Part:
     columns: int
     copies: int = 1
     biased: bool = False
+    closes: bool = False
 
     def __post_init__(self) -> None:
         check_size(self.rows)
         check_size(self.columns)
         out, width = self.shape
+        if self.closes and (self.columns != width or self.copies > 1):
+            raise ConfigError(f"{self.name}: only whole rows own a bias that goes with them")
         if out % (self.rows * self.copies) or width % self.columns:
             raise ConfigError(
                 f"{self.name} is {out} x {width}, which units of {self.rows} x {self.columns}"
@@ -124,11 +128,19 @@ class UnitGroup:
         found = torch.cat([part.gather(matrices[part.name]) for part in self.parts], -1)
         return found.view(*self.shape, -1)
 
-    def gate_gradient(self, products: Mapping[str, Tensor]) -> Tensor:
-        """The derivative of the loss by a gate of 1 on the output of each unit, from G * W with G =
-        dL/dW'."""
+    @property
+    def gated(self) -> str:
+        """Where the output of its units is seen: "input" of the last part, whose columns they hold,
+        "output" if a unit is all of it, bias included. Raises ConfigError for other units."""
         last = self.parts[-1]
-        return last.sums(products[last.name]).view(self.shape)
+        if last.grid == (1, 1) and last.closes:
+            return "output"
+        if last.rows == last.shape[0] and last.copies == 1 and not last.closes:
+            return "input"
+        raise ConfigError(
+            f"units of {last.name} have no output of their own that a gate could multiply: choose"
+            " heads, neurons or sub-layers"
+        )
 
 
 @dataclass(frozen=True)
