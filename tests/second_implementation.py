@@ -306,6 +306,115 @@ def by_tickets(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Nam
     return {n: x * gates.get(n, 1) for n, x in s.start.items()}, gates
 
 
+def by_budget(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
+    """Kwon 2022: the best heads and neurons within a budget, exchanged, and scaled one sub-layer after
+    the other by least squares over all that each kept unit gives at every token."""
+    groups, batches = units(s, "heads neurons"), []
+    for number, found in enumerate(of_gates(s, weights, groups)):
+        if number % 32 == 0:
+            batches.append([])
+        batches[-1].append({group: x.sum(0) for group, x in found.items()})
+    g = {n: torch.stack([sum(one[n] for one in b) / len(b) for b in batches]) for n in groups}
+    lengths = [x["input_ids"].shape[1] for x, _ in s.gradients(0)]
+    mean = sum(lengths) / len(lengths)
+    width = s.model.config.hidden_size
+    size = width // s.model.config.num_attention_heads
+    costs = {"heads": 4 * mean * width * size + 2 * mean**2 * size, "neurons": 2 * mean * width}
+    masks = exchanged(g, cheapest(g, costs, density))
+    teacher, gates = spread(groups, cheapest(g, costs, density**0.5)), spread(groups, masks)
+    larger = weights | {n: weights[n] * mask for n, mask in teacher.items()}
+    smaller = weights | {n: weights[n] * mask for n, mask in gates.items()}
+    for place, group in enumerate(groups):
+        if place and masks[group].any():
+            last = next(n for n in groups[group] if n.endswith("output.dense.weight"))
+            first_token = place == len(groups) - 1
+            scales = least_squares(s, larger, smaller, last, masks[group], first_token)
+            if scales.abs().max() > 10:
+                break
+            smaller[last] = smaller[last] * scales[groups[group][last]]
+    return smaller, gates
+
+
+def cheapest(g: Named, costs: Mapping[str, float], density: float) -> Named:
+    """The heads and neurons with most squared gradients whose cost is within the budget."""
+    kinds: dict[str, list[tuple[float, str, int]]] = {"heads": [], "neurons": []}
+    for group, own in g.items():
+        squares = [float((own[:, i] ** 2).sum()) for i in range(own.shape[1])]
+        kinds[group.split(".")[-2]] += [(-x, group, i) for i, x in enumerate(squares)]
+    for own in kinds.values():
+        own.sort()
+    budget = density * sum(costs[kind] * len(own) for kind, own in kinds.items())
+    best_sum, chosen = -1.0, []
+    for h in range(len(kinds["heads"]) + 1):
+        left = (budget - h * costs["heads"]) / costs["neurons"]
+        if left < -1e-9:
+            break
+        some = kinds["heads"][:h] + kinds["neurons"][: int(left + 1e-9)]
+        if -sum(x for x, _, _ in some) > best_sum * (1 + 1e-12):
+            best_sum, chosen = -sum(x for x, _, _ in some), some
+    masks = {group: torch.zeros(own.shape[1], dtype=torch.float64) for group, own in g.items()}
+    for _, group, i in chosen:
+        masks[group][i] = 1
+    return masks
+
+
+def exchanged(g: Named, masks: Named) -> Named:
+    """In each group every unit by rising squares may take the place of one that is pruned."""
+    found = {}
+    for group, mask in masks.items():
+        columns = [g[group][:, i] for i in range(len(mask))]
+        order = sorted(range(len(mask)), key=lambda i: float((columns[i] ** 2).sum()))
+        many = int((mask == 0).sum())
+        pruned = order[:many]
+        for unit in order[many:] if many else []:
+            trial = [*pruned, unit]
+            loss = [float((sum(columns[i] for i in trial if i != j) ** 2).sum()) for j in trial]
+            if min(loss) < loss[-1]:
+                pruned = [i for i in trial if i != trial[loss.index(min(loss))]]
+        found[group] = torch.tensor([float(i not in pruned) for i in range(len(mask))]).double()
+    return found
+
+
+def least_squares(
+    s: Setting, larger: Named, smaller: Named, last: str, mask: Tensor, first_token: bool
+) -> Tensor:
+    """The factors of units that bring what enters the LayerNorm behind a matrix nearest to that of the
+    larger model."""
+    module = s.model.get_submodule(last.removesuffix(".weight"))
+    norm = s.model.get_submodule(last.removesuffix("dense.weight") + "LayerNorm")
+    columns, rest = [], []
+    was_training = s.model.training
+    s.model.eval()
+    for inputs, _ in s.gradients(0):
+        seen: list[Tensor] = []
+        hooks = [
+            x.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0][0]))
+            for x in (norm, module)
+        ]
+        with torch.no_grad():
+            for values in (larger, smaller):
+                torch.func.functional_call(s.model, values, kwargs=dict(inputs))
+        for hook in hooks:
+            hook.remove()
+        _, wanted, read, given = seen
+        tokens = slice(0, 1) if first_token else slice(None)
+        parts = read[tokens].reshape(len(read[tokens]), len(mask), -1)
+        w = smaller[last].reshape(len(given[0]), len(mask), -1)
+        gives = torch.einsum("tui,oui->tou", parts, w).reshape(-1, len(mask))
+        columns.append(gives[:, mask.bool()])
+        rest.append((wanted - given)[tokens].reshape(-1))
+    s.model.train(was_training)
+    a, r = torch.cat(columns), torch.cat(rest)
+    if ".attention." in last:
+        a = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], 1)
+    stacked = torch.cat([a.T @ a, torch.eye(a.shape[1], dtype=a.dtype)])
+    right = torch.cat([a.T @ r, torch.zeros(a.shape[1], dtype=a.dtype)])
+    d = torch.linalg.lstsq(stacked, right[:, None]).solution[:, 0]
+    scales = torch.ones_like(mask)
+    scales[mask.bool()] += d[: int(mask.sum())]
+    return scales
+
+
 def by_gates(s: Setting, weights: Named, density: float, *_: Any) -> tuple[Named, Named]:
     """Michel 2019: sizes of the gradients of examples; heads, and neurons, of all layers are ranked
     together after a division by the layer's norm."""
@@ -767,6 +876,7 @@ METHODS = {
     ),
     "smp_structured": replace(SMP_L, groups=lambda s: units(s, "blocks neurons", s.hyper["block"])),
     "taylor": Equations(everything, prune=by_gates),
+    "kwon": Equations(everything, prune=by_budget),
     "supertickets": Equations(everything, prune=by_tickets),
     "coreset": Equations(everything, prune=by_drawing),
     "smp_t": Equations(

@@ -27,7 +27,17 @@ PASSES |= {"gmp_star": 24.0, "imp": 24.0, "obert": 18.0, "platon": 36.0}
 """Most passes over the scores; 16.2 for other methods that train no weights."""
 EMBEDDED = (
     *("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot"),
-    *("gmp_star", "obert", "platon", "imp", "sparse_transfer", "taylor", "coreset", "supertickets"),
+    *(
+        "gmp_star",
+        "obert",
+        "platon",
+        "imp",
+        "sparse_transfer",
+        "taylor",
+        "coreset",
+        "supertickets",
+        "kwon",
+    ),
 )
 """Methods whose embeddings train too, which are a pass more."""
 WEIGHTS = 10.0

@@ -50,6 +50,7 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "admm": {"retrain": True, "examples": 24},
     "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
     "taylor": {"examples": 12, "retrain": True},
+    "kwon": {"retrain": True},
     "coreset": {"retrain": True},
     "smp_structured": {"block": 4},
     "obert_one_shot": {"gradients": 12, "gradient_batch": 8, "recomputations": 3, "retrain": True},

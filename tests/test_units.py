@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel
 
 from methods.coreset import CHANCES, Draw, drawn_counts, factors, norms, products_of_norms
+from methods.kwon import fisher, of_batches, of_root, rearranged, search
 from methods.supertickets import (
     Ranked,
     gone_at,
@@ -24,11 +26,13 @@ from zoo import (
     ConfigError,
     Constant,
     Gate,
+    GateCalibration,
     Held,
     MaskedModel,
     Matrix,
     Method,
     Part,
+    Rescaling,
     Score,
     TrialError,
     UnitGroup,
@@ -56,11 +60,14 @@ from zoo import (
     zeros,
 )
 from zoo.engine.build import build
+from zoo.engine.calibrate import prepare
 from zoo.engine.compact import compact, compact_layers
 from zoo.engine.frozen import load_frozen
-from zoo.engine.gate_gradients import drawn, gate_rows
+from zoo.engine.gate_gradients import drawn, gate_rows, read_batches, unit_costs
 from zoo.engine.judge import judge
 from zoo.engine.measure import parameters
+from zoo.engine.rehearse import Rehearsed
+from zoo.engine.rescale import _solved, _Sums
 from zoo.engine.train import run_trial
 from zoo.engine.trainer import Trainer
 from zoo.inputs.batches import collate
@@ -606,7 +613,7 @@ def test_rows_of_gates_are_autograds_derivatives_on_two_layers(planner, resource
     run.masked.go_on(0)
     calibration = replace(run.method.calibration, batch=3)
     with run.masked.evaluating():
-        found = gate_rows(run, calibration)
+        found = gate_rows(run, calibration, read_batches(run, calibration))
     rows = drawn(run, calibration)
     for name, group in run.masked.groups.groups.items():
         module = run.masked.layers[group.parts[-1].name]
@@ -647,3 +654,97 @@ def test_a_ticket_trains_from_the_checkpoint_not_from_the_dense_trial(planner, r
     assert not all(mask.all() for mask in masks.values())
     for name, parameter in trainer.run.network.named_parameters():
         assert torch.equal(parameter, before[name] * masks.get(name, 1)), name
+
+
+GATES = {"layer.0.heads": [5.0, 3.0, 1.0], "layer.0.neurons": [2.0, 2.0, 1.0, 0.5]}
+"""Fisher information of units."""
+
+
+@pytest.mark.parametrize(("budget", "heads", "most"), [(8.0, 1, 10.5), (3.0, 0, 5.0)])
+def test_pitfall_60_a_search_stays_within_its_budget(budget, heads, most):
+    rows = {name: torch.tensor([own]).sqrt() for name, own in GATES.items()}
+    masks = search(rows, {"layer.0.heads": 4.0, "layer.0.neurons": 1.0}, budget / 16)
+    assert int(masks["layer.0.heads"].sum()) == heads
+    kept = sum(float(torch.tensor(own)[masks[name]].sum()) for name, own in GATES.items())
+    assert kept == pytest.approx(most)
+
+
+def test_pitfall_61_rearrangement_sees_what_units_do_together():
+    gradients = torch.tensor([[1.0, 0.0, -1.2], [0.0, 1.1, 0.0]])
+    assert rearranged(gradients, 2).tolist() == [False, True, False]
+    assert rearranged(gradients, 0).all() and not rearranged(gradients, 3).any()
+
+
+def test_pitfall_62_gradients_are_those_of_batches():
+    products = torch.tensor([[[1.0]], [[-1.0]]])
+    assert fisher({"a": of_batches(products, torch.ones(2, 1))})["a"].item() == 0
+
+
+def test_pitfall_63_scales_are_damped():
+    """A^T A = diag(2, 1) and A^T r = (1, .5), r what is missing: 1.4 and 1.25, undamped 1.5."""
+    sums = _Sums()
+    sums.add(
+        torch.tensor([[math.sqrt(2), 0.0], [0.0, 1.0]]), torch.tensor([[math.sqrt(0.5)], [0.5]])
+    )
+    group = UnitGroup((2,), (Part("D", (1, 2), 1, 1),))
+    scales = _solved(sums, torch.ones(1, 2), group, place=1)
+    assert scales.tolist() == pytest.approx([1.4, 1.25])
+
+
+def test_a_search_is_the_best_of_all_sets_within_the_budget():
+    """Over all sets of ten units, and ten budgets."""
+    draw = torch.Generator().manual_seed(3)
+    costs = {"layer.0.heads": 3.7, "layer.1.heads": 3.7}
+    costs |= {"layer.0.neurons": 1.0, "layer.1.neurons": 1.0}
+    sizes = {name: 2 if name.endswith("heads") else 3 for name in costs}
+    for level in torch.linspace(0.05, 1.0, 10).tolist():
+        rows = {name: torch.rand(4, n, generator=draw) for name, n in sizes.items()}
+        values = torch.cat([row.double().square().sum(0) for row in rows.values()])
+        price = torch.cat(
+            [torch.full((n,), costs[name], dtype=torch.float64) for name, n in sizes.items()]
+        )
+        sets = torch.tensor(list(product((0.0, 1.0), repeat=10))).double()
+        within = sets @ price <= level * price.sum() + 1e-9
+        best = float((sets @ values)[within].max())
+        kept = torch.cat(list(search(rows, costs, level).values())).double()
+        assert float(kept @ price) <= level * float(price.sum()) + 1e-9
+        assert float(kept @ values) == pytest.approx(best)
+
+
+def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
+    """All units of a layer cost its linear layers and both products of attention."""
+    (*_, job) = planner.jobs([Cell("kwon", "sst2", 0.5, False, 0, (("examples", 5),))])
+    run = build(job.trial, resources)
+    batches = read_batches(run, run.method.calibration)
+    costs = unit_costs(run, batches)
+    mean = sum(float(b.attention.sum()) for b in batches) / 5
+    config = run.network.encoder.config
+    width, inner = config.hidden_size, config.intermediate_size
+    linear = 4 * width**2 + 2 * width * inner
+    groups = run.masked.groups.groups
+    whole = sum(costs[name] * groups[name].units for name in costs) / config.num_hidden_layers
+    assert whole == pytest.approx(mean * linear + 2 * mean**2 * width)
+
+
+def test_scales_bring_a_pruned_model_nearer_to_the_larger_one(planner, resources):
+    """The error of what enters each LayerNorm falls; encoders without one are refused by name."""
+    dense, job = planner.jobs([Cell("kwon", "sst2", 0.4, False, 0)])
+    run_trial(dense.trial, replace(resources, keep_outputs=True))
+    losses = []
+    for rescaling in (job, None):
+        run = build(job.trial, resources)
+        if rescaling is None:
+            own = replace(run.method.calibration, rescaling=None)
+            run.method = replace(run.method, calibration=own)
+        load_frozen(run, Path(resources.cache))
+        run.network.eval()
+        batch = collate(run.data.train, range(32), run.network.pad, run.device, packs=False)
+        with torch.no_grad():
+            whole = run.network(batch)[1]
+        prepare(run, 0)
+        with run.masked.evaluating(), torch.no_grad():
+            losses.append(float((run.network(batch)[1] - whole).square().mean()))
+    assert losses[0] < losses[1]
+    scaled = GateCalibration(of_batches, rescaling=Rescaling(of_root))
+    with pytest.raises(ConfigError, match="no LayerNorm stands behind"):
+        Rehearsed(config=BertConfig(), norms=False)._check_gates(scaled, {})

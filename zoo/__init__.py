@@ -99,6 +99,7 @@ if TYPE_CHECKING:
     from zoo.parts.calibration import Choice as Choice
     from zoo.parts.calibration import GateCalibration as GateCalibration
     from zoo.parts.calibration import GradientCalibration as GradientCalibration
+    from zoo.parts.calibration import Rescaling as Rescaling
     from zoo.parts.calibration import WeightCalibration as WeightCalibration
     from zoo.parts.calibration import products as products
     from zoo.parts.calibration import squares as squares

@@ -7,7 +7,7 @@ Alistarh 2023, released codes).
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from zoo.engine.build import Run
 from zoo.engine.gate_gradients import by_gates, drawn
 from zoo.engine.layers import factor
 from zoo.engine.streams import stream
+from zoo.engine.through import Through
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate, random_batches
 from zoo.parts.allocation import Allocated
@@ -62,7 +63,7 @@ def calibrate(run: Run, calibration: Calibration, level: float) -> None:
     network.eval()
     with masked.evaluating():
         choices = _choices(run, level, batches)
-        through = _Through(run)
+        through = Through(run)
         for layer, names in enumerate(_by_layer(run)):
             tell(f"calibrating, layer {layer + 1} of {len(through.layers)}")
             with _reading(run, names, calibration.moments) as found:
@@ -167,50 +168,6 @@ def _choices(run: Run, level: float, batches: Sequence[Batch]) -> dict[str, Choi
     scores = {n: x.weight.detach().abs() * means[n].sqrt() for n, x in layers.items()}
     densities = mask.allocation(scores, level)
     return {name: Choice(mask.within, name, densities[name]) for name in layers}
-
-
-class _Through:
-    """Passes batches through one layer at a time. Around it stock code runs as always, so that it
-    makes whatever else a layer needs; the other layers do nothing but hand on what is held."""
-
-    def __init__(self, run: Run):
-        self.network = run.network
-        self.layers = list(run.masked.architecture.layers_of(run.masked.encoder))
-        self.held: dict[int, Any] = {}
-
-    def __call__(self, layer: int, number: int, batch: Batch) -> Any:
-        """The output of a layer for a batch, given what the layer before it put out."""
-        now = [self.held.get(number)]
-        own = self.layers[layer].forward
-
-        def compute(*args: Any, **kwargs: Any) -> Any:
-            now[0] = own(*args, **kwargs)
-            return now[0]
-
-        with ExitStack() as stack:
-            for index, module in enumerate(self.layers):
-                forward = compute if index == layer else lambda *args, **kwargs: now[0]
-                stack.enter_context(_as_forward(module, forward))
-            self.network(batch)
-        return now[0]
-
-    def finish(self, layer: int, batches: Sequence[Batch]) -> None:
-        """Hold what a layer puts out now that it is pruned."""
-        if layer + 1 < len(self.layers):
-            for number, batch in enumerate(batches):
-                self.held[number] = self(layer, number, batch)
-
-
-@contextmanager
-def _as_forward(module: Any, forward: Any) -> Iterator[None]:
-    """Inside, a module computes something else, also if it was compiled."""
-    compiled, module._compiled_call_impl = module._compiled_call_impl, None
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        module._compiled_call_impl = compiled
 
 
 class _Reader:

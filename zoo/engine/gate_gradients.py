@@ -1,6 +1,6 @@
 """Prune units by the gradients of gates of 1 on their outputs, over training examples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
+from zoo.engine.rescale import rescale
 from zoo.engine.streams import stream
 from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate
@@ -16,32 +17,65 @@ from zoo.parts.calibration import Calibration, GateCalibration
 from zoo.parts.units import UnitGroup
 from zoo.status import tell
 
+Rows = dict[str, Tensor]
+
 
 def by_gates(run: Run, calibration: GateCalibration, level: float) -> None:
     """Prune all units together to `level` by what is read of the gradients of their gates."""
-    masked = run.masked
+    masked, batches = run.masked, read_batches(run, calibration)
     assert masked.groups is not None
     was_training = run.network.training
     run.network.eval()
     with masked.evaluating():
-        found = gate_rows(run, calibration)
+        found = gate_rows(run, calibration, batches)
+        masks = masked.groups.spread(_chosen(run, calibration, found, batches, level))
+        rescaling = calibration.rescaling
+        if rescaling is not None:
+            costs = unit_costs(run, batches)
+            teacher = masked.groups.spread(rescaling.teacher(found, costs, level))
+            run.notes.extend(rescale(run, rescaling, masks, teacher, batches))
     run.network.train(was_training)
     with torch.no_grad():
-        for name, mask in masked.groups.spread(run.method.mask(found, level)).items():
+        for name, mask in masks.items():
             masked.put(name, mask, masked.layers[name].weight.detach().masked_fill(~mask, 0.0))
 
 
-def gate_rows(run: Run, calibration: GateCalibration) -> dict[str, Tensor]:
+def _chosen(
+    run: Run, calibration: GateCalibration, rows: Rows, batches: Sequence[Batch], level: float
+) -> Rows:
+    """The mask of each group."""
+    if calibration.choose is None:
+        return run.method.mask(rows, level)
+    return calibration.choose(rows, unit_costs(run, batches), level)
+
+
+def unit_costs(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
+    """Multiply-accumulates of one unit of each group for an example of mean length n: n for each of
+    its weights, and in attention 2 n^2 for each of its dimensions."""
+    assert run.masked.groups is not None
+    many = sum(len(batch.attention) for batch in batches)
+    mean = sum(float(batch.attention.sum()) for batch in batches) / many
+    found = {}
+    for name, group in run.masked.groups.groups.items():
+        weights = sum(part.rows * part.columns * part.copies for part in group.parts)
+        last = group.parts[-1]
+        in_attention = run.masked.architecture.parameter(f"{last.name}.weight").role == "O"
+        found[name] = mean * weights + 2 * mean**2 * last.columns * in_attention
+    return found
+
+
+def gate_rows(
+    run: Run, calibration: GateCalibration, batches: Sequence[Batch]
+) -> dict[str, Tensor]:
     """What a calibration reads of all batches, (rows, *units) of each group."""
     assert run.masked.groups is not None
-    rows, groups = drawn(run, calibration), run.masked.groups.groups
-    parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
+    groups = run.masked.groups.groups
     found: dict[str, list[Tensor]] = {name: [] for name in groups}
-    for number, part in enumerate(parts):
-        tell(f"gradients of gates, batch {number + 1:,} of {len(parts):,}")
-        batch = collate(run.data.train, part, run.network.pad, run.device, packs=False)
+    for number, batch in enumerate(batches):
+        tell(f"gradients of gates, batch {number + 1:,} of {len(batches):,}")
         with _outputs(run, groups) as outputs:
-            loss = run.task.output.loss(run.network(batch)[0], batch.labels) * len(part)
+            loss = run.task.output.loss(run.network(batch)[0], batch.labels)
+            loss = loss * len(batch.rows)
         gradients = torch.autograd.grad(loss, list(outputs.values()))
         with torch.no_grad():
             for (name, output), gradient in zip(outputs.items(), gradients, strict=True):
@@ -83,6 +117,13 @@ def _outputs(run: Run, groups: Mapping[str, UnitGroup]) -> Iterator[dict[str, Te
     finally:
         for handle in handles:
             handle.remove()
+
+
+def read_batches(run: Run, calibration: GateCalibration) -> list[Batch]:
+    """The examples of a calibration, in batches, without packing."""
+    rows = drawn(run, calibration)
+    parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
+    return [collate(run.data.train, p, run.network.pad, run.device, packs=False) for p in parts]
 
 
 def drawn(run: Run, calibration: Calibration | GateCalibration) -> np.ndarray:

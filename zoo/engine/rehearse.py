@@ -1,6 +1,7 @@
 """One forward pass of what a trial would train, before any trial: configuration, tensors, tokeniser
 and head together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,7 +19,7 @@ from zoo.parts.depth import check_layers
 from zoo.parts.heads import Head, Network
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
-from zoo.parts.units import Matrix, checked_groups, prunable
+from zoo.parts.units import Matrix, UnitGroup, checked_groups, prunable
 
 PAIR = ("A text that stands first.", "And another one.")
 
@@ -26,12 +27,13 @@ PAIR = ("A text that stands first.", "And another one.")
 @dataclass(frozen=True)
 class Rehearsed:
     """What an encoder has to prune: its matrices, layers, attention heads of each, and its
-    configuration."""
+    configuration; and whether a LayerNorm stands behind each sub-layer."""
 
     matrices: tuple[Matrix, ...] = ()
     layers: int = 0
     heads: int = 0
     config: Any = None
+    norms: bool = True
 
     def check(self, method: Method) -> dict[str, tuple[int, ...]]:
         """The shapes of what a method masks: matrices, or groups of units. Raises ConfigError for a
@@ -41,12 +43,21 @@ class Rehearsed:
         if method.units is not None:
             groups = checked_groups(method.units, self.matrices, self.heads)
             if isinstance(method.calibration, GateCalibration):
-                for group in groups.values():
-                    _ = group.gated
+                self._check_gates(method.calibration, groups)
             return {name: group.shape for name, group in groups.items()}
         shapes: dict[str, tuple[int, ...]] = {m.name: m.shape for m in self.matrices}
         check_shapes(method.mask, shapes)
         return shapes
+
+    def _check_gates(self, calibration: GateCalibration, groups: Mapping[str, UnitGroup]) -> None:
+        """Raise ConfigError for units without an output, or scales without a LayerNorm."""
+        for group in groups.values():
+            _ = group.gated
+        if calibration.rescaling is not None and not self.norms:
+            raise ConfigError(
+                f"outputs of units of {self.config.model_type} cannot be scaled, since no LayerNorm"
+                " stands behind its sub-layers: choose another method, or another encoder"
+            )
 
 
 def rehearse(checkpoint: Checkpoint, task: Task, head: Head, max_length: int) -> Rehearsed:
@@ -99,7 +110,7 @@ def _rehearse(
         encoder, architecture = network.encoder, network.architecture
         matrices = prunable(architecture, dict(architecture.matrices(encoder)))
         layers, heads = len(architecture.layers_of(encoder)), architecture.attention_heads(encoder)
-        return "", Rehearsed(matrices, layers, heads, encoder.config)
+        return "", Rehearsed(matrices, layers, heads, encoder.config, all(architecture.norms))
     except ConfigError as error:
         return str(error), Rehearsed()
     finally:

@@ -158,14 +158,36 @@ positions, *units) are derivatives of each example's own loss by a gate of 1 on 
 at a position, 0 at padding; `real` (examples, positions) says where the tokens are."""
 
 
+ChooseUnits = Callable[[Mapping[str, Tensor], Mapping[str, float], float], dict[str, Tensor]]
+"""(rows of each group, multiply-accumulates of one of its units for an example of mean length,
+level) -> mask (*units) of each group."""
+
+
+@dataclass(frozen=True)
+class Rescaling:
+    """Outputs of the units that stay are scaled, layer after layer, so that each sub-layer gives
+    what it gives in a larger model, that of the masks of `teacher` (Kwon et al. 2022). Nothing more
+    is scaled once a factor is larger than `limit`.
+
+    >>> from methods.kwon import of_root
+    >>> from zoo import Rescaling
+    >>> Rescaling(of_root).limit
+    10.0
+    """
+
+    teacher: ChooseUnits
+    limit: float = 10.0
+
+
 @dataclass(frozen=True)
 class GateCalibration:
     """Units are pruned at once by the gradients of gates on their outputs, in evaluation mode and
-    of the task's own loss. The mask function gets all rows of each group (rows, *units).
+    of the task's own loss: by `choose`, or else by the mask function, which gets all rows of each
+    group (rows, *units).
 
     `examples` of the training set, None for all, are drawn without replacement by `seed`, None for
-    the trial's own, and read in batches of `batch`. Weights of what stays do not change. Raises
-    ConfigError for numbers below 1.
+    the trial's own, and read in batches of `batch`. Weights of what stays do not change, unless
+    `rescaling` scales them. Raises ConfigError for numbers below 1.
 
     >>> import torch
     >>> from zoo import GateCalibration
@@ -179,6 +201,8 @@ class GateCalibration:
     examples: int | None = None
     batch: int = 32
     seed: int | None = None
+    choose: ChooseUnits | None = None
+    rescaling: Rescaling | None = None
 
     def __post_init__(self) -> None:
         if self.examples is not None:
