@@ -173,7 +173,7 @@ def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.seed)
 
 
-AT_ONCE = ("taylor", "coreset")
+AT_ONCE = ("taylor", "coreset", "kwon")
 """Methods that prune units of a fine-tuned model at once."""
 
 
@@ -181,15 +181,13 @@ AT_ONCE = ("taylor", "coreset")
 def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     """Heads, neurons, blocks and layers beside single weights at 70, 50 and 30 %: with --save best
     and --latency, what each costs."""
-    names = ("dense", "magnitude", "movement", "smp_s", "smp_structured", *AT_ONCE, "drop_layers")
+    learned = ("magnitude", "movement", "smp_s", "smp_structured", "movement_blocks")
+    names = ("dense", *learned, *AT_ONCE, "supertickets", "drop_layers")
     axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
-    found = {"blocks": (32,), **axes_of("structured", scale, **axes)}
-    (block,) = found.pop("blocks")
-    own: dict[str, dict[str, Any]] = {"smp_structured": {"block": block}}
-    own |= {name: {"retrain": True} for name in AT_ONCE}
-    cells = grid(scale, given, **found)
-    cells = [with_values([cell], **own.get(cell.method, {}))[0] for cell in cells]
-    return sorted(cells, key=lambda cell: cell.seed)
+    cells = grid(scale, given, **axes_of("structured", scale, **axes))
+    once = [cell for cell in cells if cell.method in AT_ONCE]
+    others = [cell for cell in cells if cell.method not in AT_ONCE]
+    return sorted([*others, *with_values(once, retrain=True)], key=lambda cell: cell.seed)
 
 
 @register_suite("coreset_slides")

@@ -43,7 +43,6 @@ def tiny() -> Scale:
             "head": ABLATION,
             "regulariser": ABLATION,
             "shuffled": ABLATION,
-            "structured": {"blocks": (8,)},
             "coreset_slides": {"shares": (0.5,)},
         },
         values={

@@ -747,7 +747,8 @@ class Equations:
     Learning rates follow `rate`. `rewinds` says that then all weights but the head's return to
     their start, and Adam's moments to 0. `gradual` is PLATON's density of (setting, t), None where it does
     not mask; it has Adamax if the hyper-parameter `optimiser` says so. `groups` of (setting) are those of
-    units that share a learned score.
+    units that share a learned score; with `kinds` the penalty is the mean of that of neurons and that of
+    the others.
     """
 
     trains: Callable[[str], bool]
@@ -762,6 +763,7 @@ class Equations:
     moments: Callable[[Setting], Mapping[int, float]] = lambda s: {0: s.density}
     rewinds: bool = False
     groups: Callable[[Setting], dict[str, Named]] | None = None
+    kinds: bool = False
     gradual: Callable[[Setting, int], float | None] | None = None
     rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
 
@@ -876,6 +878,14 @@ METHODS = {
     ),
     "smp_structured": replace(SMP_L, groups=lambda s: units(s, "blocks neurons", s.hyper["block"])),
     "taylor": Equations(everything, prune=by_gates),
+    "movement_blocks": Equations(
+        everything,
+        "learned",
+        masks=lambda s, scores, t: above(scores, _tau(s, t)),
+        weight=lambda s, t: s.hyper["penalty"] * _tau(s, t) / 0.1,
+        groups=lambda s: units(s, "blocks neurons", s.hyper["block"]),
+        kinds=True,
+    ),
     "kwon": Equations(everything, prune=by_budget),
     "supertickets": Equations(everything, prune=by_tickets),
     "coreset": Equations(everything, prune=by_drawing),
@@ -1030,5 +1040,10 @@ def _loss(
         loss = loss + s.hyper["unsupervised"] * contrast(s, rows, pooled[0], False)
         loss = loss + s.hyper["supervised"] * contrast(s, rows, pooled[0], True)
     if method.weight is not None:
-        loss = loss + method.weight(s, t) * penalty(own, method.shift)
+        parts = [own]
+        if method.kinds:
+            neurons = {n: x for n, x in own.items() if n.endswith("neurons.weight")}
+            parts = [{n: x for n, x in own.items() if n not in neurons}, neurons]
+        mean = sum(penalty(part, method.shift) for part in parts) / len(parts)
+        loss = loss + method.weight(s, t) * mean
     return loss

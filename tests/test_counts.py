@@ -20,6 +20,7 @@ LAUNCHES |= {
     "imp": 200,
     "platon": 550,
     "smp_structured": 600,
+    "movement_blocks": 700,
 }  # zeroing of weights; statistics, and scores of units, without kernels
 """Most launches of a step's own work; 150 for other methods."""
 PASSES = {"smp_s": 20.0, "smp_s_shuffled": 20.0, "smp_g": 20.0}

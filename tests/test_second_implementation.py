@@ -53,6 +53,7 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "kwon": {"retrain": True},
     "coreset": {"retrain": True},
     "smp_structured": {"block": 4},
+    "movement_blocks": {"block": 4, "lr_scores": 0.4, "penalty": 300.0},
     "obert_one_shot": {"gradients": 12, "gradient_batch": 8, "recomputations": 3, "retrain": True},
 }
 GIVEN = {

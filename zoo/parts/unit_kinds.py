@@ -168,10 +168,14 @@ def _blocks(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, Unit
     return found
 
 
-def _blocks_and_neurons(size: int, matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+def _blocks_and_neurons(
+    size: int | None, matrices: Sequence[Matrix], heads: int
+) -> dict[str, UnitGroup]:
     """Blocks of `size` x `size` weights in attention (Lagunas et al. 2021), and neurons."""
     attention = [m for m in matrices if m.role not in ("U", "D")]
-    return _blocks(size, attention, heads) | neurons(matrices, heads)
+    width = next(m.shape[1] for m in attention if m.role == "O")
+    own = max(width // heads // 2, 1) if size is None else size
+    return _blocks(own, attention, heads) | neurons(matrices, heads)
 
 
 def blocks(size: int) -> Units:
@@ -184,9 +188,10 @@ def blocks(size: int) -> Units:
     return partial(_blocks, size)
 
 
-def blocks_and_neurons(size: int) -> Units:
+def blocks_and_neurons(size: int | None = None) -> Units:
     """Units are blocks of `size` x `size` weights in attention, and neurons of feed-forward
-    sub-layers (the hybrid of Lagunas et al. 2021, nn_pruning).
+    sub-layers (the hybrid of Lagunas et al. 2021, nn_pruning). Without a size it is half the
+    dimensions of an attention head, which is nn_pruning's 32 in BERT.
 
     >>> from zoo import Matrix, blocks_and_neurons
     >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
