@@ -106,6 +106,26 @@ def test_a_missing_plugin_and_a_changed_one_are_rejected(tmp_path):
         load_plugin(plugin)
 
 
+def test_files_that_a_plugin_imports_from_its_folder_count(tmp_path):
+    """Also through each other and in packages; other files, and other folders, do not."""
+    path = write(tmp_path, "import helper\nfrom rules.some import one\nimport torch\n")
+    first = find_plugin(str(path))
+    (tmp_path / "rules").mkdir()
+    files = ("helper.py", "further.py", "rules/some.py", "rules/__init__.py")
+    (tmp_path / "helper.py").write_text("import further, helper\n")
+    seen = {first.sha256}
+    for name in files:
+        (tmp_path / name).write_text(f"# {name}\nimport further\n")
+        found = find_plugin(str(path)).sha256
+        assert found not in seen, name
+        seen.add(found)
+    (tmp_path / "other.py").write_text("x = 1\n")
+    assert find_plugin(str(path)).sha256 == found
+    (tmp_path / "further.py").write_text("x = (\n")
+    with pytest.raises(ConfigError, match="changed since the run was planned"):
+        load_plugin(first)
+
+
 def test_a_plugin_is_the_one_whose_file_registered_the_entry(tmp_path):
     text = (
         "from zoo import register_method\n"

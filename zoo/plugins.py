@@ -4,6 +4,7 @@ Built-ins and plugins are loaded the same way: a plugin is a module (`methods`, 
 file (`my_method.py`). Workers import the same plugins as the driver.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -40,7 +41,8 @@ def load_modules(package: str, path: Iterable[str]) -> None:
 
 
 def find_plugin(given: str) -> Plugin:
-    """The plugin that the user named: a file ending in .py, which is hashed, or a module."""
+    """The plugin that the user named: a file ending in .py, which is hashed together with the files
+    of its folder that it imports, or a module."""
     if not given.endswith(".py"):
         return Plugin(given)
     path = Path(os.path.realpath(Path(given).expanduser()))  # `resolve` may raise RuntimeError
@@ -50,7 +52,40 @@ def find_plugin(given: str) -> Plugin:
         raise ConfigError(
             f"plugin {one_line(given, 200)}: {error.strerror}; give the path of a .py file"
         ) from None
-    return Plugin(path.name, str(path), hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content)
+    for helper in _helpers(path):
+        digest.update(hashlib.sha256(helper.read_bytes()).digest())
+    return Plugin(path.name, str(path), digest.hexdigest())
+
+
+def _helpers(path: Path) -> list[Path]:
+    """The Python files in the folder of a plugin that it imports, or that those import."""
+    found, left = {path}, [path]
+    while left:
+        for name in _imported(left.pop()):
+            whole = path.parent.joinpath(*name.split("."))
+            for file in (whole.with_suffix(".py"), whole / "__init__.py"):
+                if file.is_file() and file not in found:
+                    found.add(file)
+                    left.append(file)
+    return sorted(found - {path})
+
+
+def _imported(path: Path) -> set[str]:
+    """The names of modules that a file imports, those of packages around them included; none of a
+    file that is no Python, which fails when it is loaded."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return set()
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module or ''}.{alias.name}".strip(".") for alias in node.names}
+    ends = [(name, at) for name in names for at, letter in enumerate(f"{name}.") if letter == "."]
+    return {name[:at] for name, at in ends}
 
 
 def load_built_in() -> None:
