@@ -18,7 +18,8 @@ from zoo.errors import ConfigError, cause_of, one_line
 from zoo.records.result import GIVEN, Result
 
 FILE = Path(__file__).with_name("published.csv")
-"""Every number of the papers' tables and of their authors' run log; conflicts are several rows."""
+"""Every number of the papers' tables, of their authors' run logs, pages and model cards that could
+be read; conflicts are several rows."""
 SAME_DENSITY, NEAR = 0.0051, 0.05
 """Published run logs hold measured remaining weights; within half a point and within a twentieth of
 the target they are at it."""
@@ -27,7 +28,8 @@ the target they are at it."""
 @dataclass(frozen=True)
 class Published:
     """One printed number. `name` is our method that reproduces it, or empty; `distill` is yes, no
-    or not stated; `mean` in percent, None where only a spread is printed."""
+    or not stated; `mean` in percent where the metric is a share, None where only a spread is
+    printed."""
 
     source: str
     table: str

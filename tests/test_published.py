@@ -21,16 +21,45 @@ def a_table(distill: bool) -> Table:
 
 
 def test_known_cells():
-    """SMP, Table 1, and the Movement authors' run log, by hand."""
+    """SMP, Table 1, the Movement authors' run log and oBERT's README, by hand."""
     assert {p.name for p in published()} - {""} <= {entry.name for entry in methods}
     plain, distilled = a_table(distill=False), a_table(distill=True)
     dense = printed_of(plain, RowKey(1.0, "dense"), "mnli", "acc_m")
-    assert {p.mean for p in dense} == {84.5, 84.493}
+    assert {p.mean for p in dense} == {84.5, 84.493, 84.54}
     smp_s = printed_of(plain, RowKey(0.03, "smp_s"), "mnli", "acc_m")
     (table1,) = [p for p in smp_s if p.table == "1"]
     assert (table1.mean, table1.std, table1.seeds) == (80.9, 0.28, 5)
     log = printed_of(distilled, RowKey(0.1, "soft_movement"), "qqp", "f1")
     assert {"1", "3", "3 (KD)"} <= {p.table for p in log}  # conflicting sources stand side by side
+
+
+@pytest.mark.parametrize(
+    ("name", "density", "task", "metric", "distill", "expected"),
+    [
+        ("obert", 0.03, "squad", "f1", True, {85.98}),
+        ("obert", 0.1, "mnli", "acc_m", True, {83.79}),  # not 83.2, of 10 epochs
+        ("obert_one_shot", 0.1, "squad", "f1", False, {14.57}),  # not 47.67, of 32 recomputations
+        ("sparse_transfer", 0.1, "mnli", "acc_m", True, {83.4, 82.29}),
+        ("wanda", 0.5, "wikitext", "perplexity", False, {6.42, 5.56, 3.98, 7.97, 6.55, 4.47}),
+        ("coreset", 0.9, "sst2", "acc", False, {86.01, 90.02}),
+        ("imp", 0.351, "squad", "f1", False, {87.8}),
+    ],
+)
+def test_known_cells_of_the_newer_methods(name, density, task, metric, distill, expected):
+    """READMEs, slides and model cards, by hand."""
+    found = printed_of(a_table(distill), RowKey(density, name), task, metric)
+    means = {p.mean for p in found if "2:4" not in p.note}
+    assert means == expected
+
+
+def test_densities_of_the_coreset_slides_are_of_all_weights():
+    """The slides print the share of attention, which has 4 of 12 units of a layer's weights."""
+    attention = 4 * 768**2 / (4 * 768**2 + 2 * 768 * 3072)
+    found = [p for p in published() if p.name == "coreset"]
+    assert len(found) == 8
+    for p in found:
+        share = float(p.note.split("printed: ")[1].split()[0])
+        assert p.density == pytest.approx(1 - attention * (1 - share), abs=5e-5)
 
 
 def test_ten_of_fifteen_cells_of_the_smp_paper_are_significant():
