@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--published",
         type=Path,
-        help="printed numbers of your own, a CSV file with the columns of published.csv",
+        help="printed numbers of your own, a CSV file with the columns of published.csv; rows of"
+        " which `split` says test are shown apart",
     )
     parser.add_argument(
         "--columns",

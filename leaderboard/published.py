@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -29,7 +29,7 @@ the target they are at it."""
 class Published:
     """One printed number. `name` is our method that reproduces it, or empty; `distill` is yes, no
     or not stated; `mean` in percent where the metric is a share, None where only a spread is
-    printed."""
+    printed; `split` is what it was measured on, "dev" or "test"."""
 
     source: str
     table: str
@@ -44,23 +44,26 @@ class Published:
     std: float | None
     seeds: int | None
     note: str
+    split: str = "dev"
 
 
 @lru_cache
-def published() -> tuple[Published, ...]:
-    """All rows of the file, but those with two numbers in one entry."""
+def published(split: str = "dev") -> tuple[Published, ...]:
+    """The rows of the file of a split. Ours are measured on dev sets, so that those of another
+    split are asked for by name."""
     with FILE.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if "/" not in row["mean"]]
-    return tuple(map(_read, rows))
+        found = map(_read, csv.DictReader(file))
+        return tuple(p for p in found if p.split == split)
 
 
 def read_published(path: Path) -> tuple[Published, ...]:
-    """A user's own file, with the columns of the project's. Raises ConfigError that names the
-    line."""
+    """A user's own file, with the columns of the project's; without `split` all rows are of dev
+    sets. Raises ConfigError that names the line."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
-            missing = [f.name for f in fields(Published) if f.name not in (rows.fieldnames or ())]
+            needed = [f.name for f in fields(Published) if f.default is MISSING]
+            missing = [name for name in needed if name not in (rows.fieldnames or ())]
             if missing:
                 raise ConfigError(
                     f"{path}: no column {', '.join(missing)}; the columns are those of"
@@ -93,6 +96,7 @@ def _read(row: Mapping[str, str]) -> Published:
         std=float(row["std"]) if row["std"] else None,
         seeds=int(row["seeds"]) if row["seeds"] else None,
         note=row["note"],
+        split=row.get("split") or "dev",
     )
     if not 0 < found.density <= 1:
         raise ValueError(f"density must be a fraction in (0, 1], got {row['density']}")
@@ -102,28 +106,40 @@ def _read(row: Mapping[str, str]) -> Published:
         raise ValueError("std must be at least 0 and seeds at least 1, or empty")
     if found.distill not in DISTILL:
         raise ValueError(f"distill must be one of {', '.join(DISTILL)}, got {row['distill']!r}")
+    if found.split not in SPLITS:
+        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {found.split!r}")
     return found
 
 
 DISTILL = ("yes", "no", "not stated")
 """What a source says of distillation."""
+SPLITS = ("dev", "test")
+"""What a number was measured on: as ours, or a test set, such as that of GLUE's server."""
 
 
 def printed_of(
     table: Table, row: RowKey, task: str, metric: str, more: Sequence[Published] = ()
 ) -> list[Published]:
-    """Printed means of a row's metric, in the order of the file, a user's `more` behind them: for
-    the table's model, or for all models if there are none for it. Dense ones are in every table."""
+    """Printed means of a row's metric on dev sets, in the order of the file, a user's `more` behind
+    them: for the table's model, or for all models if there are none for it. Dense ones are in every
+    table."""
+    found = _printed(table, row, task, metric, (*published(), *more), "dev")
+    return [p for p in found if p.model == table.key.model] or found
+
+
+def _printed(
+    table: Table, row: RowKey, task: str, metric: str, among: Sequence[Published], split: str
+) -> list[Published]:
+    """Printed means of a row's metric on a split, of any model."""
     dense = table.facts_of(row).teaches
-    found = [
+    return [
         p
-        for p in (*published(), *more)
-        if (p.name, p.task, p.metric) == (row.method, task, metric)
+        for p in among
+        if (p.name, p.task, p.metric, p.split) == (row.method, task, metric, split)
         and p.mean is not None
         and abs(p.density - row.density) <= min(SAME_DENSITY, NEAR * row.density)
         and (dense or p.distill == ("yes" if table.key.distill else "no"))
     ]
-    return [p for p in found if p.model == table.key.model] or found
 
 
 def why_not(table: Table, results: Sequence[Result], printed: Published) -> str:
@@ -198,7 +214,6 @@ def published_grid(table: Table, more: Sequence[Published] = ()) -> Grid:
             examples = of_examples(answers) if len(answers) == len(ours) > 0 else None
             for printed in printed_of(table, row, task, metric, more) if ours else ():
                 reason = why_not(table, there, printed)
-                where = f"{printed.source}, {printed.table}".rstrip(", ")
                 rows.append(
                     [
                         label(row, there),
@@ -207,8 +222,39 @@ def published_grid(table: Table, more: Sequence[Published] = ()) -> Grid:
                         _ours(ours),
                         _paper(printed),
                         f"not comparable: {reason}" if reason else verdict(ours, printed, examples),
-                        "; ".join(filter(None, (where, printed.note))),
+                        _source(printed),
                     ]
                 )
     header = ["Method", "Target %", "Metric", "Ours", "Paper", "Verdict", "Source"]
     return Grid(header, rows)
+
+
+def of_test_sets(table: Table, more: Sequence[Published] = ()) -> Grid:
+    """Numbers that are printed of test sets for the table's model, beside none of ours, which are
+    of dev sets."""
+    among = (*published("test"), *more)
+    rows: list[list[Entry]] = [
+        [
+            label(row, group.results),
+            target(row.density),
+            f"{task} {metric}",
+            _paper(printed),
+            REFUSED,
+            _source(printed),
+        ]
+        for row, task, group in table.entries()
+        for metric in table.metrics_of(task)
+        for printed in _printed(table, row, task, metric, among, "test")
+        if printed.model == table.key.model
+    ]
+    return Grid(["Method", "Target %", "Metric", "Paper", "Verdict", "Source"], rows)
+
+
+REFUSED = "not compared: test set, ours is the dev set"
+"""The word on every number of a test set."""
+
+
+def _source(printed: Published) -> str:
+    """'SMP paper (ACL 2023), 1; a note'."""
+    where = f"{printed.source}, {printed.table}".rstrip(", ")
+    return "; ".join(filter(None, (where, printed.note)))

@@ -12,7 +12,7 @@ from leaderboard.compare import Family, families, reference_of
 from leaderboard.formats import Entry, Grid
 from leaderboard.forms import Measured, form_columns, form_grid, form_notes, form_summary, measured
 from leaderboard.papers import LAYOUTS, paper_grids
-from leaderboard.published import Published, published_grid
+from leaderboard.published import Published, of_test_sets, published_grid
 from leaderboard.series import Series
 from leaderboard.tables import MainTable, main_table, over_grid, selection_grid
 from leaderboard.tuning import candidate_grid
@@ -26,6 +26,7 @@ HEADINGS = {
     "by-task": "Task by task: means and differences with intervals",
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
+    "published-test": "Published numbers of test sets, which are not compared",
     "candidates": "Candidates among which values were chosen",
     "forms": "Size and speed of the trained models",
     "forms-published": "Size and speed beside published claims",
@@ -145,6 +146,7 @@ class View:
             "by-task": cell_grid(cells(table, self.plain, self.reference), self.reference),
             "selection": selection_grid(table),
             "published": published_grid(table, self.wanted.printed),
+            "published-test": of_test_sets(table, self.wanted.printed),
             "candidates": candidate_grid(table),
             "forms": form_grid(table, self.plain),
             "forms-published": claims_grid(table, self.plain),

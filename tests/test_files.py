@@ -234,6 +234,7 @@ def write_both(a: Path, b: Path, out: Path) -> str:
 
 
 HEADER = "source,table,method,name,model,distill,density,task,metric,mean,std,seeds,note\n"
+SPLIT = HEADER.replace("note", "note,split")
 
 
 def test_printed_numbers_of_ones_own(tmp_path, capsys, no_figures):
@@ -248,12 +249,17 @@ def test_printed_numbers_of_ones_own(tmp_path, capsys, no_figures):
         (row,) = csv.DictReader(file)
     assert row["Paper"] == "60" and row["Ours"] == "74" and row["Verdict"] == "above"
     assert row["Source"] == "My paper, 2; mine"
+    numbers.write_text(SPLIT + "My paper,2,Mv,movement,my-bert,no,0.1,a,acc,60.0,,,,test\n")
+    assert main(words) == 0
+    (found,) = (folder / "tables").glob("*-published*.csv")
+    assert found.name.endswith("-published-test.csv") and "not compared" in found.read_text()
     for bad, message in (
         ("source,mean\nx,1\n", "no column table, method"),
         (HEADER + "p,1,m,movement,b,no,0.1,a,acc,sixty,,,\n", "line 2: could not convert"),
         (HEADER + "p,1,m,movement,b,no,10,a,acc,60,,,\n", "density must be a fraction"),
         (HEADER + "p,1,m,movement,b,maybe,0.1,a,acc,60,,,\n", "distill must be one of"),
         (HEADER + "p,1,m\n", "line 2"),
+        (SPLIT + "p,1,m,movement,b,no,0.1,a,acc,60,,,,train\n", "split must be one of dev, test"),
     ):
         numbers.write_text(bad)
         capsys.readouterr()
