@@ -113,7 +113,7 @@ def obert(density: float, **hyper: Any) -> Method:
     Reproduces the 30-epoch rows of oBERT's README, which are distilled. Schedule and learning rates
     are those of gmp_star. At each moment of pruning `gradients` mini-batches of `gradient_batch`
     examples give the Fisher matrix in blocks of `block` weights; with `recomputations` the density
-    falls in as many parts, each with fresh gradients, which the released version of the code lacks.
+    falls in as many equal parts, each with fresh gradients, as in the last version of the code.
     """
     schedule = {name: hyper.pop(name) for name in GRADUAL if name in hyper}
     return with_fisher(gmp_star(density, **schedule), **hyper)

@@ -4,11 +4,11 @@ Needs a checkout of that code, of which nothing is copied here: `--movement` nam
 movement-pruning of huggingface/transformers-research-projects, `--smp` that of kongds/SMP. Their
 masked layers, penalties, schedules and shares are loaded from the files as they are; the model
 around them is a small stock BERT, trained by stock AdamW for 50 steps with the same start, batches,
-noise and clipped gradients as ours. Masks are compared at every step.
+noise and clipped gradients as ours. Masks are compared at every step. `--wanda`, `--sparsegpt`,
+`--admm` and `--obert` name checkouts of what prunes at once (tests/certify_one_shot.py).
 """
 
 import argparse
-import ast
 import copy
 import importlib.util
 import sys
@@ -26,6 +26,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification
 
+from tests.authors import patched, pieces
+from tests.certify_obert import LEVELS, compare_obert
+from tests.certify_one_shot import Match, OneShot, compare, of_admm, of_sparsegpt, of_wanda
 from zoo.engine.masked import MaskedModel
 from zoo.errors import BenchmarkError, ConfigError
 from zoo.parts.gates import BETA
@@ -110,16 +113,7 @@ def load(folder: Path, script: str, names: Sequence[str]) -> Authors:
     package = importlib.util.module_from_spec(spec)
     sys.modules[alias] = package
     spec.loader.exec_module(package)
-    tree = ast.parse((folder / script).read_text("utf-8"))
-    chosen: list[ast.stmt] = [
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name in names
-    ]
-    namespace: dict[str, Any] = {"torch": torch, "np": np, "nn": nn}
-    exec(compile(ast.Module(chosen, []), str(folder / script), "exec"), namespace)
-    lacking = [name for name in names if name not in namespace]
-    if lacking:
-        raise ConfigError(f"{folder / script} has no function {lacking[0]}")
-    functions = {name: namespace[name] for name in names}
+    functions = pieces(folder / script, names, {"torch": torch, "np": np, "nn": nn})
     return Authors(package.MaskedLinear, sys.modules[f"{alias}.masked_nn"], functions)
 
 
@@ -164,17 +158,6 @@ class Theirs(nn.Module):
 
 
 LINEAR = F.linear
-
-
-@contextmanager
-def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Inside, owner.name is the value."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 @contextmanager
@@ -334,33 +317,52 @@ def schedules(authors: Authors) -> float:
     return worst
 
 
+CHECKOUTS = {
+    "movement": "the folder movement-pruning",
+    "smp": "kongds/SMP",
+    "wanda": "locuslab/wanda",
+    "sparsegpt": "IST-DASLab/sparsegpt",
+    "admm": "fmfi-compbio/admm-pruning",
+    "obert": "neuralmagic/sparseml",
+}
+"""Options, and the checkouts that they name."""
+AT_ONCE: Mapping[str, Callable[[Path], Iterator[OneShot]]] = {
+    "wanda": of_wanda,
+    "sparsegpt": of_sparsegpt,
+    "admm": of_admm,
+}
+"""Cases of the solvers that prune a matrix at once."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 1 if a mask differs in float64."""
+    """Run the command line; returns the exit code: 1 if a mask that must be equal differs in
+    float64."""
     parser = argparse.ArgumentParser(prog="python -m tests.certify", description=__doc__)
-    parser.add_argument("--movement", type=Path, help="the folder movement-pruning")
-    parser.add_argument("--smp", type=Path, help="the folder of kongds/SMP")
-    options = parser.parse_args(argv)
+    for name, what in CHECKOUTS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help=f"a checkout of {what}")
+    found = vars(parser.parse_args(argv))
+    folders = {name: folder for name, folder in found.items() if folder is not None}
     try:
-        if not (options.movement or options.smp):
-            raise ConfigError("give --movement FOLDER or --smp FOLDER, a checkout of that code")
-        return certify(options.movement, options.smp)
+        if not folders:
+            raise ConfigError(f"give the folder of a checkout: --{', --'.join(CHECKOUTS)}")
+        load_built_in()
+        return max(certify(folders), certify_at_once(folders))
     except BenchmarkError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def certify(movement: Path | None, smp: Path | None) -> int:
+def certify(folders: Mapping[str, Path]) -> int:
     """Print how far the trainings and the schedules agree."""
-    load_built_in()
-    wanted = [
-        (movement, "masked_run_glue.py", ("regularization", "schedule_threshold"), MOVEMENT),
-        (smp, "smp_trainer.py", ("regularization", "set_magnitude_topk_threshold"), SMP),
-    ]
+    wanted = (
+        ("movement", "masked_run_glue.py", ("regularization", "schedule_threshold"), MOVEMENT),
+        ("smp", "smp_trainer.py", ("regularization", "set_magnitude_topk_threshold"), SMP),
+    )
     found: list[Agreement] = []
-    for folder, script, names, cases in wanted:
-        if folder is None:
+    for option, script, names, cases in wanted:
+        if option not in folders:
             continue
-        authors = load(folder, script, names)
+        authors = load(folders[option], script, names)
         for dtype in PRECISIONS:
             found += [train(case, authors, dtype) for case in cases]
         if "schedule_threshold" in names:
@@ -376,9 +378,25 @@ def certify(movement: Path | None, smp: Path | None) -> int:
         ]
         for a in found
     ]
-    header = ["Code", "Float", "Mask entries equal", "Scores", "Loss", "Final weights"]
-    print(tabulate(rows, header, "pipe", disable_numparse=True))
+    show(rows, ["Code", "Float", "Mask entries equal", "Scores", "Loss", "Final weights"])
     return int(any(a.masks < 1 for a in found if a.precision == "float64"))
+
+
+def certify_at_once(folders: Mapping[str, Path]) -> int:
+    """Print how far what prunes at once agrees."""
+    cases = [case for name, of in AT_ONCE.items() if name in folders for case in of(folders[name])]
+    found: list[Match] = [compare(case, dtype) for case in cases for dtype in PRECISIONS]
+    if "obert" in folders:
+        found += [compare_obert(folders["obert"], a, d) for a in LEVELS for d in PRECISIONS]
+    rows = [[m.name, m.precision, f"{m.masks:.6f}", f"{m.weights:.1g}"] for m in found]
+    show(rows, ["Code", "Float", "Mask entries equal", "Weights"])
+    return int(any(m.masks < 1 for m in found if m.equal and m.precision == "float64"))
+
+
+def show(rows: Sequence[Sequence[str]], header: Sequence[str]) -> None:
+    """Print a table, if it has rows."""
+    if rows:
+        print(tabulate(rows, header, "pipe", disable_numparse=True))
 
 
 if __name__ == "__main__":

@@ -83,7 +83,83 @@ def test_equal_code_agrees_entry_by_entry_and_other_code_does_not(tmp_path, caps
     assert "| float64 | 1.000000" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [[], ["--smp", "nowhere"], ["--movement", "nowhere"]])
+WRAPPER = """
+    import something_that_is_not_installed
+
+    class WrappedGPT:
+        def __init__(self, layer):
+            self.scaler_row = torch.zeros(layer.weight.shape[1])
+
+        def add_batch(self, inp, out):
+            self.scaler_row += inp.type(torch.float32).square().sum((0, 1))
+"""
+PRUNE = """
+    from .layerwrapper import WrappedGPT
+
+    def find_layers(module):
+        return module.only
+
+    def prepare_calibration_input(loader):
+        return [sequence for (sequence,) in loader]
+
+    @torch.no_grad()
+    def prune_wanda(args, model, tokenizer, device=torch.device("cuda:0"), prune_n=0, prune_m=0):
+        loader, _ = get_loaders("c4")
+        linear = find_layers(model.model.layers[0])
+        wrapped = WrappedGPT(linear)
+        for sequence in prepare_calibration_input(loader):
+            wrapped.add_batch(sequence, None)
+        score = linear.weight.abs() * wrapped.scaler_row.float() ** (0.5 * FACTOR)
+        n, m = (prune_n, prune_m) if prune_n else (round(score.shape[1] * args.sparsity_ratio), 0)
+        groups = score.unflatten(1, (-1, m or score.shape[1]))
+        gone = torch.zeros_like(groups).scatter(2, groups.topk(n, largest=False)[1], 1.0)
+        linear.weight[gone.flatten(1) > 0] = 0
+
+    def prune_magnitude(args, model, tokenizer, device, prune_n=0, prune_m=0):
+        groups = model.model.layers[0].only.weight.detach().unflatten(1, (-1, prune_m))
+        groups.scatter_(2, groups.abs().topk(prune_n, largest=False)[1], 0.0)
+"""
+SOLVER = """
+    class AdmmPruner:
+        def __init__(self, layer):
+            self.layer, self.inputs = layer, []
+
+        def add_batch(self, inp, out):
+            self.inputs.append(inp[0])
+
+        def fasterprune(self, sparsity, prune_n=0, prune_m=0, per_out=False):
+            from tests.certify_one_shot import OneShot, ours, their_counts, without_ramp
+
+            pattern = "2:4" if prune_n else "row" if per_out else ""
+            solve = their_counts if pattern else without_ramp
+            case = OneShot("", "admm", None, pattern, solve=solve)
+            density = 0.5 if prune_n else round(1 - sparsity * FACTOR, 6)
+            kept, new = ours(case, self.layer.weight.data, torch.stack(self.inputs), density)
+            self.layer.weight.data = new
+"""
+
+
+def checkout_at_once(folder: Path, factor: float) -> list[str]:
+    """Words for stand-ins of Wanda and ADMM in one folder."""
+    (folder / "lib").mkdir(parents=True)
+    for name, text in (("layerwrapper", WRAPPER), ("prune", PRUNE), ("admm", SOLVER)):
+        code = textwrap.dedent(text).replace("FACTOR", str(factor))
+        (folder / "lib" / f"{name}.py").write_text(code)
+    return ["--wanda", str(folder), "--admm", str(folder)]
+
+
+def test_equal_code_that_prunes_at_once_agrees_and_other_code_does_not(tmp_path, capsys):
+    assert main(checkout_at_once(tmp_path / "same", 1.0)) == 0
+    shown = capsys.readouterr().out
+    for name in ("Wanda", "Wanda, 2:4", "magnitude, 2:4", "ADMM, without ramp", "ADMM by row, as"):
+        assert any(
+            line.startswith(f"| {name}") and "| float64 | 1.000000" in line
+            for line in shown.splitlines()
+        ), name
+    assert main(checkout_at_once(tmp_path / "other", 0.9)) == 1
+
+
+@pytest.mark.parametrize("words", [[], *([f"--{name}", "nowhere"] for name in certify.CHECKOUTS)])
 def test_bad_input_is_one_line(words, capsys):
     assert main(words) == 2
     assert capsys.readouterr().err.startswith("error: ")
