@@ -15,6 +15,7 @@ from zoo import (
     ConfigError,
     Gate,
     Method,
+    Moment,
     Ramp,
     Request,
     Score,
@@ -111,10 +112,10 @@ class Sensitivity:
     beta2: float
     window: int
 
-    def __call__(self, layer: Any, step: int) -> None:
+    def __call__(self, layer: Any, moment: Moment) -> None:
         importance, uncertainty, running = layer.score
         sensitivity = (layer.weight.detach() * layer.weight.grad).abs()
-        if step % self.window:
+        if moment.step % self.window:
             running.add_(sensitivity)
             return
         mean = running / self.window

@@ -622,6 +622,15 @@ def platon(s: Setting, past: Sequence[Tensor]) -> Tensor:
     return importance * uncertainty
 
 
+def proximal(s: Setting, weight: Tensor, alpha: Tensor, eta: float) -> Tensor:
+    """Soft thresholding: the minimiser of (u - w)^2 / 2 + eta gamma alpha abs(u), by its three cases."""
+    most = eta * s.hyper["penalty"] / 1000 * alpha
+    zero = torch.zeros_like(weight)
+    return torch.where(
+        weight > most, weight - most, torch.where(weight < -most, weight + most, zero)
+    )
+
+
 def platon_density(s: Setting, t: int) -> float | None:
     """Every `window` steps of the ramp, and every step after it."""
     begin, end = _window(s)
@@ -748,7 +757,8 @@ class Equations:
     their start, and Adam's moments to 0. `gradual` is PLATON's density of (setting, t), None where it does
     not mask; it has Adamax if the hyper-parameter `optimiser` says so. `groups` of (setting) are those of
     units that share a learned score; with `kinds` the penalty is the mean of that of neurons and that of
-    the others.
+    the others. `shrinks` is the proximal step of RPP, of
+    (setting, W, alpha, learning rate).
     """
 
     trains: Callable[[str], bool]
@@ -765,6 +775,7 @@ class Equations:
     groups: Callable[[Setting], dict[str, Named]] | None = None
     kinds: bool = False
     gradual: Callable[[Setting, int], float | None] | None = None
+    shrinks: Callable[[Setting, Tensor, Tensor, float], Tensor] | None = None
     rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
 
 
@@ -862,6 +873,12 @@ METHODS = {
         rate=lambda s, t: 1 - (1 - s.hyper["last_rate"]) * t / s.steps,
     ),
     "platon": Equations(everything, gradual=platon_density),
+    "rpp": Equations(
+        all_but_embeddings,
+        prune=as_it_is,
+        moments=lambda s: {round(s.hyper.get("fixed", 2 / 3) * s.steps): 1.0},
+        shrinks=proximal,
+    ),
     "gmp_star": Equations(everything, prune=largest_of_all, moments=few_steps, rate=cycle),
     "wanda": Equations(everything, prune=layer_by_layer(wanda)),
     "sparsegpt": Equations(everything, prune=layer_by_layer(sparsegpt)),
@@ -933,6 +950,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
     begun = 0
     ones = {n: torch.ones_like(weights[n]) for n in names}
     fixed, history = ones if method.prune else {}, {}
+    alphas: Named = {}
     if method.prune and 0 in method.moments(s):
         weights, fixed = method.prune(s, weights, method.moments(s)[0], fixed, 0)
     gates = fixed or _gates(method, s, weights, scores, 0)
@@ -963,6 +981,13 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             unbiased = (v / (1 - 0.999 ** (t + 1 - begun))).sqrt() + 1e-8
             step = (m / (1 - 0.9 ** (t + 1 - begun))) / unbiased
             target -= peak * method.rate(s, t) * step
+        end = max(method.moments(s)) if method.shrinks else 0
+        if method.shrinks and t < end:  # before the mask is fixed
+            alphas = alphas or {n: torch.ones_like(weights[n]) for n in names}
+            eta = s.train["lr_weights"] * method.rate(s, t)
+            weights |= {n: method.shrinks(s, weights[n], alphas[n], eta) for n in names}
+            if t + 1 in {round(i * end / s.hyper["rounds"]) for i in range(1, s.hyper["rounds"])}:
+                alphas = {n: 1 / (weights[n].abs() + 1e-3) for n in names}
         if method.gradual:
             small = {n: shrink * g for n, g in gradients.items() if n in names}
             for n, gradient in small.items():

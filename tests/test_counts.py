@@ -19,6 +19,7 @@ LAUNCHES |= {
     "gmp_star": 200,
     "imp": 200,
     "platon": 550,
+    "rpp": 250,
     "smp_structured": 600,
     "movement_blocks": 700,
 }  # zeroing of weights; statistics, and scores of units, without kernels

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods.platon import Sensitivity, importance_times_uncertainty, three_zeros
-from zoo import ConfigError, Ramp, every_so_often, topk_in_all
+from zoo import ConfigError, Moment, Ramp, every_so_often, topk_in_all
 from zoo.registry import methods
 
 
@@ -28,7 +28,7 @@ def test_pitfall_64_averages_move_at_every_step():
     }
     for step, sensitivity in enumerate((4.0, 2.0, 6.0, 1.0, 3.0, 5.0), 1):
         layer.weight.grad = torch.full((1, 1), sensitivity)
-        after(layer, step)
+        after(layer, Moment(step, 100, 0.0))
         if step in expected:
             importance, uncertainty, _ = layer.score.flatten().tolist()
             score = importance_times_uncertainty(layer).item()
@@ -38,7 +38,7 @@ def test_pitfall_64_averages_move_at_every_step():
 def test_pitfall_65_the_sensitivity_is_of_the_new_weight_and_ties_do_not_stay():
     layer = layer_of(0.95)  # it was 1
     layer.weight.grad = torch.full((1, 1), -0.5)
-    Sensitivity(0.85, 0.95, 2)(layer, 1)
+    Sensitivity(0.85, 0.95, 2)(layer, Moment(1, 100, 0.0))
     assert layer.score[2].item() == pytest.approx(0.475)
     assert int(topk_in_all({"a": torch.arange(8.0)[None]}, 0.25)["a"].sum()) == 2
     assert int(topk_in_all({"a": torch.zeros(1, 8)}, 0.25)["a"].sum()) == 2
@@ -48,7 +48,7 @@ def test_no_uncertainty_without_memory():
     layer, after = layer_of(1.0), Sensitivity(0.0, 0.95, 1)
     for step in range(1, 5):
         layer.weight.grad = torch.full((1, 1), float(step))
-        after(layer, step)
+        after(layer, Moment(step, 100, 0.0))
     assert layer.score[1].item() == 0.0
 
 

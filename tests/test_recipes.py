@@ -191,6 +191,17 @@ def test_a_penalty_is_log_linear_in_the_density(tmp_path):
     assert penalty_for("smp_t", Cell("smp_t", "mnli", 0.5, False, 0), "mnli", mine) is None
 
 
+def test_a_method_that_shares_a_recipe_has_penalties_of_its_own():
+    """RPP trains as magnitude does; its penalties were measured in the laboratory alone."""
+    there = values("rpp", TINY, "tiny_inference", density=0.5)
+    assert (
+        there.train["lr_weights"] == values("magnitude", TINY, "tiny_inference").train["lr_weights"]
+    )
+    assert there.hyper["penalty"].value == pytest.approx(9.4, abs=0.2)
+    with pytest.raises(NoPenalty, match="method rpp on mnli: no run is known"):
+        values("rpp", BASE)
+
+
 def test_a_density_outside_the_known_runs_is_rejected_with_their_range():
     with pytest.raises(
         NoPenalty, match=r"reach from 1\.77% to 90\.04% remaining weights, not 95\.00%"

@@ -48,6 +48,7 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "sparsegpt": {"retrain": True, "examples": 24},
     "platon": {"window": 4, "start": 0.1, "stop": 0.7},
     "admm": {"retrain": True, "examples": 24},
+    "rpp": {"penalty": 50.0, "rounds": 3},
     "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
     "taylor": {"examples": 12, "retrain": True},
     "kwon": {"retrain": True},

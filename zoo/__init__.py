@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from zoo.inputs.architecture import Parameter as Parameter
 
     # Scores
+    from zoo.parts.scores import Moment as Moment
     from zoo.parts.scores import Score as Score
     from zoo.parts.scores import learned as learned
     from zoo.parts.scores import kaiming as kaiming

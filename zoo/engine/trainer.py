@@ -16,6 +16,7 @@ from zoo.errors import Diverged, TrialError
 from zoo.inputs.batches import collate, random_batches
 from zoo.parts.losses import Step
 from zoo.parts.optimisers import Group
+from zoo.parts.scores import Moment
 
 LOOK_EVERY = 50
 """Steps on a GPU between two readings of the losses, each of which waits for it. On a CPU it is
@@ -72,7 +73,8 @@ class Trainer:
         """
         run, now = self.run, self.taken
         trial = run.trial
-        set_learning_rates(self.optimizer, run.method.rate(now, run.steps, trial.train.warmup))
+        factor = run.method.rate(now, run.steps, trial.train.warmup)
+        set_learning_rates(self.optimizer, factor)
         torch.manual_seed(stream(trial.task, trial.seed, "dropout", now))
         loss = self._passes(next(self.rows))
         norm = self._gradients(trial.train.clip)
@@ -83,7 +85,7 @@ class Trainer:
         self.optimizer.step()
         if self.update:
             self.update.step()
-        _look_back(run, self.taken)
+        _look_back(run, Moment(self.taken, run.steps, trial.train.lr_weights * factor))
         self.optimizer.zero_grad()
         try:
             prepare(run, self.taken)
@@ -155,12 +157,12 @@ class Trainer:
 
 
 @torch.no_grad()
-def _look_back(run: Run, step: int) -> None:
-    """Let scores read what optimiser step `step`, from 1, made of W, before its gradients go."""
+def _look_back(run: Run, moment: Moment) -> None:
+    """Let scores read what the last optimiser step made of W, before its gradients go."""
     score = run.method.score
     if score is not None and score.after is not None:
         for layer in run.masked.layers.values():
-            score.after(layer, step)
+            score.after(layer, moment)
 
 
 def clip(parameters: Sequence[Tensor], most: float) -> Tensor:

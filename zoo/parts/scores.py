@@ -41,15 +41,31 @@ def norm(scores: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A moment between two optimiser steps: `step` of `total` steps are taken, the last of them at
+    the learning rate `rate` of weights.
+
+    >>> from zoo import Moment
+    >>> Moment(step=10, total=200, rate=1e-3).step
+    10
+    """
+
+    step: int
+    total: int
+    rate: float
+
+
+@dataclass(frozen=True)
 class Score:
     """Where scores come from.
 
     `read` returns the current S of a layer, in the shape of its W. `init` makes the stored score
     from W and a generator of random numbers; the stored score is trained if the gate has a slope.
     `observe` is called with (layer, G = dL/dW') after each backward pass and may update the stored
-    score in place, for methods that keep a running statistic; `after` with (layer, step from 1)
-    after each optimiser step, where the layer's W is new and its gradient clipped. `together` makes
-    one score of those of weights that stay or go together, over the last axis.
+    score in place, for methods that keep a running statistic; `after` with (layer, moment)
+    after each optimiser step, where the layer's W is new and its gradient clipped, and may change W
+    too. `together` makes one score of those of weights that stay or go together, over the last
+    axis.
 
     Where a method prunes units (zoo/parts/units.py), stored scores are those of groups: `init` gets
     zeros in the shape of a group, and nothing is observed. Other scores are the `together` of what
@@ -64,7 +80,7 @@ class Score:
     read: Callable[[Layer], Tensor]
     init: Callable[[Tensor, torch.Generator], Tensor] | None = None
     observe: Callable[[Layer, Tensor], None] | None = None
-    after: Callable[[Layer, int], None] | None = None
+    after: Callable[[Layer, Moment], None] | None = None
     together: Callable[[Tensor], Tensor] = total
 
 

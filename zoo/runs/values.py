@@ -96,9 +96,10 @@ def resolve(cell: Cell, scale: Scale, version: str, checkpoint: Checkpoint) -> R
         train |= {name: _as_bert(train[name]) for name in RATES if name in train}
     drives = "penalty" in (entry.facts.drives, methods[owner].facts.drives)
     if drives and "penalty" not in given:
-        known = penalty_for(owner, cell, request.task, scale) or hyper.get("penalty")
+        own = (penalty_for(name, cell, request.task, scale) for name in (entry.name, owner))
+        known = next(filter(None, own), None) or hyper.get("penalty")
         if known is None:
-            raise NoPenalty(f"{_what(owner, cell)}: {NO_RUN}")
+            raise NoPenalty(f"{_what(entry.name, cell)}: {NO_RUN}")
         hyper["penalty"] = known
     _at_scale(scale, methods.teacher if entry.may_retrain else owner, drives, train, hyper)
     if "epochs" in given and "steps" not in given:

@@ -67,6 +67,11 @@ def drives_penalty(name: str) -> bool:
     return methods[name].facts.drives == "penalty"
 
 
+def calibrated(name: str) -> bool:
+    """Whether anything is chosen or measured for a method."""
+    return name in own_recipes() or drives_penalty(name)
+
+
 def candidates(name: str, method: Method) -> list[Given]:
     """The six candidates of a method: what it trains is varied, but for a rate of scores that
     changes nothing."""
@@ -295,12 +300,13 @@ def main() -> int:
     if scale.choices is None or scale.penalties is None:
         raise ConfigError(f"scale {scale.name} keeps no chosen values")
     laboratory = Laboratory(scale, options.results.resolve())
-    names = options.methods.split(",") if options.methods else own_recipes()
+    known = [entry.name for entry in methods if calibrated(entry.name)]
+    names = options.methods.split(",") if options.methods else known
     for name in names:
-        if name not in own_recipes():
-            raise ConfigError(unknown("method with a recipe", name, own_recipes()))
+        if name not in known:
+            raise ConfigError(unknown("method with a recipe", name, known))
     if options.only != "measure":
-        choose(laboratory, names)
+        choose(laboratory, [name for name in names if name in own_recipes()])
     if options.only != "choose":
         measure(laboratory, names)
     return 0

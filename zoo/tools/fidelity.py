@@ -14,6 +14,7 @@ import argparse
 import csv
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -26,11 +27,12 @@ from zoo.parts.method import Method
 from zoo.parts.recipes import VERSIONS, Value, Values
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
 from zoo.records.facts import MethodFacts
+from zoo.records.result import GIVEN
 from zoo.records.storage import write_whole
 from zoo.registry import Entry, methods, scales
 from zoo.runs.show import by_value, text_of
 from zoo.runs.suites import Cell, Scale
-from zoo.runs.values import NoPenalty, resolve
+from zoo.runs.values import NoPenalty, Resolved, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFLICTS_FILE = ROOT / "methods" / "conflicts.csv"
@@ -112,9 +114,9 @@ def _of_method(entry: Entry[MethodFacts], scale: Scale) -> list[str]:
 
 
 def example(entry: Entry[MethodFacts], scale: Scale) -> Method:
-    """The method on MNLI at 10 %."""
+    """The method on MNLI at 10 %, with a penalty of 0 where no run gives any."""
     density = 0.1 if entry.facts.prunes else 1.0
-    hyper = resolve(Cell(entry.name, TASKS[0], density, False, 0), scale, VERSIONS[0], BERT).hyper
+    hyper = _known(Cell(entry.name, TASKS[0], density, False, 0), scale, VERSIONS[0]).hyper
     return entry.make(density, **{name: value.value for name, value in hyper.items()})
 
 
@@ -130,6 +132,8 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
         yield "score", *_described(method.score.read)
         if method.score.init is not None:
             yield "first score", *_described(method.score.init)
+        if method.score.after is not None:
+            yield "after a step", *_described(method.score.after)
         yield "mask", *_described(method.mask)
         yield "level", *_described(method.level)
         gate = method.gate
@@ -225,13 +229,18 @@ def _values_table(found: Columns) -> str:
 
 def _resolved(cell: Cell, scale: Scale, version: str) -> Values:
     """All values of a cell; a penalty that no run gives is marked as unknown."""
-    try:
-        found = resolve(cell, scale, version, BERT)
-    except NoPenalty:
-        given = Cell(*(cell.method, cell.task, cell.density, cell.distill, 0), (("penalty", 0.0),))
-        found = resolve(given, scale, version, BERT)
-        found.hyper["penalty"] = Value("none known", "outside the authors' runs: an error")
+    found = _known(cell, scale, version)
+    if found.sources.get("penalty") == GIVEN:
+        found.hyper["penalty"] = Value("none known", "no run is known that gives it: an error")
     return found.train | found.hyper
+
+
+def _known(cell: Cell, scale: Scale, version: str) -> Resolved:
+    """The values of a cell; a penalty that no run gives is given as 0."""
+    try:
+        return resolve(cell, scale, version, BERT)
+    except NoPenalty:
+        return resolve(replace(cell, given=(("penalty", 0.0),)), scale, version, BERT)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
