@@ -173,6 +173,8 @@ def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.seed)
 
 
+LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
+"""Levels 1 to 8 of super tickets, as the part of heads that stays."""
 AT_ONCE = ("taylor", "coreset", "kwon")
 """Methods that prune units of a fine-tuned model at once."""
 
@@ -188,6 +190,18 @@ def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     once = [cell for cell in cells if cell.method in AT_ONCE]
     others = [cell for cell in cells if cell.method not in AT_ONCE]
     return sorted([*others, *with_values(once, retrain=True)], key=lambda cell: cell.seed)
+
+
+@register_suite("tickets")
+def tickets(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
+    """Is there a level at which a super ticket beats the full model: winning, losing and random
+    ones at the paper's eight levels, beside the dense model."""
+    axes = {"methods": ("dense", "supertickets"), "densities": LEVELS}
+    cells = grid(scale, given, **axes_of("tickets", scale, **axes))
+    pruned = [cell for cell in cells if cell.density < 1]
+    for kind in ("losing", "random"):
+        cells += with_values(pruned, ticket=kind)
+    return sorted(cells, key=lambda cell: cell.seed)
 
 
 @register_suite("coreset_slides")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from methods.controls import control_recipe
 from methods.taylor import FAMILY
 from zoo import (
     ConfigError,
@@ -121,9 +120,7 @@ class Ranked:
         return lowest_go({n: -s for n, s in found.items()} if self.losing else found, density)
 
 
-@register_method(
-    "supertickets", recipe=control_recipe, label="super tickets", family=FAMILY, order=93
-)
+@register_method("supertickets", recipe="dense", label="super tickets", family=FAMILY, order=93)
 def supertickets(
     density: float,
     *,
