@@ -44,6 +44,7 @@ def tiny() -> Scale:
             "regulariser": ABLATION,
             "shuffled": ABLATION,
             "coreset_slides": {"shares": (0.5,)},
+            "tuned_baselines": {"gradients": (64,)},
         },
         values={
             "batch": Value(32, OURS),
