@@ -158,10 +158,11 @@ def tuned_baselines(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     """Well-tuned magnitude, second order and sensitivity beside movement and SMP-S: 10 and 3 %."""
     names = ("dense", "gmp_star", "imp", "magnitude", "movement", "smp_s", "obert", "platon")
     axes = {"methods": names, "densities": (0.1, 0.03)}
-    found = {"gradients": (), **axes_of("tuned_baselines", scale, **axes)}
-    fewer = {"gradients": most for most in found.pop("gradients")}
+    found = {"gradients": (1024,), **axes_of("tuned_baselines", scale, **axes)}
+    (gradients,) = found.pop("gradients")
     cells = grid(scale, given, **found)
-    return [with_values([c], **fewer)[0] if c.method == "obert" else c for c in cells]
+    obert = with_values([c for c in cells if c.method == "obert"], gradients=gradients)
+    return sorted([*(c for c in cells if c.method != "obert"), *obert], key=lambda c: c.seed)
 
 
 @register_suite("patterns")
