@@ -1,13 +1,37 @@
 """Layers that are taken out: which ones stay, what is left, and how it is counted."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
-from zoo import ConfigError, FromDense, KeepLayers, MaskedModel, Method, keep_layers, magnitude
-from zoo.parts.depth import RULES, even
+from zoo import (
+    Cell,
+    ConfigError,
+    Encoded,
+    FromDense,
+    KeepLayers,
+    LayersByData,
+    MaskedModel,
+    Method,
+    Network,
+    TrialError,
+    keep_layers,
+    layers_by,
+    magnitude,
+)
+from zoo.engine.build import build
+from zoo.engine.handover import LAYERS
+from zoo.engine.influence import mean_cosines
+from zoo.engine.judge import judge
+from zoo.engine.train import run_trial
+from zoo.parts.depth import RULES, cosines, even, first_token, real_tokens
+from zoo.records.result import Judgement
 
 TOKENS = torch.tensor([[2, 9, 12, 8, 3, 5], [2, 15, 13, 7, 5, 3]])
 SIZES = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
@@ -83,3 +107,88 @@ def test_encoders_whose_layers_differ_lose_their_last_ones_alone():
     assert len(encoder.config.layer_types) == encoder.config.num_hidden_layers == 2
     with pytest.raises(ConfigError, match="not of a dense trial's"):
         Method(layers=KeepLayers("top", 0.5), dense=FromDense())
+
+
+# Rules that read data ----------------------------------------------------------------------------
+
+
+def test_pitfall_75_block_influence_with_padding():
+    before = torch.tensor([[1.0, 0.0], [0.0, 2.0], [0.0, 1.0]])
+    after = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, -1.0]])
+    attention = torch.tensor([[True, True, False]])
+    found = cosines(before, after)
+    assert 1 - found[real_tokens(attention)[0]].mean().item() == pytest.approx(0.146447, abs=1e-6)
+    assert 1 - found.mean().item() == pytest.approx(0.764298, abs=1e-6)
+    assert first_token(attention).tolist() == [[True, False, False]]
+    assert not first_token(torch.zeros(1, 3, dtype=torch.bool)).any()
+
+
+class NoHead(nn.Module):
+    """Hands on what it is given."""
+
+    def forward(self, hidden: Any, pooled: Any) -> tuple[Any, Any]:
+        return hidden[:, 0], pooled
+
+
+def sentences(many: int = 40) -> Encoded:
+    """Random sentences of 2 to 9 tokens."""
+    draw = np.random.default_rng(0)
+    bounds = np.concatenate([[0], np.cumsum(draw.integers(2, 10, many))])
+    tokens = draw.integers(4, 20, bounds[-1])
+    return Encoded(tokens, np.zeros_like(tokens), bounds, np.zeros(many))
+
+
+@pytest.mark.parametrize("rule", ["contribution", "block_influence"])
+def test_data_rules_read_real_tokens_of_the_dense_encoder(rule):
+    """Against the hidden states that the stock model returns, sentence by sentence without
+    padding."""
+    encoder, data, rows = bert(), sentences(), np.arange(3, 40)
+    with torch.no_grad():
+        for number, layer in enumerate(encoder.encoder.layer):  # an order that is no order of depth
+            layer.output.dense.weight.mul_((3, 40, 1, 90, 10, 20)[number])
+    network = Network(encoder, NoHead(), frozenset()).train()
+    found = mean_cosines(LayersByData(rule, 0.5), network, data, rows)
+    assert network.training
+    encoder.eval()
+    sums: Any = [[] for _ in range(6)]
+    for row in rows:
+        tokens = torch.tensor(data.tokens[data.bounds[row] : data.bounds[row + 1]])[None]
+        with torch.no_grad():
+            states = encoder(tokens, output_hidden_states=True).hidden_states
+        for layer in range(6):
+            a, b = states[layer][0], states[layer + 1][0]
+            each = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+            sums[layer] += each[:1].tolist() if rule == "contribution" else each.tolist()
+    assert found == pytest.approx([sum(one) / len(one) for one in sums], abs=1e-9)
+    kept = LayersByData(rule, 0.5).choose(found)
+    assert kept == sorted(np.argsort(found)[:3]) and kept not in ([0, 1, 2], [3, 4, 5])
+
+
+def test_of_equal_layers_the_later_ones_go():
+    assert LayersByData("contribution", 0.5).choose([0.5, 0.5, 0.5, 0.2]) == [0, 3]
+    assert LayersByData("contribution", 0.1).choose([0.5, 0.5, 0.5]) == [0]
+    with pytest.raises(ConfigError, match="unknown rule for layers 'influence'"):
+        layers_by("influence", 0.5)
+    with pytest.raises(ConfigError, match="at least one example, not 0"):
+        layers_by("contribution", 0.5, 0)
+    with pytest.raises(TrialError, match="chosen by data, which a loop of one's own cannot do"):
+        MaskedModel(bert(), Method(layers=layers_by("contribution", 0.5)))
+
+
+@pytest.mark.parametrize("rule", ["contribution", "block_influence"])
+def test_a_judge_takes_the_layers_that_data_chose(rule, planner, resources, tmp_path):
+    values = (("batch", 16), ("max_length", 16), ("steps", 6), ("rule", rule), ("examples", 20))
+    (job,) = planner.jobs([Cell("drop_layers", "sst2", 0.5, False, 0, values)])
+    files = tmp_path / "files"
+    resources = replace(resources, handover=str(files))
+    run = build(job.trial, resources)
+    claim = run_trial(job.trial, resources)
+    assert claim.remaining.density == 0.5 and (files / LAYERS).exists()
+    assert run.method.layers(2) in ([0], [1])
+    assert f"layers that stay, from 0: {run.method.layers(2)[0]}" in claim.notes
+    found = judge(claim, Path(files), resources)
+    assert found.judgement == Judgement(apart=True, claims=claim.metrics)
+    assert replace(found, judgement=None, cost=claim.cost) == claim
+    (files / LAYERS).unlink()
+    with pytest.raises(TrialError, match="layers None stay, which are not 1 of 2"):
+        judge(claim, Path(files), resources)

@@ -115,6 +115,13 @@ def test_statistics_passes_and_precision_go_on_too(planner, resources, kept, mon
         del methods._entries["snapshot_statistics"]
 
 
+def test_layers_that_data_chose_go_on_too(planner, resources, kept, monkeypatch):
+    trial = trial_of(planner, resources, "drop_layers", rule="block_influence", examples=12)
+    whole = run_trial(trial, resources)
+    ended_after(monkeypatch, trial, kept, 4)
+    assert told(run_trial(trial, kept)) == told(whole)
+
+
 def test_damaged_and_foreign_snapshots_are_named_and_not_used(
     planner, resources, kept, monkeypatch
 ):

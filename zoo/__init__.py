@@ -76,8 +76,10 @@ if TYPE_CHECKING:
 
     # Units, and layers
     from zoo.parts.depth import KeepLayers as KeepLayers
+    from zoo.parts.depth import LayersByData as LayersByData
     from zoo.parts.depth import first_half_of_layers as first_half_of_layers
     from zoo.parts.depth import keep_layers as keep_layers
+    from zoo.parts.depth import layers_by as layers_by
     from zoo.parts.units import UnitGroup as UnitGroup
     from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from zoo.engine.influence import with_chosen_layers
 from zoo.engine.masked import MaskedModel
 from zoo.engine.memory import keep_freed
 from zoo.engine.settings import settle
@@ -21,6 +22,7 @@ from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
 from zoo.kernels.launch import PLAIN, available, refusal
 from zoo.parts.allocation import with_allocation
+from zoo.parts.depth import TheseLayers
 from zoo.parts.heads import Network
 from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
 from zoo.parts.patterns import with_pattern
@@ -163,7 +165,7 @@ def build(trial: Trial, resources: Resources, device: torch.device | None = None
     torch.manual_seed(stream(trial.task, trial.seed, "head"))
     network = method.head.build(checkpoint, task)
     method.start(network.encoder)
-    network.to(device)
+    method = with_chosen_layers(method, network.to(device), data.train, trial)
     generator = torch.Generator().manual_seed(stream(trial.task, trial.seed, "masks"))
     masked = MaskedModel(network.encoder, method, generator)
     _let_train(network, method)
@@ -215,8 +217,12 @@ def located(trial: Trial, resources: Resources) -> tuple[Task, Source, Checkpoin
 
 
 def _warned(trial: Trial, method: Method, steps: int) -> list[str]:
-    """What a reader should know about a method in so few steps."""
-    return [f"{trial.method}: {COLLAPSES}"] if may_collapse(method, steps) else []
+    """What a reader should know about a method in so few steps, and about layers that data
+    chose."""
+    notes = [f"{trial.method}: {COLLAPSES}"] if may_collapse(method, steps) else []
+    if isinstance(method.layers, TheseLayers):
+        notes.append(f"layers that stay, from 0: {', '.join(map(str, method.layers.kept))}")
+    return notes
 
 
 def _slower(device: torch.device) -> list[str]:

@@ -1,5 +1,6 @@
 """What a trained trial hands over to be judged: the encoder's weights under stock names with pruned
-entries zero, the head's, and the masks as packed bits. Three safetensors files in one folder."""
+entries zero, the head's, the masks as packed bits, and the numbers of the layers that stay where
+data chose them. Safetensors files in one folder."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,19 +13,23 @@ from torch import Tensor
 
 from zoo.engine.build import Run
 from zoo.engine.export import export
+from zoo.parts.depth import TheseLayers
 from zoo.records.storage import whole_folder
 
 ENCODER, HEAD, MASKS = "encoder.safetensors", "head.safetensors", "masks.safetensors"
+LAYERS = "layers.safetensors"
 
 
 @dataclass(frozen=True)
 class Handover:
     """The encoder's and the head's tensors by name, and masks (out, in) by name of matrix; a trial
-    that prunes nothing has none."""
+    that prunes nothing has none. `layers` are the numbers of those that stay, None where data chose
+    none."""
 
     encoder: Mapping[str, Tensor]
     head: Mapping[str, Tensor]
     masks: Mapping[str, Tensor]
+    layers: tuple[int, ...] | None = None
 
 
 def hand_over(run: Run, folder: Path) -> None:
@@ -37,6 +42,8 @@ def hand_over(run: Run, folder: Path) -> None:
         save_file(_on_cpu(export(run.network.encoder, run.masked)), half / ENCODER)
         save_file(_on_cpu(run.network.head.state_dict()), half / HEAD)
         save_file(bits, half / MASKS)
+        if isinstance(run.method.layers, TheseLayers):
+            save_file({"kept": torch.tensor(run.method.layers.kept)}, half / LAYERS)
 
 
 def _on_cpu(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -54,4 +61,7 @@ def read_handover(folder: Path) -> Handover:
             raise ValueError(f"the mask of {name} has {bits.numel()} bytes")
         flat = np.unpackbits(bits.numpy(), count=shape.numel()).astype(bool)
         masks[name] = torch.from_numpy(flat).view(shape)
-    return Handover(encoder, load_file(folder / HEAD), masks)
+    layers = None
+    if (folder / LAYERS).exists():
+        layers = tuple(load_file(folder / LAYERS)["kept"].tolist())
+    return Handover(encoder, load_file(folder / HEAD), masks, layers)

@@ -25,6 +25,7 @@ from zoo.errors import BenchmarkError, TrialError, without_folders
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Source, Task
 from zoo.inputs.tokenised import check_cached
+from zoo.parts.depth import LayersByData, TheseLayers, kept_of
 from zoo.parts.heads import BUILT_IN, Network
 from zoo.records.packed import pack_bits
 from zoo.records.result import Judgement, Result
@@ -50,7 +51,8 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
     task, source, checkpoint = located(trial, resources)
     if resources.cache:
         check_cached(task, source, checkpoint, trial.train.max_length, Path(resources.cache))
-    given, (network, whole) = _read(folder), _network(claim, checkpoint, task)
+    given = _read(folder)
+    network, whole = _network(claim, checkpoint, task, given)
     if not _same_shapes(network, given):
         return _unjudged(claim, "its network has other tensors than the checkpoint and its head")
     counts = _counts(network, given, whole)
@@ -70,7 +72,9 @@ def judge(claim: Result, folder: Path, resources: Resources) -> Result:
     )
 
 
-def _network(claim: Result, checkpoint: Checkpoint, task: Task) -> tuple[Network, Inside]:
+def _network(
+    claim: Result, checkpoint: Checkpoint, task: Task, given: Handover
+) -> tuple[Network, Inside]:
     """The network before training, and what its layers held before some were taken out. First
     values of a fresh head do not matter: the trial's replace them."""
     torch.manual_seed(0)
@@ -79,7 +83,19 @@ def _network(claim: Result, checkpoint: Checkpoint, task: Task) -> tuple[Network
         return network, Inside.of(network.encoder)
     method = make_method(claim.trial)
     method.start(network.encoder)
+    if isinstance(method.layers, LayersByData):
+        many = len(network.architecture.layers_of(network.encoder))
+        method = replace(method, layers=_chosen(given.layers, many, method.layers))
     return network, take_layers(network.encoder, method)
+
+
+def _chosen(kept: tuple[int, ...] | None, many: int, layers: LayersByData) -> TheseLayers:
+    """The layers that a trial says its data chose. Raises TrialError unless they are as many as its
+    method keeps, of `many`. That data chose these cannot be seen here."""
+    wanted = kept_of(many, layers.density)
+    if kept is None or len(kept) != wanted or sorted({*kept} & {*range(many)}) != list(kept):
+        raise TrialError(f"it says that layers {kept} stay, which are not {wanted} of {many}")
+    return TheseLayers(kept)
 
 
 def _measured(claim: Result, network: Network, given: Handover, counts: Counts) -> Result:

@@ -15,7 +15,7 @@ from zoo.inputs.checkpoint import Checkpoint
 from zoo.inputs.task import Task
 from zoo.inputs.tokeniser import load_tokenizer
 from zoo.parts.calibration import GateCalibration
-from zoo.parts.depth import check_layers
+from zoo.parts.depth import LayersByData, check_layers
 from zoo.parts.heads import Head, Network
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
@@ -39,7 +39,8 @@ class Rehearsed:
         """The shapes of what a method masks: matrices, or groups of units. Raises ConfigError for a
         pattern, units or layers that do not fit the encoder."""
         if method.layers is not None:
-            check_layers(self.config, method.layers(self.layers))
+            by_data = isinstance(method.layers, LayersByData)  # which may choose the last ones
+            check_layers(self.config, [-1] if by_data else method.layers(self.layers))
         if method.units is not None:
             groups = checked_groups(method.units, self.matrices, self.heads)
             if isinstance(method.calibration, GateCalibration):

@@ -18,7 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from zoo.engine.measure import Watch, environment
-from zoo.engine.state import OF_NETWORK, Content, of_network, restore, taken_from
+from zoo.engine.state import (
+    OF_NETWORK,
+    Content,
+    chosen_layers,
+    of_network,
+    restore,
+    taken_from,
+)
 from zoo.engine.trainer import Trainer
 from zoo.errors import StorageError, Terminated, TrialError, cause_of, without_folders
 from zoo.records.codec import from_json, to_json
@@ -131,6 +138,8 @@ def _misfit(trainer: Trainer, content: Content, environment: Sequence[str]) -> s
         return f"it was written with {', '.join(content.state['environment'])}"
     if content.state["trial"] != trainer.run.trial.id:
         return f"it is of another trial, {content.state['trial']}"
+    if content.state["layers"] != chosen_layers(trainer):
+        return f"in it layers {content.state['layers']} stay"
     here = {n: t.shape for n, t in of_network(trainer).items()}
     there = {n: t.shape for n, t in content.tensors.items() if n.startswith(OF_NETWORK)}
     return "" if here == there else "its tensors are of another network"

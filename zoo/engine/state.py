@@ -11,6 +11,7 @@ from torch import Tensor
 
 from zoo.engine.trainer import Trainer
 from zoo.errors import TrialError
+from zoo.parts.depth import TheseLayers
 
 NUMBERS = (bool, int, float, type(None))
 """What of an optimiser's state is no tensor."""
@@ -37,6 +38,12 @@ def of_network(trainer: Trainer) -> dict[str, Tensor]:
     return tensors
 
 
+def chosen_layers(trainer: Trainer) -> list[int] | None:
+    """The numbers of the layers that stay, where data chose them."""
+    layers = trainer.run.method.layers
+    return list(layers.kept) if isinstance(layers, TheseLayers) else None
+
+
 def taken_from(trainer: Trainer) -> Content:
     """The state between two steps. Raises Diverged if a loss that was not read is not finite, and
     TrialError for an optimiser whose state is neither tensors nor numbers."""
@@ -57,6 +64,7 @@ def taken_from(trainer: Trainer) -> Content:
         {
             "trial": run.trial.id,
             "taken": trainer.taken,
+            "layers": chosen_layers(trainer),
             "loss": float(trainer.loss).hex(),
             "level": masked.level,
             "penalty_weight": masked.penalty_weight,

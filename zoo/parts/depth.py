@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from zoo.errors import ConfigError, unknown
+from zoo.errors import ConfigError, TrialError, unknown
 from zoo.inputs.kinds import architecture_of
 
 
@@ -103,7 +104,122 @@ class KeepLayers:
             raise ConfigError(unknown("rule for layers", self.rule, RULES))
 
     def __call__(self, layers: int) -> list[int]:
-        return RULES[self.rule](layers, max(1, int(self.density * layers)))
+        return RULES[self.rule](layers, kept_of(layers, self.density))
+
+
+def kept_of(layers: int, density: float) -> int:
+    """How many of so many layers stay: int(density * layers), at least one.
+
+    >>> from zoo.parts.depth import kept_of
+    >>> kept_of(12, 0.3)
+    3
+    """
+    return max(1, int(density * layers))
+
+
+def first_token(attention: Tensor) -> Tensor:
+    """The first token of each sequence, [CLS] (Sajjad et al. 2023, contribution).
+
+    >>> import torch
+    >>> from zoo.parts.depth import first_token
+    >>> first_token(torch.ones(1, 3, dtype=torch.bool))
+    tensor([[ True, False, False]])
+    """
+    return attention & (torch.arange(attention.shape[1], device=attention.device) == 0)
+
+
+def real_tokens(attention: Tensor) -> Tensor:
+    """All tokens but padding (Men et al. 2024, block influence).
+
+    >>> import torch
+    >>> from zoo.parts.depth import real_tokens
+    >>> real_tokens(torch.tensor([[True, False]]))
+    tensor([[ True, False]])
+    """
+    return attention
+
+
+DATA_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "contribution": first_token,
+    "block_influence": real_tokens,
+}
+"""By name of a rule, which of the real tokens (B, longest) are read."""
+
+
+@dataclass(frozen=True)
+class LayersByData:
+    """Which of an encoder's layers stay: as many as KeepLayers keeps, those that change what they
+    read most. A layer is measured by the mean, over the tokens of a rule in `examples` training
+    examples, of the cosine between what enters it and what leaves it, in the dense encoder before
+    the first step; those with the highest go, the later of equals first. Raises ConfigError for
+    another rule, and TrialError where a layer is asked for without data.
+
+    >>> from zoo import LayersByData
+    >>> LayersByData("block_influence", 0.5).choose([0.9, 0.2, 0.8, 0.5])
+    [1, 3]
+    """
+
+    rule: str
+    density: float
+    examples: int = 128
+
+    def __post_init__(self) -> None:
+        if self.rule not in DATA_RULES:
+            raise ConfigError(unknown("rule for layers", self.rule, DATA_RULES))
+        if self.examples < 1:
+            raise ConfigError(f"layers are measured on at least one example, not {self.examples}")
+
+    def choose(self, cosines: Sequence[float]) -> list[int]:
+        """The layers that stay, by the mean cosine of each."""
+        order = sorted(range(len(cosines)), key=lambda layer: (cosines[layer], layer))
+        return sorted(order[: kept_of(len(cosines), self.density)])
+
+    def __call__(self, layers: int) -> list[int]:
+        raise TrialError(
+            "the layers of this method are chosen by data, which a loop of one's own cannot do: run"
+            " it as a trial, by run_benchmark.py, or choose another rule"
+        )
+
+
+def layers_by(rule: str, density: float, examples: int = 128) -> KeepLayers | LayersByData:
+    """Which layers stay by a rule of this name, with or without data. Raises ConfigError for
+    another name.
+
+    >>> from zoo import layers_by
+    >>> layers_by("top", 0.5)
+    KeepLayers(rule='top', density=0.5)
+    """
+    if rule in DATA_RULES:
+        return LayersByData(rule, density, examples)
+    if rule not in RULES:
+        raise ConfigError(unknown("rule for layers", rule, [*RULES, *DATA_RULES]))
+    return KeepLayers(rule, density)
+
+
+@dataclass(frozen=True)
+class TheseLayers:
+    """The layers of these numbers stay, as data have chosen them.
+
+    >>> from zoo.parts.depth import TheseLayers
+    >>> TheseLayers((0, 2))(3)
+    [0, 2]
+    """
+
+    kept: tuple[int, ...]
+
+    def __call__(self, layers: int) -> list[int]:
+        return list(self.kept)
+
+
+def cosines(before: Tensor, after: Tensor) -> Tensor:
+    """The cosine between each pair of rows (n, hidden), in float64.
+
+    >>> import torch
+    >>> from zoo.parts.depth import cosines
+    >>> cosines(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 2.0]]))
+    tensor([0.], dtype=torch.float64)
+    """
+    return torch.nn.functional.cosine_similarity(before.double(), after.double(), dim=-1)
 
 
 def check_layers(config: Any, kept: Sequence[int]) -> None:

@@ -126,6 +126,8 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     yield "start", *_described(method.dense or method.start)
     yield "optimiser", *_described(method.optimiser)
     yield f"head {method.head.name}", *_described(method.head.build)
+    if method.layers is not None:
+        yield "layers", *_described(method.layers)
     if method.score is not None:
         if method.units is not None:
             yield "units", *_described(method.units)
