@@ -25,13 +25,12 @@ from zoo.engine.build import Resources
 from zoo.engine.settings import usual_settings
 from zoo.engine.snapshots import TRAINING, ask_to_end, asked_to_end
 from zoo.errors import StorageError, Terminated, TrialError, one_line
-from zoo.inputs.checkpoint import Checkpoint
-from zoo.inputs.hub import pinned
 from zoo.records.reading import FAILED
 from zoo.records.result import Outcome, Plan
 from zoo.records.storage import check_folder, make_folder, save_plan, write_whole
 from zoo.registry import blaming, suites
 from zoo.runs import cluster
+from zoo.runs.beside import dense_cells, every_job, with_checkpoints
 from zoo.runs.claims import now_in
 from zoo.runs.command import Settings, check, load_plugins, make_parser
 from zoo.runs.estimate import longest_first
@@ -93,12 +92,13 @@ def run_suite(settings: Settings) -> int:
     scale = settings.scale
     print(f"suite {settings.suite}, scale {scale.name}: {scale.about}", flush=True)
     cells = cells_of(settings)
-    jobs = planner.jobs(cells)  # which checks the cells, before anything is tuned for them
+    planner = with_checkpoints(planner, settings.beside)
+    jobs = every_job(planner, cells, settings.options)  # checks them before anything is tuned
     for path in (settings.folder, settings.cache):
         check_folder(path) if settings.dry_run else make_folder(path)
     if settings.conditions.tune:
-        planner = tuned(planner, settings, cells)
-        jobs = planner.jobs(cells)
+        planner = every_tuned(planner, settings, cells)
+        jobs = every_job(planner, cells, settings.options)
     folder, cache = settings.folder, settings.cache
     keeper = Keeper(settings.save, folder, looking=settings.dry_run)
     state = pending(jobs, folder, cache, take_over=not settings.dry_run, keeper=keeper)
@@ -118,22 +118,22 @@ def run_suite(settings: Settings) -> int:
         save_plan(Plan(tuple(job.trial for job in jobs), facts, caveats), folder)
         execute(planner, state, settings, folder, report, folder / MODELS)
     if settings.latency:
-        time_forms(settings, folder, {job.trial.id for job in jobs})
+        time_forms(planner, settings, folder, jobs)
     return finish(folder, progress, written)
 
 
-def time_forms(settings: Settings, folder: Path, trials: Collection[str]) -> None:
-    """Time the kept models of these trials in all their forms, after all trials have ended."""
+def time_forms(planner: Planner, settings: Settings, folder: Path, jobs: Collection[Job]) -> None:
+    """Time the kept models of these jobs in all their forms, after all trials have ended."""
     from zoo.tools.measured import Measurement, measure_suite
 
     if not any((folder / MODELS).glob("[!.]*")):
         print("no model was kept, so none is timed", flush=True)
         return
-    local = Path(settings.model).expanduser()
-    model = str(local.resolve()) if local.is_dir() else settings.model
     print("timing the kept models in all their forms:", flush=True)
-    how = Measurement(model=model, data_dir=settings.data_dir, threads=settings.cpus)
-    measure_suite(folder, trials, how, partial(print, flush=True))
+    for one in (planner, *planner.beside):
+        trials = {job.trial.id for job in jobs if planner.of(job.trial) is one}
+        how = Measurement(model=one.located, data_dir=settings.data_dir, threads=settings.cpus)
+        measure_suite(folder, trials, how, partial(print, flush=True))
 
 
 def make_ready(planner: Planner, state: Pending, settings: Settings) -> None:
@@ -158,7 +158,7 @@ def execute(
     if state.jobs:
         ordered = longest_first(state.jobs, planner)
         given = replace(
-            resources(settings, planner.checkpoint),
+            resources(settings, planner),
             snapshots=str(folder / TRAINING) if settings.minutes else "",
             since=now_in(folder),
             trial_minutes=settings.timeout,
@@ -202,6 +202,13 @@ def tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planne
     return tuner.tuned(cells)
 
 
+def every_tuned(planner: Planner, settings: Settings, cells: Sequence[Cell]) -> Planner:
+    """The same for the checkpoints beside too, with as many candidates."""
+    dense = dense_cells(cells)
+    others = tuple(tuned(other, settings, dense) for other in planner.beside)
+    return replace(tuned(planner, settings, cells), beside=others)
+
+
 def cells_of(settings: Settings) -> list[Cell]:
     """The suite's cells; a suite may be a user's code."""
     entry = suites[settings.suite]
@@ -222,11 +229,10 @@ def has_plugins(settings: Settings) -> bool:
     return any(plugin.path for plugin in settings.plugins)
 
 
-def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:
+def resources(settings: Settings, planner: Planner) -> Resources:
     """What trials run with: absolute paths, and the commit of a model on the hub."""
-    local, found = Path(settings.model).expanduser(), checkpoint.folder
     return Resources(
-        model=str(local.resolve()) if local.is_dir() else pinned(settings.model, found),
+        model=planner.located,
         data_dir=settings.data_dir and str(Path(settings.data_dir).expanduser().resolve()),
         cache=str(settings.cache),
         plugins=settings.plugins,
@@ -234,7 +240,7 @@ def resources(settings: Settings, checkpoint: Checkpoint) -> Resources:
         snapshot_minutes=settings.minutes,
         environment={
             "git": git_state(),
-            "options": tuple(settings.options),
+            "options": tuple(settings.options(planner.model)),
             "caveat": settings.scale.caveat,
         },
     )

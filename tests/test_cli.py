@@ -28,7 +28,7 @@ def test_the_options_are_fixed():
         *("--suite", "--scale", "--model", "--data-dir", "--tasks", "--methods", "--densities"),
         *("--seeds", "--distill", "--recipe", "--plugin", "--results", "--executor", "--jobs"),
         *("--gpus-per-trial", "--cpus-per-trial", "--max-steps", "--precision", "--compile"),
-        *("--tune", "--search", "--save", "--latency"),
+        *("--tune", "--search", "--save", "--latency", "--beside"),
         *("--dry-run", "--list"),
         *("-h", "--help"),
     }

@@ -83,6 +83,7 @@ def existing_folder(text: str) -> str:
 
 WHOLE = number(int, 1, "a whole number")
 NAMES = several(str, "names")
+MODELS = several(not_empty, "folders or hub names")
 DENSITIES = several(float, "fractions such as 0.5,0.1")
 SEEDS = several(int, "whole numbers such as 0,1,2")
 
@@ -99,6 +100,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--data-dir",
         type=existing_folder,
         help="a folder with glue/ and squad/ (then --scale is base)",
+    )
+    p.add_argument(
+        "--beside", type=MODELS, default=(), help="other models, to be fine-tuned without pruning"
     )
     p.add_argument("--tasks", type=NAMES, help="names separated by commas, not the suite's")
     p.add_argument("--methods", type=NAMES, help="names separated by commas, not the suite's")
@@ -188,6 +192,7 @@ class Settings:
     save: str
     latency: bool
     dry_run: bool
+    beside: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -199,13 +204,12 @@ class Settings:
         """The folder for tokenised data and outputs of frozen models."""
         return self.results / ".cache"
 
-    @property
-    def options(self) -> list[str]:
-        """What a reader must add to the command of a row to run its trials again; of absolute
-        paths the last name alone, since they belong to one machine."""
+    def options(self, model: str) -> list[str]:
+        """What a reader must add to the command of a row to run its trials, of a model, again; of
+        absolute paths the last name alone, since they belong to one machine."""
         words = []
-        if self.model != self.scale.model:
-            words += ["--model", _without_folders(self.model)]
+        if model != self.scale.model:
+            words += ["--model", _without_folders(model)]
         if self.data_dir:
             words += ["--data-dir", _without_folders(self.data_dir)]
         for plugin in self.plugins:
@@ -287,6 +291,7 @@ def check(options: argparse.Namespace, plugins: Sequence[Plugin]) -> Settings:
         save=options.save,
         latency=options.latency,
         dry_run=options.dry_run,
+        beside=options.beside,
     )
 
 

@@ -14,7 +14,7 @@ from zoo.inputs.checkpoint import Checkpoint
 from zoo.kernels.launch import available
 from zoo.parts.method import Method
 from zoo.records.result import Result
-from zoo.records.trial import Training
+from zoo.records.trial import Training, Trial
 from zoo.runs.jobs import Job
 from zoo.runs.plan import Planner
 
@@ -26,20 +26,25 @@ USUAL_SPEED = 1e11
 
 def seconds_of(jobs: Iterable[Job], done: Sequence[Result], planner: Planner) -> float:
     """Seconds that the jobs would take one after another; rough where no similar trial has run."""
-    rates: dict[str, list[float]] = {}
+    rates: dict[tuple[str, str], list[float]] = {}
     for result in done:
         if result.steps.taken:
             per_step = result.cost.seconds / result.steps.taken
-            rates.setdefault(result.trial.task, []).append(per_step)
+            rates.setdefault(_alike(result.trial), []).append(per_step)
     speed = 0.0
     total = 0.0
     for job in jobs:
-        if job.trial.task in rates:
-            total += _steps(job, planner) * statistics.median(rates[job.trial.task])
+        if _alike(job.trial) in rates:
+            total += _steps(job, planner) * statistics.median(rates[_alike(job.trial)])
             continue
         speed = speed or matmul_speed()
         total += _arithmetic(job, planner, speed)
     return total
+
+
+def _alike(trial: Trial) -> tuple[str, str]:
+    """What trials whose steps take as long have in common, roughly."""
+    return trial.task, trial.model_sha
 
 
 def longest_first(jobs: Iterable[Job], planner: Planner) -> list[Job]:
@@ -51,7 +56,8 @@ def _arithmetic(job: Job, planner: Planner, speed: float) -> float:
     task, train = planner.task(job.trial.task)[0], job.trial.train
     share = 0.5 if task.output.per_token else 0.33  # real tokens among max_length
     tokens = train.batch * train.max_length * share
-    step = 6 * planner.checkpoint.prunable_weights * tokens / speed + STEP_OVERHEAD
+    weights = planner.of(job.trial).checkpoint.prunable_weights
+    step = 6 * weights * tokens / speed + STEP_OVERHEAD
     return _steps(job, planner) * step
 
 

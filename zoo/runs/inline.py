@@ -47,8 +47,11 @@ def attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
 def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | None:
     """The same, but None if another driver has claimed the trial."""
     environment = {**resources.environment, "sources": job.sources}
+    if job.model:
+        environment["options"] = job.options
     resources = replace(
         resources,
+        model=job.model or resources.model,
         keep_outputs=job.teaches,
         keep_weights=job.starts,
         reads=job.reads,

@@ -23,7 +23,8 @@ class Job(Record):
     set, of `reads` examples in the order of training, None for all, and its weights if `starts`
     says that their training starts from these; `trains` says whether it takes steps; `sources`
     say where each of its values comes from; `facts` are those of its method; `candidates` are those
-    among which its values were chosen."""
+    among which its values were chosen. `model` is where its checkpoint is, and `options` are what a
+    reader adds to the command, if they are not those of the run."""
 
     trial: Trial
     teaches: bool = False
@@ -33,6 +34,8 @@ class Job(Record):
     reads: int | None = None
     starts: bool = False
     trains: bool = True
+    model: str = ""
+    options: tuple[str, ...] = ()
 
     def has_left(self, cache: Path) -> bool:
         """Whether the trial has left all that others need of it."""

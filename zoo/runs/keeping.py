@@ -1,10 +1,9 @@
 """Which trained models are kept: --save none, best or all."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from zoo.inputs.checkpoint import Checkpoint
 from zoo.records.result import Outcome, Result
 from zoo.records.trial import Trial
 from zoo.runs.jobs import Job
@@ -77,11 +76,11 @@ def value_of(result: Result) -> float:
     return float("-inf") if value is None else value
 
 
-def said(policy: str, jobs: Iterable[Job], checkpoint: Checkpoint) -> str:
-    """How many models are kept, and the size that they will have at most."""
+def said(policy: str, jobs: Iterable[Job], weights: Callable[[Trial], int]) -> str:
+    """How many models are kept, and the size that they will have at most; `weights` counts those
+    of a trial's model."""
     trials = [job.trial for job in jobs]
-    many = len(trials) if policy == "all" else len({repr(place_of(trial)) for trial in trials})
-    each = 4 * checkpoint.weights + TOKENISER
-    size = many * each / 1e9
+    kept = trials if policy == "all" else list({repr(place_of(t)): t for t in trials}.values())
+    size = sum(4 * weights(trial) + TOKENISER for trial in kept) / 1e9
     shown = f"{size:.1f} GB" if size >= 1 else f"{1000 * size:.0f} MB"
-    return f"models: {many} are kept, about {shown} in all, in {MODELS}/ of the suite's folder"
+    return f"models: {len(kept)} are kept, about {shown} in all, in {MODELS}/ of the suite's folder"

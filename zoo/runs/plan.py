@@ -12,6 +12,7 @@ from zoo.engine.rehearse import rehearse
 from zoo.errors import BenchmarkError, ConfigError, cause_of, unknown
 from zoo.inputs.checkpoint import Checkpoint, find_checkpoint
 from zoo.inputs.choosing import for_choosing
+from zoo.inputs.hub import pinned
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
@@ -31,8 +32,8 @@ from zoo.status import reporting
 class Planner:
     """Makes jobs for one scale, version of the recipes, model and data; with `choosing`, trials
     that are judged on the examples for choosing. `tuned` holds what was chosen for cells, for
-    all seeds; only their trials are under the conditions `tune` and `search`. Each cell,
-    task and checkpoint is looked up once."""
+    all seeds; only their trials are under the conditions `tune` and `search`; `beside` are the
+    planners of other checkpoints. Each cell, task and checkpoint is looked up once."""
 
     scale: Scale
     version: str
@@ -42,11 +43,22 @@ class Planner:
     conditions: Conditions = field(default_factory=Conditions)
     choosing: bool = False
     tuned: Mapping[Cell, Tuned] = field(default_factory=dict)
+    beside: tuple["Planner", ...] = ()
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The pre-trained model."""
         return find_checkpoint(self.model)
+
+    @property
+    def located(self) -> str:
+        """Where trials find the checkpoint: an absolute path, or a hub name at its commit."""
+        local, found = Path(self.model).expanduser(), self.checkpoint.folder
+        return str(local.resolve()) if local.is_dir() else pinned(self.model, found)
+
+    def of(self, trial: Trial) -> "Planner":
+        """The planner of a trial's checkpoint: this one, or one beside it."""
+        return next((p for p in self.beside if p.checkpoint.sha == trial.model_sha), self)
 
     @cached_property
     def _tasks(self) -> dict[str, tuple[Task, Source]]:
@@ -79,11 +91,12 @@ class Planner:
 
     def tokenise(self, jobs: Iterable[Job], cache: Path) -> None:
         """Tokenise what the jobs need and the cache lacks, once for all of them."""
-        wanted = {(job.trial.task, job.trial.train.max_length) for job in jobs}
+        trials = (job.trial for job in jobs)
+        wanted = {(t.task, t.train.max_length, t.model_sha): self.of(t) for t in trials}
         with reporting(cache, "before the trials"):
-            for name, max_length in sorted(wanted):
-                task, source = self.task(name)
-                tokenise(task, source, self.checkpoint, max_length, cache)
+            for (name, max_length, _), owner in sorted(wanted.items(), key=lambda pair: pair[0]):
+                task, source = owner.task(name)
+                tokenise(task, source, owner.checkpoint, max_length, cache)
 
     def jobs(self, cells: Iterable[Cell]) -> list[Job]:
         """The jobs of the cells, teachers first where they are needed. Raises ConfigError, one line

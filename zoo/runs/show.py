@@ -44,20 +44,35 @@ def print_plan(planner: Planner, settings: Settings, jobs: Sequence[Job], state:
     """The first lines of a run: on what it runs and how much of it is left."""
     checkpoint = planner.checkpoint
     print(f"model {checkpoint.name} ({checkpoint.sha[:12]}), recipe {settings.version}")
-    for line in (*planner.notes(), *state.remarks):
+    notes = planner.notes()
+    for line in (*notes, *_beside(planner, notes), *state.remarks):
         print(line)
     for words in settings.conditions.words:
         print(f"{words}: these results never share a table with others")
     if settings.save != "none":
-        print(said(settings.save, jobs, checkpoint))
+        print(said(settings.save, jobs, lambda trial: planner.of(trial).checkpoint.weights))
     print(f"{len(jobs)} trials: {len(state.done)} done, {len(state.jobs)} to run", flush=True)
+
+
+def _beside(planner: Planner, notes: Collection[str]) -> Iterator[str]:
+    """A line for each checkpoint beside the run's, and its notes but for those of the run."""
+    whole = planner.checkpoint.prunable_weights
+    for other in planner.beside:
+        found = other.checkpoint
+        ratio = 100 * found.prunable_weights / whole
+        yield (
+            f"beside it, without pruning: {found.name} ({found.sha[:12]}), {ratio:.2f} % of its"
+            " prunable weights"
+        )
+        yield from (f"{found.name}: {note}" for note in other.notes() if note not in notes)
 
 
 def print_trials(planner: Planner, jobs: Sequence[Job], state: Pending, workers: int) -> None:
     """Every trial, whether it is done, and a rough cost of those that are not."""
     left = {job.trial.id for job in state.jobs}
     for job in jobs:
-        print(f"  {'to run' if job.trial.id in left else 'done  '}  {job.trial.id}")
+        of = f"  ({job.trial.model})" if job.model else ""
+        print(f"  {'to run' if job.trial.id in left else 'done  '}  {job.trial.id}{of}")
     seconds = seconds_of(state.jobs, state.done, planner)
     source = "from trials that ran" if state.done else "rough, from arithmetic"
     print(
@@ -79,7 +94,7 @@ def memory_lines(jobs: Sequence[Job], planner: Planner) -> list[str]:
             method = make_method(job.trial)
         except BenchmarkError:  # it was warned of, and its trials will fail
             continue
-        need = memory_of(method, planner.checkpoint, job.trial.train)
+        need = memory_of(method, planner.of(job.trial).checkpoint, job.trial.train)
         found[job.trial.method] = max(found.get(job.trial.method, 0.0), need.state)
         activations = max(activations, need.activations)
         snapshot = max(snapshot, need.snapshot)
@@ -107,7 +122,8 @@ def print_values(settings: Settings, jobs: Iterable[Job]) -> None:
         source = f"the method's default, {entry.origin}"
         defaults = {name: Value(value, source) for name, value in entry.defaults.items()}
         given = (f"{n} {v.value!r}" for n, v in values.items() if v.source == GIVEN)
-        group = groups.setdefault((trial.method, trial.task, *given), {})
+        named = f"{trial.method} of {trial.model}" if job.model else trial.method
+        group = groups.setdefault((named, trial.task, *given), {})
         group[trial.density, trial.distill] = {**defaults, **values}
         seeds[trial.seed] = None
     print(f"seeds {', '.join(map(str, seeds))} (the SMP paper has five, the Movement log seed 92)")

@@ -1,0 +1,50 @@
+"""`--beside MODEL[,MODEL...]`: other checkpoints, fine-tuned without pruning on the tasks and seeds
+of a suite. Small ones are the honest rival of a large one that is pruned (Turc et al. 2019)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from zoo.errors import ConfigError
+from zoo.registry import methods
+from zoo.runs.jobs import Job
+from zoo.runs.plan import Planner, teacher_of
+from zoo.runs.suites import Cell
+
+
+def with_checkpoints(planner: Planner, given: Iterable[str]) -> Planner:
+    """The planner with one for each of these checkpoints beside it. Raises ConfigError for a
+    checkpoint that is given twice, or is the planner's own."""
+    known, others = [planner], list[Planner]()
+    for model in given:
+        other = replace(planner, model=model)
+        for one in known:
+            if one.checkpoint.sha == other.checkpoint.sha:
+                raise ConfigError(f"--beside {model}: the same checkpoint as {one.model}")
+        known.append(other)
+        others.append(other)
+    return replace(planner, beside=tuple(others))
+
+
+def every_job(
+    planner: Planner, cells: Sequence[Cell], options: Callable[[str], Sequence[str]]
+) -> list[Job]:
+    """The jobs of the cells, then those of the checkpoints beside; `options` gives what a reader
+    adds to the command to run trials of a model again. Raises ConfigError."""
+    jobs = planner.jobs(cells)
+    for other in planner.beside:
+        own = tuple(options(other.model))
+        try:
+            found = other.jobs(dense_cells(cells))
+        except ConfigError as error:
+            raise ConfigError(f"--beside {other.model}: {error}") from None
+        jobs += [replace(job, model=other.located, options=own) for job in found]
+    return jobs
+
+
+def dense_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells of plain fine-tuning: those that are among the cells, and for tasks and seeds
+    without one what would teach their students."""
+    own = [cell for cell in cells if cell.method == methods.teacher]
+    known = {(cell.task, cell.seed) for cell in own}
+    others = [teacher_of(cell, None) for cell in cells if (cell.task, cell.seed) not in known]
+    return list(dict.fromkeys([*own, *others]))
