@@ -132,6 +132,8 @@ def time_forms(planner: Planner, settings: Settings, folder: Path, jobs: Collect
     print("timing the kept models in all their forms:", flush=True)
     for one in (planner, *planner.beside):
         trials = {job.trial.id for job in jobs if planner.of(job.trial) is one}
+        if one is not planner:
+            print(f"those of {one.checkpoint.name}:", flush=True)
         how = Measurement(model=one.located, data_dir=settings.data_dir, threads=settings.cpus)
         measure_suite(folder, trials, how, partial(print, flush=True))
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from leaderboard.beside import shown
 from leaderboard.collect import SLUG, Board, collect
 from leaderboard.figures import FIGURE, Drawn, draw
 from leaderboard.formats import comma_separated, latex
@@ -48,7 +49,7 @@ def write_board(
     `page_only` writes the markdown page and the costs alone. Returns the markdown page's path.
     Raises StorageError.
     """
-    views = [View(board, table, wanted) for table in board.tables]
+    views = [View(board, table, wanted) for table in shown(board)]
     trouble = ""
     drawn: Drawn = {}
     _check_columns(views, wanted)
@@ -58,7 +59,8 @@ def write_board(
         except Exception as error:  # the page is written without them
             trouble = f"The figures could not be drawn: {cause_of(error)}"
     page = markdown_page(board, views, drawn, trouble, alone=page_only)
-    found = {PAGE: page, COSTS: costs(board, views)}
+    every = [View(board, table, wanted) for table in board.tables]
+    found = {PAGE: page, COSTS: costs(board, every)}
     if not page_only:
         found |= other_files(board, views, wanted)
     for name, text in found.items():

@@ -163,7 +163,7 @@ def comma_separated(grid: Grid) -> str:
 
 TEXTS = (
     *("Method", "Task", "Metric", "Device", "Distilled", "Dominated by", "Verdict", "Source"),
-    *("Form", "Size of", "Where"),
+    *("Form", "Size of", "Where", "Model"),
 )
 """Columns of text; all others hold numbers."""
 

@@ -13,6 +13,8 @@ from zoo.records.result import Result
 
 NO_DIFFERENCE, EXACT = "no difference", "exact"
 """Shown instead of a ratio whose interval holds 1, and of a difference that cannot exist."""
+ANOTHER = "another checkpoint"
+"""What a row is that is not of the table's model, wherever it is shown."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,33 @@ def shape_of(timing: Timing) -> Shape:
 
 @dataclass(frozen=True)
 class Measured:
-    """A form of the model of one trial, with its row, its task and the task's first metric."""
+    """A form of the model of one trial, with its row, its task and the task's first metric. `other`
+    is the name of another checkpoint than the table's, and `share` its prunable weights over those
+    of the table's model."""
 
     row: RowKey
     task: str
     metric: str
     result: Result
     form: Form
+    other: str = ""
+    share: float = 1.0
+
+    @property
+    def label(self) -> str:
+        """The row's name for people."""
+        own = label(self.row, [self.result])
+        return f"{own} of {self.other} ({ANOTHER})" if self.other else own
+
+    @property
+    def kept(self) -> float:
+        """Remaining weights in percent of the prunable ones of the table's model."""
+        return 100 * self.share * self.result.remaining.density
+
+    @property
+    def target(self) -> Entry:
+        """The target in percent, which another checkpoint has none of."""
+        return NOTHING if self.other else target(self.row.density)
 
     def timings(self, shape: Shape | None) -> list[Timing]:
         """The timings of a shape."""
@@ -133,12 +155,12 @@ FORM_HEADER = (
 )
 
 
-def form_grid(table: Table, plain: Table) -> Grid:
+def form_grid(table: Table, plain: Table, others: Iterable[Measured] = ()) -> Grid:
     """Every form of every trial that was measured, one line per shape of its timings; the stock
-    file may be that of a dense trial of `plain`."""
+    file may be that of a dense trial of `plain`. `others` are forms of other checkpoints."""
     rows: list[list[Entry]] = []
     full = {task: full_bytes(table, plain, task) for task in table.tasks}
-    for one in measured(table):
+    for one in (*measured(table), *others):
         start = _about(one, full[one.task])
         rows += [[*start, *_timed(timing)] for timing in one.form.timings or (None,)]
     return Grid(FORM_HEADER, rows)
@@ -148,9 +170,9 @@ def _about(one: Measured, full: int | None) -> list[Entry]:
     """A form without its timings."""
     trial, form, value = one.result.trial, one.form, one.value
     return [
-        label(one.row, [one.result]),
-        target(one.row.density),
-        quantity(100 * one.result.remaining.density, ".2f"),
+        one.label,
+        one.target,
+        quantity(one.kept, ".2f"),
         one.task,
         Quantity(trial.seed, str(trial.seed)),
         form.label,
@@ -210,11 +232,11 @@ def form_summary(every: Sequence[Measured]) -> Grid:
     of each form over tasks. No rows where no model was measured."""
     names, first = form_names(every), next(iter(shapes(every)), None)
     rows: list[list[Entry]] = []
-    for row in dict.fromkeys(one.row for one in every):
-        own = [one for one in every if one.row == row]
-        kept = ranged([100 * one.result.remaining.density for one in own], percent)
+    for row in dict.fromkeys((one.row, one.other) for one in every):
+        own = [one for one in every if (one.row, one.other) == row]
+        kept = ranged([one.kept for one in own], percent)
         sizes = [_megabytes(m for m in own if m.form.label == name) for name in names]
-        start: list[Entry] = [label(row, [own[0].result]), target(row.density), kept]
+        start: list[Entry] = [own[0].label, own[0].target, kept]
         rows.append([*start, _fastest(own, first), *sizes])
     header = ["Method", "Target %", "Kept %", "Fastest exact form"]
     return Grid([*header, *(f"{name} MB" for name in names)], rows)

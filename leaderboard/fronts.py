@@ -1,15 +1,15 @@
 """What the figures of trained models show: quality against bytes or latency, and which forms
 nothing else beats in both."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from statistics import fmean, median
 
+from leaderboard.beside import short
 from leaderboard.forms import Measured, Shape, measured, shapes
 from leaderboard.looks import Look
 from leaderboard.series import Series
-from leaderboard.tables import label
 from zoo.records.forms import Timing
 
 
@@ -61,11 +61,12 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def found_forms(series: Series) -> list[Measured]:
     """The forms of a table, and on its tasks those of rows that prune nothing in its table without
-    distillation."""
+    distillation, and of other checkpoints."""
     own, plain = list(measured(series.table)), series.board.without_distillation(series.table)
     tasks = {one.task for one in own}
-    others = measured(plain) if plain else ()
-    return [*(m for m in others if m.row.density == 1 and m.task in tasks), *own]
+    beside = [m for other in series.others for m in other.forms(list(tasks))]
+    unpruned = measured(plain) if plain else ()
+    return [*(m for m in unpruned if m.row.density == 1 and m.task in tasks), *own, *beside]
 
 
 def latency_shapes(series: Series) -> list[Shape]:
@@ -75,19 +76,25 @@ def latency_shapes(series: Series) -> list[Shape]:
 
 def latency_fronts(series: Series, shape: Shape) -> list[Front]:
     """By task, quality against milliseconds of a call: the median of all timings of the dense
-    model, over the speed-up of each form, so that a machine's slow hours cancel."""
+    model, over the speed-up of each form, so that a machine's slow hours cancel. They do not
+    between two checkpoints, each of which has a dense model of its own."""
     fronts = []
     for task, found in _by_task(found_forms(series)).items():
-        timings = [timing for one in found for timing in one.timings(shape)]
-        if not timings:
+        seconds: dict[str, list[float]] = {}
+        for one in found:
+            own = [timing.dense_seconds for timing in one.timings(shape)]
+            seconds.setdefault(one.other, []).extend(own)
+        dense = {other: 1000 * median(own) for other, own in seconds.items() if own}
+        if "" not in dense:
             continue
-        dense = 1000 * median(timing.dense_seconds for timing in timings)
 
-        def cost(one: Measured, dense: float = dense) -> tuple[float, float, float] | None:
+        def cost(
+            one: Measured, dense: Mapping[str, float] = dense
+        ) -> tuple[float, float, float] | None:
             own = one.timings(shape)
-            return _milliseconds(own, dense) if own else None
+            return _milliseconds(own, dense[one.other]) if own else None
 
-        fronts.append(_front(f"{task}: {found[0].metric}", found, cost, dense))
+        fronts.append(_front(f"{task}: {found[0].metric}", found, cost, dense[""]))
     return [front for front in fronts if front.spots]
 
 
@@ -129,7 +136,8 @@ def _front(title: str, found: Sequence[Measured], cost: Cost, dense: float | Non
     for one in found:
         costs = cost(one)
         if costs is not None:
-            groups.setdefault((one.row, one.form.label), []).append((one, costs))
+            row = one.other or one.row
+            groups.setdefault((row, one.form.label), []).append((one, costs))
     spots = [_spot(own) for own in groups.values()]
     points = [(spot.x, spot.y) for spot in spots]
     steps: dict[tuple[float, float], list[int]] = {}
@@ -142,10 +150,10 @@ def _spot(own: Sequence[tuple[Measured, tuple[float, float, float]]]) -> Spot:
     first, _ = own[0]
     xs, lows, highs = zip(*(costs for _, costs in own), strict=True)
     return Spot(
-        name=first.row.name,
-        label=label(first.row, [first.result]),
+        name=first.other or first.row.name,
+        label=short(first.other) or first.label,
         target=first.row.density,
-        kept=100 * fmean(one.result.remaining.density for one, _ in own),
+        kept=fmean(one.kept for one, _ in own),
         kind=first.form.name,
         words=first.form.label,
         exact=all(one.exact for one, _ in own),

@@ -25,6 +25,8 @@ class Look:
 
 PLAIN = Look()
 """The look of what has none of its own."""
+RIVAL = Look(None, "diamond")
+"""The look of other checkpoints, which prune nothing."""
 
 
 def looks_of(controls: Mapping[str, bool]) -> dict[str, Look]:

@@ -12,7 +12,7 @@ from leaderboard.view import FORM_SUMMARY, HEADINGS, View
 PAGE, HTML, COSTS = "LEADERBOARD.md", "leaderboard.html", "COSTS.md"
 TIDY = "results.csv"
 FIGURES, TABLES = "figures", "tables"
-OPEN = ("verdicts", "over-target")
+OPEN = ("verdicts", "over-target", "beside")
 """Tables that the markdown page shows, beside the main one."""
 BESIDE = (
     f"Every table is in `{TABLES}/` as LaTeX and CSV; [{TIDY}]({TIDY}) has a row per trial and"
@@ -47,7 +47,7 @@ def markdown_page(
     troubles = [f"- {plain_text(line)}" for line in prose.troubles(board)]
     if troubles:
         parts += ["## Failed, diverged and missing", "\n".join(troubles)]
-    parts += _commands(board, views)
+    parts += _commands(views)
     small = [f"- **{term}** {plain_text(meaning)}" for term, meaning in prose.SMALL_PRINT]
     parts += ["## Small print", "\n".join(small), ALONE if alone else BESIDE]
     return "\n\n".join(parts) + "\n"
@@ -60,7 +60,8 @@ def _verdict(clauses: Sequence[str]) -> str:
 
 
 def _shown(view: View) -> list[str]:
-    """Verdicts, the main table, runs over their target, sizes and speed; the names of the rest."""
+    """Verdicts, the main table, runs over their target, other checkpoints, sizes and speed; the
+    names of the rest."""
     open_ones = {name: view.grids[name] for name in OPEN if name in view.grids}
     parts = []
     if "verdicts" in open_ones:
@@ -74,12 +75,11 @@ def _shown(view: View) -> list[str]:
     return parts + ([f"On the HTML page and as files: {'; '.join(rest)}."] if rest else [])
 
 
-def _commands(board: Board, views: Iterable[View]) -> list[str]:
+def _commands(views: Iterable[View]) -> list[str]:
     """A command per table; the HTML page has every row's."""
     lines = []
     for view in views:
-        words = prose.commands(board, view.table, view.table.rows)
-        lines += [f"# {view.title}", *words] if words else []
+        lines += [f"# {view.title}", *view.commands] if view.commands else []
     if not lines:
         return []
     block = "\n".join(map(in_a_fence, lines))

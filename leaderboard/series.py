@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
+from leaderboard.beside import Other, others
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import least_of
 from leaderboard.heat_maps import (
@@ -17,7 +18,7 @@ from leaderboard.heat_maps import (
     uneven,
     whole,
 )
-from leaderboard.looks import PLAIN, Look, looks_of
+from leaderboard.looks import PLAIN, RIVAL, Look, looks_of
 from leaderboard.statistics import sample_std
 from leaderboard.tables import label, values
 from leaderboard.targets import at_target
@@ -57,7 +58,8 @@ class Baseline:
 
 @dataclass(frozen=True)
 class Quality:
-    """One task's first metric against measured remaining weights."""
+    """One task's first metric against measured remaining weights; `rivals` are other checkpoints,
+    a dot each at their prunable weights over those of the table's model."""
 
     task: str
     metric: str
@@ -65,6 +67,7 @@ class Quality:
     baselines: Sequence[Baseline]
     majority: float | None
     targets: Sequence[float]
+    rivals: Sequence[Line] = ()
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,19 @@ class Series:
         return sorted({100 * row.density for row in self.pruned})
 
     @cached_property
+    def others(self) -> list[Other]:
+        """The other checkpoints beside the table."""
+        return others(self.board, self.table)
+
+    def _rivals(self, task: str, metric: str) -> list[Line]:
+        groups = ((one, one.table.group(one.row, task).ok) for one in self.others)
+        found = (
+            (one.name, dots([(one.share, r.metrics.get(metric)) for r in results], metric))
+            for one, results in groups
+        )
+        return [Line(name, RIVAL, own, []) for name, own in found if own]
+
+    @cached_property
     def quality(self) -> list[Quality]:
         """By task, the first metric against remaining weights."""
         return [self._quality(task, self.table.first_metric(task)) for task in self.tasks]
@@ -150,6 +166,7 @@ class Series:
             baselines=baselines,
             majority=known[0] if known else None,
             targets=self.targets,
+            rivals=self._rivals(task, metric),
         )
 
     @cached_property

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from leaderboard import prose
+from leaderboard.beside import Other, beside_grid, beside_notes
 from leaderboard.cells import cells
 from leaderboard.claims import claims_grid
 from leaderboard.collect import Board, RowKey, Table
@@ -23,6 +24,7 @@ HEADINGS = {
     "methods": "Methods by remaining weights",
     "verdicts": "Who is better, over all tasks",
     "over-target": f"Runs that kept more than {AT_MOST:g} times their target",
+    "beside": "Other checkpoints, fine-tuned without pruning",
     "by-task": "Task by task: means and differences with intervals",
     "selection": "Last step and best evaluation side by side",
     "published": "Published numbers beside ours",
@@ -68,8 +70,21 @@ class View:
 
     @cached_property
     def notes(self) -> Sequence[str]:
-        """What ran, and how the forms of trained models were measured."""
-        return [*prose.notes(self.table), *form_notes(self._measured)]
+        """What ran, how other checkpoints are to be read, and how the forms of trained models were
+        measured."""
+        beside = beside_notes(self.table, self.others)
+        return [*prose.notes(self.table), *beside, *form_notes(self._measured)]
+
+    @property
+    def others(self) -> Sequence[Other]:
+        """The other checkpoints beside the table."""
+        return self.series.others
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands that run the whole table again, and the other checkpoints beside it."""
+        rows = [(self.table, self.table.rows), *((one.table, [one.row]) for one in self.others)]
+        return [line for table, own in rows for line in prose.commands(self.board, table, own)]
 
     @cached_property
     def reference(self) -> str:
@@ -125,7 +140,11 @@ class View:
     @cached_property
     def forms(self) -> Grid:
         """The sizes of trained models and their fastest exact form, by row."""
-        return form_summary(self._measured)
+        return form_summary([*self._measured, *self._forms_beside])
+
+    @property
+    def _forms_beside(self) -> list[Measured]:
+        return [m for one in self.others for m in one.forms(self.table.tasks)]
 
     @property
     def _measured(self) -> list[Measured]:
@@ -143,12 +162,13 @@ class View:
         found = {
             "verdicts": self.verdicts,
             "over-target": over_grid(table),
+            "beside": beside_grid(table, self.plain, self.others),
             "by-task": cell_grid(cells(table, self.plain, self.reference), self.reference),
             "selection": selection_grid(table),
             "published": published_grid(table, self.wanted.printed),
             "published-test": of_test_sets(table, self.wanted.printed),
             "candidates": candidate_grid(table),
-            "forms": form_grid(table, self.plain),
+            "forms": form_grid(table, self.plain, self._forms_beside),
             "forms-published": claims_grid(table, self.plain),
             **paper_grids(board, table),
         }

@@ -3,17 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from leaderboard.figures.style import dashed, panels, style, with_legend
-from leaderboard.looks import Look, level_dash
-from leaderboard.series import COSTS, Curve, Quality
+from leaderboard.beside import short
+from leaderboard.figures.style import dashed, panels, shortened, style, with_legend
+from leaderboard.forms import ANOTHER
+from leaderboard.looks import RIVAL, Look, level_dash
+from leaderboard.series import COSTS, Curve, Line, Quality
 
 
 def quality(found: Sequence[Quality], labels: Mapping[str, str]) -> Any:
     """Per task: mean and sample standard deviation over seeds against remaining weights on a log
     axis, runs over their target apart, with methods that do not prune and the constant answer as
-    horizontal lines."""
+    horizontal lines, and other checkpoints by name."""
     titles = [f"{one.task}: {one.metric}" for one in found]
-    names = len(labels) + 1 + max(len(one.baselines) for one in found)
+    names = len(labels) + 1 + max(len(one.baselines) + bool(one.rivals) for one in found)
     figure, axes = panels(titles, ["remaining weights (%)"] * len(found), names)
     for axis, one in zip(axes, found, strict=True):
         for number, baseline in enumerate(one.baselines):
@@ -36,10 +38,24 @@ def quality(found: Sequence[Quality], labels: Mapping[str, str]) -> Any:
                     capsize=2,
                     **look,
                 )
+        _rivals(axis, one.rivals)
         axis.set_xscale("log")
         axis.set_xticks(one.targets, [f"{target:g}" for target in one.targets])
         axis.minorticks_off()
     return with_legend(figure, axes)
+
+
+def _rivals(axis: Any, found: Sequence[Line]) -> None:
+    """Other checkpoints as hollow marks with their names, which nothing joins."""
+    look = style(RIVAL) | {"linestyle": "none", "markerfacecolor": "white", "capsize": 2}
+    at: dict[str, Any] = {"xytext": (5, 4), "textcoords": "offset points", "fontsize": 6.5}
+    for number, one in enumerate(found):
+        (dot,), name = one.dots, None if number else ANOTHER
+        ends = [[dot.y - dot.low], [dot.high - dot.y]]
+        axis.errorbar([dot.x], [dot.y], ends, label=name, **look)
+        axis.annotate(
+            shortened(short(one.name)), (dot.x, dot.y), color="#444444", parse_math=False, **at
+        )
 
 
 def curves(by_task: Mapping[str, Sequence[Curve]]) -> Any:

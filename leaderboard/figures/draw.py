@@ -55,6 +55,7 @@ def figures(series: Series) -> Iterator[Figure]:
     """The figures of one table."""
     if series.quality and series.pruned:
         what = "Quality against measured remaining weights"
+        what += "; other checkpoints at their prunable weights" if series.others else ""
         found = panels_of(series)
         every = "Every seed, by method and target; methods by their mean at the lowest target"
         yield "seeds", every, partial(strips.strips, found, series.labels)
@@ -84,6 +85,7 @@ def figures(series: Series) -> Iterator[Figure]:
 def _of_models(series: Series) -> Iterator[Figure]:
     """Quality against the latency, by shape of a call, and the bytes of trained models."""
     marks = "steps: the Pareto front, its forms numbered; hollow: the form is not exact"
+    marks += "; other checkpoints, dense, by their names" if series.others else ""
     for number, shape in enumerate(latency_shapes(series), 1):
         found = latency_fronts(series, shape)
         name = "latency" if number == 1 else f"latency-{number}"

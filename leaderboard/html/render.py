@@ -92,7 +92,7 @@ def _section(board: Board, view: View) -> Section:
         rows=rows,
         targets=list(dict.fromkeys(row.target for row in rows if row.target)),
         costs=cost_summary(table, view.plain),
-        commands=prose.commands(board, table, table.rows),
+        commands=view.commands,
         beside=view.beside,
         charts=[quality_chart(one, series.labels) for one in series.quality if one.lines],
         legend=legend(series),

@@ -7,8 +7,9 @@ from html import escape
 
 from markupsafe import Markup
 
+from leaderboard.forms import ANOTHER
 from leaderboard.heat_maps import HeatMap
-from leaderboard.looks import Look, level_dash
+from leaderboard.looks import RIVAL, Look, level_dash
 from leaderboard.series import Curve, Dot, Line, Quality, Series
 
 
@@ -41,7 +42,7 @@ class Frame:
 
 def frame_of(one: Quality) -> Frame:
     """A frame that holds all dots with their spread, the baselines and the targets."""
-    dots = [dot for line in one.lines for dot in (*line.dots, *line.over)]
+    dots = [dot for line in (*one.lines, *one.rivals) for dot in (*line.dots, *line.over)]
     xs = [dot.x for dot in dots] + list(one.targets)
     ys = [v for dot in dots for v in (dot.low, dot.high)]
     ys += [baseline.y for baseline in one.baselines]
@@ -68,6 +69,7 @@ def quality_chart(one: Quality, labels: Mapping[str, str]) -> Markup:
             f"<title>{words}</title></line>"
         )
     out += [_line(f, line, labels[line.name]) for line in one.lines]
+    out += [_line(f, rival, f"{rival.name} ({ANOTHER})") for rival in one.rivals]
     return Markup("".join([*out, "</svg>"]))
 
 
@@ -129,6 +131,9 @@ def legend(series: Series) -> Markup:
         dash = dash_of(level_dash(number))
         line = f'<line class="level" x1="0" x2="32" y1="8" y2="8" stroke-dasharray="{dash}"/>'
         entries.append((line, name))
+    if any(one.rivals for one in series.quality):
+        drawn = mark(RIVAL, 16, 8, ANOTHER)
+        entries.append((f'<g class="mark {colour_class(RIVAL)}">{drawn}</g>', f"{ANOTHER}, dense"))
     keys = "".join(
         f'<span class="key"><svg viewBox="0 0 32 16" aria-hidden="true">{drawn}</svg>'
         f"{escape(name)}</span>"
