@@ -10,6 +10,7 @@ import torch
 
 from run_benchmark import main
 from zoo.errors import TrialError
+from zoo.records.codec import from_json, to_json
 from zoo.records.forms import COMPACT, FORMS, INT8, PACKED, SHALLOW, STOCK, ZEROS, Form, Timing
 from zoo.records.storage import load_result
 from zoo.tools import measured, timing, ways
@@ -85,6 +86,27 @@ def test_a_timing_that_cannot_be_is_refused(wrong):
         Form(COMPACT, -1)
 
 
+def test_counts_are_checked_when_a_record_is_read():
+    """Of an example, whatever the batch; older timings have none, and are written as before."""
+    about = {"threads": 1, "dense_seconds": 1.0, "seconds": 1.0, "speedup": 1.0}
+    about |= {"low": 1.0, "high": 1.0, "tokens": 8}
+    old = from_json(Timing, about | {"batch": 1})
+    assert (
+        "macs" not in to_json(old) and old.macs is None and from_json(Timing, to_json(old)) == old
+    )
+    one, same, other = (
+        from_json(Timing, about | {"batch": batch, "macs": counted})
+        for batch, counted in ((1, 5), (8, 5), (8, 6))
+    )
+    assert to_json(one)["macs"] == 5 and Form(COMPACT, 1, timings=(one, same))
+    for wrong in (-1, 2**63, 1.5, "5", True):
+        with pytest.raises(ValueError, match="macs"):
+            from_json(Timing, about | {"batch": 1, "macs": wrong})
+    for timings in ((one, other), (one, old)):
+        with pytest.raises(ValueError, match="macs of an example"):
+            Form(COMPACT, 1, timings=timings)
+
+
 # Ways -------------------------------------------------------------------------------------------
 
 
@@ -154,6 +176,8 @@ def test_forms_are_in_the_results_and_ids_stay(suite):
                 [],
                 [(1, 64, 1), (8, 64, 1)],
             )
+            counts = {timing.macs for timing in form.timings}
+            assert len(counts) == bool(form.timings) and None not in counts
             if not form.least and form.name != INT8 and not refilled:
                 assert form.metrics == result.metrics
     page = (suite / "LEADERBOARD.md").read_text()

@@ -52,6 +52,11 @@ class SparseProduct(nn.Module):
             self.register_buffer(f"columns{number}", columns.int())
             self.register_buffer(f"values{number}", part[rows, columns])
 
+    @property
+    def entries(self) -> int:
+        """How many entries of W are kept."""
+        return sum(len(getattr(self, f"values{number}")) for number in range(self.parts))
+
     def forward(self, x: Tensor) -> Tensor:
         """(in, tokens) to (out, tokens)."""
         total = self.bias

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from zoo.records.codec import Record
+from zoo.records.codec import Record, omitted
 
 STOCK, ZEROS, COMPACT, SPARSE, PACKED = "stock", "zeros", "compact", "sparse", "packed"
 SHALLOW, INT8, ONNX, ONNX_COMPACT = "shallow", "int8", "onnx", "onnx_compact"
@@ -34,7 +34,8 @@ class Timing(Record):
     `dense_seconds` and `seconds` are medians over rounds, in each of which the dense model and the
     form ran side by side; `speedup` is the median ratio of the two, above 1 where the form is
     faster, and `low` to `high` its 99 % interval. `device` is the kind of processor, `packages` the
-    versions that the time depends on.
+    versions that the time depends on. `macs` are the form's multiply-accumulates for an example, in
+    the products of linear maps and of attention; None where they were not counted.
     """
 
     batch: int
@@ -47,12 +48,15 @@ class Timing(Record):
     high: float
     device: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
+    macs: int | None = omitted(None)
 
     def __post_init__(self) -> None:
         if min(self.batch, self.tokens, self.threads) < 1:
             raise ValueError("batch, tokens and threads must be at least 1")
         if not 0 < self.low <= self.speedup <= self.high:
             raise ValueError(f"speedup {self.speedup} is not in its interval, or not positive")
+        if self.macs is not None and self.macs < 0:
+            raise ValueError(f"macs must not be negative, got {self.macs}")
 
     @property
     def tells(self) -> bool:
@@ -78,6 +82,9 @@ class Form(Record):
     def __post_init__(self) -> None:
         if self.bytes < 0 or self.least < 0:
             raise ValueError("bytes and least must not be negative")
+        counted = {(timing.tokens, timing.macs) for timing in self.timings}
+        if len(counted) > len({tokens for tokens, _ in counted}):
+            raise ValueError("macs of an example must be equal where its tokens are")
 
     @property
     def label(self) -> str:

@@ -44,20 +44,22 @@ from zoo.tools.ways import ways_of
 def table(forms: Sequence[Form]) -> str:
     """Forms as a pipe table."""
     whole = next(form.bytes for form in forms if form.name == STOCK)
-    header = ["Form", "MB", "% of stock", "First metric", "Batch x tokens", "Threads", "ms"]
+    header = ["Form", "MB", "% of stock", "First metric"]
+    header += ["Batch x tokens", "Threads", "MMACs", "ms", "Speed-up (99 %)"]
     body = []
     for form in forms:
         first = next(iter(form.metrics.values()), None)
         start = [form.label, f"{form.bytes / 1e6:.2f}", f"{100 * form.bytes / whole:.1f}"]
         start.append("-" if first is None else f"{first:.2f}")
         for one in form.timings:
-            at = [f"{one.batch} x {one.tokens}", one.threads, f"{1000 * one.seconds:.2f}"]
+            at = [f"{one.batch} x {one.tokens}", one.threads]
+            at += ["-" if one.macs is None else f"{one.macs / 1e6:.2f}"]
+            at += [f"{1000 * one.seconds:.2f}"]
             body.append([*start, *at, "-" if form.name == STOCK else said(one)])
             start = [""] * 4
         if not form.timings:
-            body.append([*start, "", "", "", ""])
-    align = ["left", *["right"] * 7]
-    header.append("Speed-up (99 %)")
+            body.append([*start, *[""] * 5])
+    align = ["left", *["right"] * 8]
     return tabulate(body, header, "pipe", disable_numparse=True, colalign=align)
 
 

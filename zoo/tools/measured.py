@@ -10,6 +10,7 @@ import torch
 
 from zoo.engine.compact import THIN
 from zoo.engine.evaluation_set import EvaluationSet
+from zoo.engine.macs import macs
 from zoo.engine.measure import environment
 from zoo.engine.stock import StockNetwork
 from zoo.errors import BenchmarkError, TrialError
@@ -50,8 +51,14 @@ def timed(ways: Sequence[Way], shape: Shape, rounds: int) -> dict[str, Ratio]:
         return compare(calls, ways[0].label, rounds)
 
 
-def timing(ratio: Ratio, shape: Shape, about: Environment) -> Timing:
-    """A ratio as it stands in a record."""
+def macs_of(way: Way, tokens: int) -> int | None:
+    """The multiply-accumulates of a way that runs, for an example of so many tokens."""
+    model = way.model if way.like is None else way.like
+    return macs(model, example(model, 1, tokens))
+
+
+def timing(ratio: Ratio, shape: Shape, about: Environment, counted: int | None) -> Timing:
+    """A ratio and multiply-accumulates as they stand in a record."""
     return Timing(
         batch=shape[0],
         tokens=shape[1],
@@ -63,6 +70,7 @@ def timing(ratio: Ratio, shape: Shape, about: Environment) -> Timing:
         high=ratio.high,
         device=about.device,
         packages={n: v for n, v in about.packages.items() if n in PACKAGES},
+        macs=counted,
     )
 
 
@@ -73,13 +81,13 @@ def measure(
     rounds: int,
     metrics: Callable[[Way], Mapping[str, float | None]],
 ) -> list[Form]:
-    """Every form of a model with its timings."""
+    """Every form of a model with its timings and multiply-accumulates."""
     about = environment(torch.device("cpu"), threads)
     by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
     found = []
     for way in ways:
         timings = [
-            timing(ratios[way.label], shape, about)
+            timing(ratios[way.label], shape, about, macs_of(way, shape[1]))
             for shape, ratios in by_shape.items()
             if way.label in ratios
         ]

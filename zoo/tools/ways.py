@@ -42,7 +42,8 @@ class Way:
     """A way of running a model: its name in FORMS, N where rows with fewer than N weights are
     dropped, the model, None for a form that is only stored, its bytes. `other`: its outputs are not
     those of the trained model, so that metrics must be measured; `reference`: it is there for its
-    time alone, with random weights, and has no metrics."""
+    time alone, with random weights, and has no metrics; `like`: the model in torch that has the
+    same products, where its own shapes cannot be read."""
 
     name: str
     model: Any
@@ -50,6 +51,7 @@ class Way:
     least: int = 0
     other: bool = False
     reference: bool = False
+    like: Any = None
 
     @property
     def label(self) -> str:
@@ -76,7 +78,7 @@ def ways_of(model: Any, least: int = THIN, *, onnx: bool = False, layers: int = 
         if fast.csr.sparse:
             yield Way(SPARSE, fast, bytes_of(small if small is not None else model))
     if not pruned and (int8 := quantised(model)) is not None:
-        yield Way(INT8, int8, quantised_bytes(int8), other=True)
+        yield Way(INT8, int8, quantised_bytes(int8), other=True, like=model)
     if onnx and has_onnx():
         yield from _onnx_ways(model, pruned)
 
@@ -110,7 +112,7 @@ def _onnx_ways(model: Any, pruned: bool) -> Iterator[Way]:
         if made is not None:
             with tempfile.TemporaryDirectory() as folder:
                 file = save_onnx(made, Path(folder))
-                yield Way(name, OnnxModel(file), file.stat().st_size)
+                yield Way(name, OnnxModel(file), file.stat().st_size, like=made)
 
 
 def packed_way(kept: Kept, checkpoint: Checkpoint) -> Way:
