@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, percent, quantity, ranged, target
@@ -15,6 +16,8 @@ NO_DIFFERENCE, EXACT = "no difference", "exact"
 """Shown instead of a ratio whose interval holds 1, and of a difference that cannot exist."""
 ANOTHER = "another checkpoint"
 """What a row is that is not of the table's model, wherever it is shown."""
+MMACS, FEWEST = "MMACs", "Fewest MMACs, exact form"
+"""Headers of columns that only tables with counts have."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Measured:
     def timings(self, shape: Shape | None) -> list[Timing]:
         """The timings of a shape."""
         return [timing for timing in self.form.timings if shape_of(timing) == shape]
+
+    def macs(self, tokens: int) -> int | None:
+        """The multiply-accumulates for an example of so many tokens, where they were counted."""
+        return next((t.macs for t in self.form.timings if t.tokens == tokens), None)
 
     @property
     def value(self) -> float | None:
@@ -151,7 +158,7 @@ def speed_entry(timings: Sequence[Timing]) -> Entry:
 
 FORM_HEADER = (
     *("Method", "Target %", "Kept %", "Task", "Seed", "Form", "MB", "% of stock", "Metric"),
-    *("Change", "Batch × tokens", "Threads", "ms", "Speed-up", "Device"),
+    *("Change", "Batch × tokens", "Threads", MMACS, "ms", "Speed-up", "Device"),
 )
 
 
@@ -163,7 +170,15 @@ def form_grid(table: Table, plain: Table, others: Iterable[Measured] = ()) -> Gr
     for one in (*measured(table), *others):
         start = _about(one, full[one.task])
         rows += [[*start, *_timed(timing)] for timing in one.form.timings or (None,)]
-    return Grid(FORM_HEADER, rows)
+    return _told(Grid(FORM_HEADER, rows), MMACS)
+
+
+def _told(grid: Grid, header: str) -> Grid:
+    """The grid without a column in which no row has an entry."""
+    place = grid.header.index(header)
+    if any(row[place] != NOTHING for row in grid.rows):
+        return grid
+    return grid.only([name for name in grid.header[1:] if name != header], ())
 
 
 def _about(one: Measured, full: int | None) -> list[Entry]:
@@ -185,11 +200,12 @@ def _about(one: Measured, full: int | None) -> list[Entry]:
 
 def _timed(timing: Timing | None) -> list[Entry]:
     if timing is None:
-        return [NOTHING] * 5
+        return [NOTHING] * 6
     called = [("batch", timing.batch), ("tokens", timing.tokens)]
     return [
         Quantity(prod(n for _, n in called), f"{timing.batch} × {timing.tokens}", parts=called),
         Quantity(timing.threads, str(timing.threads)),
+        _millions([] if timing.macs is None else [timing.macs]),
         Quantity(1000 * timing.seconds, three_digits(1000 * timing.seconds)),
         speed_entry([timing]),
         timing.device or NOTHING,
@@ -199,13 +215,13 @@ def _timed(timing: Timing | None) -> list[Entry]:
 def form_columns(
     by_row: Sequence[Sequence[Measured]],
 ) -> tuple[list[str], list[dict[str, Entry]]]:
-    """Columns with megabytes and speed-up of each form, over tasks and seeds and for the first
-    shape: their headers, and by row the entries by header."""
+    """Columns with megabytes, multiply-accumulates and speed-up of each form, over tasks and seeds
+    and for the first shape: their headers, and by row the entries by header."""
     every = [one for found in by_row for one in found]
     names, shape = form_names(every), next(iter(shapes(every)), None)
     entries = [_columns_of(found, shape) for found in by_row]
     known = {header for one in entries for header in one}
-    headers = [f"{name} {what}" for name in names for what in ("MB", "speed-up")]
+    headers = [f"{name} {what}" for name in names for what in ("MB", MMACS, "speed-up")]
     return [header for header in headers if header in known], entries
 
 
@@ -214,6 +230,8 @@ def _columns_of(own: Sequence[Measured], shape: Shape | None) -> dict[str, Entry
     for name in form_names(own):
         found = [one for one in own if one.form.label == name]
         entries[f"{name} MB"] = _megabytes(found)
+        if counts := _counts(found, shape):
+            entries[f"{name} {MMACS}"] = _millions(counts)
         timings = [timing for one in found for timing in one.timings(shape)]
         if timings:
             speed = speed_entry(timings)
@@ -227,9 +245,20 @@ def _megabytes(found: Iterable[Measured]) -> Entry:
     return ranged([one.form.bytes / 1e6 for one in found], three_digits)
 
 
+def _counts(found: Iterable[Measured], shape: Shape | None) -> list[int]:
+    """The multiply-accumulates that were counted, for an example of a shape's tokens."""
+    known = (one.macs(shape.tokens) for one in found if shape is not None)
+    return [count for count in known if count is not None]
+
+
+def _millions(counts: Sequence[int]) -> Entry:
+    return ranged([count / 1e6 for count in counts], three_digits)
+
+
 def form_summary(every: Sequence[Measured]) -> Grid:
-    """Per row: kept weights, the exact form that gains most at the first shape, and the megabytes
-    of each form over tasks. No rows where no model was measured."""
+    """Per row: kept weights, the exact form that gains most at the first shape, the one with the
+    fewest multiply-accumulates, and the megabytes of each form over tasks. No rows where no model
+    was measured."""
     names, first = form_names(every), next(iter(shapes(every)), None)
     rows: list[list[Entry]] = []
     for row in dict.fromkeys((one.row, one.other) for one in every):
@@ -237,9 +266,9 @@ def form_summary(every: Sequence[Measured]) -> Grid:
         kept = ranged([one.kept for one in own], percent)
         sizes = [_megabytes(m for m in own if m.form.label == name) for name in names]
         start: list[Entry] = [own[0].label, own[0].target, kept]
-        rows.append([*start, _fastest(own, first), *sizes])
-    header = ["Method", "Target %", "Kept %", "Fastest exact form"]
-    return Grid([*header, *(f"{name} MB" for name in names)], rows)
+        rows.append([*start, _fastest(own, first), _fewest(own, first), *sizes])
+    header = ["Method", "Target %", "Kept %", "Fastest exact form", FEWEST]
+    return _told(Grid([*header, *(f"{name} MB" for name in names)], rows), FEWEST)
 
 
 def _fastest(own: Sequence[Measured], shape: Shape | None) -> Entry:
@@ -256,6 +285,22 @@ def _fastest(own: Sequence[Measured], shape: Shape | None) -> Entry:
         return "none is faster" if entries else NOTHING
     best, name = max(faster, key=lambda pair: pair[0].value)
     return Quantity(best.value, f"{name} {best}", parts=best.parts)
+
+
+def _fewest(own: Sequence[Measured], shape: Shape | None) -> Entry:
+    """'compact 3.42 (48.1 % of stock)': the exact form with the fewest multiply-accumulates, in
+    millions, and their share of the dense model's; '-' if none were counted."""
+    exact = [one for one in own if one.exact]
+    counted = {
+        n: _counts((m for m in exact if m.form.label == n), shape) for n in form_names(exact)
+    }
+    known = {name: counts for name, counts in counted.items() if counts}
+    if not known:
+        return NOTHING
+    name, counts = min(known.items(), key=lambda pair: fmean(pair[1]))
+    full = _counts((one for one in own if one.form.name == STOCK), shape)
+    share = f" ({100 * fmean(counts) / fmean(full):.1f} % of stock)" if sum(full) else ""
+    return Quantity(fmean(counts) / 1e6, f"{name} {_millions(counts)}{share}")
 
 
 def form_notes(found: Sequence[Measured]) -> list[str]:
@@ -275,6 +320,12 @@ def form_notes(found: Sequence[Measured]) -> list[str]:
             f' intervals; over several trials, from the lowest to the highest. "{NO_DIFFERENCE}":'
             f" the interval holds 1. Columns of speed-ups are for {timed[0].words}"
             f"{_packages(found, timed[0])}. The same timings choose the fastest form of a row."
+        )
+    if timed and _counts(found, timed[0]):
+        lines.append(
+            "MMACs are millions of multiply-accumulates for an example, in columns of forms for"
+            f" {timed[0].tokens} tokens: products of linear maps, in CSR of nonzero weights, and of"
+            " attention. Element-wise work, softmax, LayerNorm and embeddings are not counted."
         )
     return lines
 

@@ -1,5 +1,5 @@
-"""What the figures of trained models show: quality against bytes or latency, and which forms
-nothing else beats in both."""
+"""What the figures of trained models show: quality against latency, multiply-accumulates or bytes,
+and which forms nothing else beats in both."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from leaderboard.beside import short
 from leaderboard.forms import Measured, Shape, measured, shapes
 from leaderboard.looks import Look
 from leaderboard.series import Series
-from zoo.records.forms import Timing
+from zoo.records.forms import STOCK, Timing
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Spot:
 @dataclass(frozen=True)
 class Front:
     """A task's spots; `steps` are the places of those on the Pareto front, by their cost, equal
-    ones together. `dense` is the latency of the dense model, None for bytes."""
+    ones together. `dense` is the cost of the dense model, None for bytes."""
 
     title: str
     spots: Sequence[Spot]
@@ -102,6 +102,25 @@ def _milliseconds(timings: Sequence[Timing], dense: float) -> tuple[float, float
     speed = prod(timing.speedup for timing in timings) ** (1 / len(timings))
     low, high = max(t.high for t in timings), min(t.low for t in timings)
     return dense / speed, dense / low, dense / high
+
+
+def mac_fronts(series: Series, tokens: int) -> tuple[list[Front], str]:
+    """By task, quality against the multiply-accumulates for an example of so many tokens, and their
+    unit: MMACs, or GMACs for large models; no fronts where none were counted."""
+    forms = [one for one in found_forms(series) if one.macs(tokens)]
+    large = max((one.macs(tokens) or 0 for one in forms), default=0) >= 1e9
+    unit = 1e9 if large else 1e6
+
+    def cost(one: Measured) -> tuple[float, float, float]:
+        count = (one.macs(tokens) or 0) / unit
+        return count, count, count
+
+    fronts = []
+    for task, found in _by_task(forms).items():
+        stock = [cost(one)[0] for one in forms if one.task == task and one.form.name == STOCK]
+        dense = median(stock) if stock else None
+        fronts.append(_front(f"{task}: {found[0].metric}", found, cost, dense))
+    return fronts, "GMACs" if large else "MMACs"
 
 
 def byte_fronts(series: Series) -> tuple[list[Front], str]:

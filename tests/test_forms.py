@@ -14,13 +14,13 @@ from leaderboard.figures.draw import FIGURE, figures
 from leaderboard.figures.fronts import FORM_MARKS, round_ticks
 from leaderboard.formats import Quantity, comma_separated, latex, markdown
 from leaderboard.forms import speed_entry, three_digits
-from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, pareto
+from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, mac_fronts, pareto
 from leaderboard.html.rows import columns_of, rows_of
 from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_trial
 from zoo.records.facts import MethodFacts
 from zoo.records.forms import COMPACT, FORMS, INT8, PACKED, SPARSE, STOCK, ZEROS, Form, Timing
-from zoo.records.storage import save
+from zoo.records.storage import load_result, save
 
 
 def a_timing(speedup: float, **changes) -> Timing:
@@ -310,6 +310,70 @@ def test_fronts_are_of_one_shape_and_of_costs_beside_the_dense_model(view):
     assert unit == "kB"
     best = [(sizes.spots[p].words, sizes.spots[p].x) for step in sizes.steps for p in step]
     assert best == [("packed", 4.12), ("stock", 400.0)]
+
+
+def counted(folder: Path) -> Path:
+    """The suite of `fill` with counts: the dense model's are 8 million for 128 tokens, and forms
+    whose name says nothing of a gain have as many."""
+    counts = {COMPACT: 4_000_000, SPARSE: 1_500_000}
+    for path in fill(folder).glob("*-seed0-*.json"):
+        result = load_result(path)
+        forms = [
+            replace(
+                form,
+                timings=tuple(
+                    replace(timing, macs=counts.get(form.name, 8_000_000) - 1000 * form.least)
+                    for timing in form.timings
+                ),
+            )
+            for form in result.forms
+        ]
+        if result.trial.density < 1:
+            stock = Form(STOCK, 400_000, timings=(a_timing(1.0, macs=8_000_000),))
+            forms.append(stock)
+        save(replace(result, forms=tuple(forms)), folder)
+    return folder
+
+
+def test_counts_are_shown_where_a_result_has_them(tmp_path):
+    view = view_of(counted(tmp_path / "s"))
+    grid = view.grids["forms"]
+    place = grid.header.index("MMACs")
+    assert grid.header[place - 1 : place + 2] == ("Threads", "MMACs", "ms")
+    shown = {row[5]: row[place] for row in texts(grid) if row[0] == "movement" and row[3] == "a"}
+    assert shown == {
+        **{"sparse": "1.50", "zeros": "8.00", "compact": "4.00", "packed": "-", "stock": "8.00"},
+        "compact, ≥ 10 a row": "3.99",
+    }
+    dense, movement = texts(view.forms)
+    assert view.forms.header[4] == "Fewest MMACs, exact form"
+    assert dense[4] == "-" and movement[4] == "sparse 1.50 (18.8 % of stock)"
+    headers, by_line = view.form_columns
+    columns = by_line[-1]
+    assert headers[headers.index("compact MB") + 1] == "compact MMACs"
+    assert str(columns["compact MMACs"]) == "4.00" and "packed MMACs" not in headers
+    assert any("MMACs are millions" in note and "128 tokens" in note for note in view.notes)
+    (a, b), unit = mac_fronts(view.series, 128)
+    assert (unit, a.title, a.dense, b.dense) == ("MMACs", "a: acc", 8.0, 8.0)
+    found = {spot.words: (spot.x, spot.y, spot.exact) for spot in a.spots}
+    assert found == {
+        "sparse": (1.5, 80.0, True),
+        "zeros": (8.0, 80.0, True),
+        "compact": (4.0, 80.0, True),
+        "compact, ≥ 10 a row": (3.99, 79.1, False),
+    }
+    assert [[a.spots[place].words for place in step] for step in a.steps] == [["sparse"]]
+    assert mac_fronts(view.series, 64) == ([], "MMACs")
+    drawn = {name: (caption, make) for name, caption, make in figures(view.series)}
+    assert "128 tokens" in drawn["macs"][0] and re.fullmatch(FIGURE, "macs")
+    assert len(drawn["macs"][1]().axes) == 2
+
+
+def test_without_counts_nothing_is_said_of_them(view):
+    assert "macs" not in {name for name, *_ in figures(view.series)}
+    grids = (view.forms, view.grids["forms"], view.main.grid)
+    told = [*(header for grid in grids for header in grid.header), *view.form_columns[0]]
+    assert not [text for text in (*told, *view.notes) if "MAC" in text]
 
 
 def test_a_distilled_table_shows_the_dense_model_of_its_twin(tmp_path):

@@ -9,7 +9,13 @@ from tqdm import tqdm
 
 from leaderboard.figures import curves, fronts, masks, strips
 from leaderboard.figures.style import save, settings
-from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, looks_in
+from leaderboard.fronts import (
+    byte_fronts,
+    latency_fronts,
+    latency_shapes,
+    looks_in,
+    mac_fronts,
+)
 from leaderboard.panels import panels_of
 from leaderboard.series import Series
 from zoo.errors import cause_of
@@ -20,7 +26,8 @@ made."""
 
 
 FIGURE = (
-    r"(seeds|quality|curves|cost|latency(-\d+)?|bytes|(matrices|heads)-.+|weights|scores|agreement)"
+    r"(seeds|quality|curves|cost|latency(-\d+)?|macs|bytes"
+    r"|(matrices|heads)-.+|weights|scores|agreement)"
 )
 """The names of figures behind the slug, as a regular expression."""
 Drawn = Mapping[str, Sequence[tuple[str, Path]]]
@@ -83,10 +90,12 @@ def figures(series: Series) -> Iterator[Figure]:
 
 
 def _of_models(series: Series) -> Iterator[Figure]:
-    """Quality against the latency, by shape of a call, and the bytes of trained models."""
+    """Quality against the latency, by shape of a call, the multiply-accumulates and the bytes of
+    trained models."""
     marks = "steps: the Pareto front, its forms numbered; hollow: the form is not exact"
     marks += "; other checkpoints, dense, by their names" if series.others else ""
-    for number, shape in enumerate(latency_shapes(series), 1):
+    shapes = latency_shapes(series)
+    for number, shape in enumerate(shapes, 1):
         found = latency_fronts(series, shape)
         name = "latency" if number == 1 else f"latency-{number}"
         caption = (
@@ -95,6 +104,15 @@ def _of_models(series: Series) -> Iterator[Figure]:
         )
         looks, below = looks_in(series, found), "ms per call"
         yield name, f"{caption}; {marks}", partial(fronts.fronts, found, looks, below)
+    for shape in shapes[:1]:
+        found, unit = mac_fronts(series, shape.tokens)
+        caption = (
+            f"Quality against multiply-accumulates for an example of {shape.tokens} tokens: linear"
+            " maps, in CSR nonzero weights, and attention"
+        )
+        if found:
+            looks, below = looks_in(series, found), f"{unit} per example"
+            yield "macs", f"{caption}; {marks}", partial(fronts.fronts, found, looks, below)
     found, unit = byte_fronts(series)
     if found:
         caption = f"Quality against the size of files (packed: beside the base model); {marks}"

@@ -1,4 +1,5 @@
-"""Figures of trained models: quality against latency or bytes, with the Pareto front."""
+"""Figures of trained models: quality against latency, multiply-accumulates or bytes, with the
+Pareto front."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,7 +43,7 @@ LINE, BELOW, ENTRY = 0.135, 0.52, 0.195
 """Inches: a line of the key below a panel, from the panel to its first line, and an entry of the
 legend."""
 LOG_FROM = 3.0
-"""Latencies that span more than this have a log axis."""
+"""Costs that span more than this have a log axis."""
 DEEP = 3.0
 """A panel shows at most so many times the distance from the best metric to the median one."""
 LETTERS = 60
