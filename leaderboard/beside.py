@@ -7,7 +7,8 @@ from statistics import fmean
 
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, amount, percent, ranged
-from leaderboard.forms import Measured, Shape, measured, shapes, three_digits
+from leaderboard.forms import three_digits
+from leaderboard.measured import Measured, Shape, measured, shapes
 from leaderboard.tables import spread, summary
 from zoo.records.forms import STOCK, ZEROS
 

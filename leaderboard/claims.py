@@ -7,16 +7,8 @@ from pathlib import Path
 
 from leaderboard.collect import Table
 from leaderboard.formats import NOTHING, Entry, Grid, Quantity, quantity, ranged, target
-from leaderboard.forms import (
-    EXACT,
-    Measured,
-    Shape,
-    form_names,
-    full_bytes,
-    measured,
-    shapes,
-    speed_entry,
-)
+from leaderboard.forms import EXACT, full_bytes, speed_entry
+from leaderboard.measured import Measured, Shape, form_names, measured, shapes
 from leaderboard.tables import label
 from zoo.records.forms import COMPACT, SPARSE
 

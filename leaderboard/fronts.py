@@ -7,8 +7,8 @@ from math import prod
 from statistics import fmean, median
 
 from leaderboard.beside import short
-from leaderboard.forms import Measured, Shape, measured, shapes
 from leaderboard.looks import Look
+from leaderboard.measured import Measured, Shape, measured, shapes
 from leaderboard.series import Series
 from zoo.records.forms import STOCK, Timing
 

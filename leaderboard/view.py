@@ -11,7 +11,8 @@ from leaderboard.claims import claims_grid
 from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import Family, families, reference_of
 from leaderboard.formats import Entry, Grid
-from leaderboard.forms import Measured, form_columns, form_grid, form_notes, form_summary, measured
+from leaderboard.forms import form_columns, form_grid, form_notes, form_summary
+from leaderboard.measured import Measured, measured
 from leaderboard.papers import LAYOUTS, paper_grids
 from leaderboard.published import Published, of_test_sets, published_grid
 from leaderboard.series import Series

@@ -5,8 +5,8 @@ from typing import Any
 
 from leaderboard.beside import short
 from leaderboard.figures.style import dashed, panels, shortened, style, with_legend
-from leaderboard.forms import ANOTHER
 from leaderboard.looks import RIVAL, Look, level_dash
+from leaderboard.measured import ANOTHER
 from leaderboard.series import COSTS, Curve, Line, Quality
 
 

@@ -7,9 +7,9 @@ from html import escape
 
 from markupsafe import Markup
 
-from leaderboard.forms import ANOTHER
 from leaderboard.heat_maps import HeatMap
 from leaderboard.looks import RIVAL, Look, level_dash
+from leaderboard.measured import ANOTHER
 from leaderboard.series import Curve, Dot, Line, Quality, Series
 
 
