@@ -1,21 +1,25 @@
-"""Where the remaining weights are: by layer, and by matrix or attention head; and whether two
-trials keep the same ones."""
+"""Where the remaining weights are: by layer, and by matrix or attention head; which units compact
+models have left; and whether two trials keep the same weights."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 from statistics import fmean
 
+from zoo.records.forms import COMPACT, UNITS
 from zoo.records.packed import EMPTY, unpack_sketch
 from zoo.records.result import Matrix, Result
 
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Remaining weights in percent: `values[layer][column]`."""
+    """What is left in percent: `values[line][column]`, nan for none. `lines` names the lines, which
+    are layers without names."""
 
     name: str
     columns: Sequence[str]
     values: Sequence[Sequence[float]]
+    lines: Sequence[str] = ()
 
     @property
     def range(self) -> float:
@@ -68,6 +72,40 @@ def heat_map(name: str, grids: Sequence[Grid], columns: Sequence[str]) -> HeatMa
     layers = sorted({layer for layer, _ in grids[0]})
     values = [[fmean([g[layer, column] for g in grids]) for column in columns] for layer in layers]
     return HeatMap(name, columns, values)
+
+
+def by_unit(result: Result) -> Grid:
+    """Units left in the exact compact form in percent, by layer and kind; {} if it was not
+    measured."""
+    compact = (form for form in result.forms if form.name == COMPACT and not form.least)
+    return {
+        (layer, units.kind): 100 * left / units.total
+        for form in compact
+        for units in form.units
+        for layer, left in enumerate(units.left)
+    }
+
+
+def unit_maps(rows: Sequence[tuple[str, Sequence[Result]]]) -> list[HeatMap]:
+    """A map for each kind of unit, of the rows (name, results) whose compact form was measured, by
+    layer: means over results."""
+    found: dict[str, list[Grid]] = {}
+    for name, results in rows:
+        grids = [grid for grid in map(by_unit, results) if grid]
+        if grids and whole(grids):
+            found[name] = grids
+    every = [grid for grids in found.values() for grid in grids]
+    layers = sorted({layer for grid in every for layer, _ in grid})
+    columns = [str(layer + 1) for layer in layers]
+    maps = []
+    for kind in UNITS:
+        if any(kind == known for grid in every for _, known in grid):
+            values = [
+                [fmean([grid.get((layer, kind), nan) for grid in grids]) for layer in layers]
+                for grids in found.values()
+            ]
+            maps.append(HeatMap(kind, columns, values, list(found)))
+    return maps
 
 
 def agreement(one: Result, other: Result) -> float | None:

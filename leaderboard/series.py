@@ -16,6 +16,7 @@ from leaderboard.heat_maps import (
     has_masks,
     heat_map,
     uneven,
+    unit_maps,
     whole,
 )
 from leaderboard.looks import PLAIN, RIVAL, Look, looks_of
@@ -223,6 +224,10 @@ class Series:
                 columns = list(dict.fromkeys(column for _, column in grids[0]))
                 maps.append(heat_map(row.name, grids, columns))
         return maps
+
+    def units(self, task: str) -> list[HeatMap]:
+        """Units that compact models at the lowest target have left, by method and layer."""
+        return unit_maps([(row.name, results) for row, results in self.lowest[task]])
 
     def distributions(self, *, learned: bool) -> tuple[str, list[tuple[str, Look, Distribution]]]:
         """Of the first task that has any: the task, and name, look and distribution of the rows at

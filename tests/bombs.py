@@ -12,7 +12,7 @@ from typing import Any
 from zoo.records.arrays import MOST_BINS
 from zoo.records.codec import MOST_ENTRIES, MOST_LETTERS, from_json
 from zoo.records.content import LARGEST, MOST_VALUES
-from zoo.records.result import MOST_LAYERS
+from zoo.records.forms import MOST_LAYERS
 from zoo.records.trial import Trial
 
 Bomb = Callable[[Path, Any], Path]
@@ -110,6 +110,13 @@ def _layers(content: Any, many: int = MOST_LAYERS) -> None:
     content["distribution"] = None
 
 
+def _units(content: Any) -> None:
+    kinds = ("attention heads", "queries and keys", "values", "neurons")
+    left = list(range(MOST_LAYERS))
+    units = [{"kind": kind, "total": MOST_LAYERS, "left": left} for kind in kinds]
+    content["forms"] = [{"name": "compact", "bytes": 5, "units": units}]
+
+
 def _bins(content: Any) -> None:
     """Another shape than other planes of weights and scores have."""
     content["trial"]["method"] = "another"
@@ -157,7 +164,8 @@ BOMBS: Mapping[str, Bomb] = {
     "heads": _changed(_heads),
     "layers": _changed(_layers),
     "more layers": _changed(lambda content: _layers(content, 2000)),
+    "units": _changed(_units),
     "bins": _changed(_bins),
 }
-FIGURED = ("forms", "evaluations", "metrics", "heads", "layers", "bins")
+FIGURED = ("forms", "evaluations", "metrics", "heads", "layers", "units", "bins")
 """Those that figures show."""

@@ -25,6 +25,7 @@ from zoo.engine.compact import (
     compact_layers,
     dead,
     matrix_entries,
+    units_of,
     without_thin_rows,
 )
 from zoo.inputs.kinds import architecture_of
@@ -106,6 +107,35 @@ def test_compact_states_equal_the_masked_ones(kind, seed):
     assert entries == 3 * (4 * 32 * 32 + 2 * 32 * 48)
     assert difference(model, state) < 1e-10
     assert matrix_entries(compact(model, state)) < 0.6 * entries
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(4))
+def test_units_that_are_left_follow_from_the_masked_weights(kind, seed):
+    """Counted dimension by dimension: a value is left if V has its row and O its column, and with
+    it its attention head; queries and keys where both have their rows, and one for dead queries
+    with a bias; a neuron with a row of U and a column of D."""
+    model, state = pruned(kind, seed)
+    places = {(p.layer, p.role): p.name for p in map(architecture_of(model).parameter, state)}
+    found = {units.kind: units for units in units_of(compact(model, state))}
+    assert [(kind, units.total) for kind, units in found.items()] == [
+        *(("attention heads", 4), ("queries and keys", 32), ("values", 32), ("neurons", 48)),
+    ]
+    for layer in range(3):
+        q, k, v, o, u, d = (state[places[layer, role]].numpy() for role in "QKVOUD")
+        heads = keys = values = 0
+        for head in range(4):
+            rows = range(head * 8, head * 8 + 8)
+            live = sum(bool(v[row].any() and o[:, row].any()) for row in rows)
+            both = sum(bool(q[row].any() and k[row].any()) for row in rows)
+            shifted = any(k[row].any() and not q[row].any() for row in rows)
+            heads += live > 0
+            values += live
+            keys += (both + shifted) if live else 0
+        neurons = sum(bool(u[row].any() and d[:, row].any()) for row in range(48))
+        left = [found[name].left[layer] for name in found]
+        assert left == [heads, keys, values, neurons]
+    assert found["attention heads"].left[1] < 4 and min(found["neurons"].left) > 0
 
 
 def test_a_row_of_padding_is_finite_and_a_decoder_is_rejected():

@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from leaderboard import write
@@ -18,8 +19,21 @@ from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, mac_
 from leaderboard.html.rows import columns_of, rows_of
 from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_trial
+from zoo.records.codec import from_json
 from zoo.records.facts import MethodFacts
-from zoo.records.forms import COMPACT, FORMS, INT8, PACKED, SPARSE, STOCK, ZEROS, Form, Timing
+from zoo.records.forms import (
+    COMPACT,
+    FORMS,
+    INT8,
+    PACKED,
+    SPARSE,
+    STOCK,
+    ZEROS,
+    Form,
+    Timing,
+    Units,
+)
+from zoo.records.result import Matrix, Remaining, Result
 from zoo.records.storage import load_result, save
 
 
@@ -367,6 +381,86 @@ def test_counts_are_shown_where_a_result_has_them(tmp_path):
     drawn = {name: (caption, make) for name, caption, make in figures(view.series)}
     assert "128 tokens" in drawn["macs"][0] and re.fullmatch(FIGURE, "macs")
     assert len(drawn["macs"][1]().axes) == 2
+
+
+def with_units(folder: Path, method: str, *left: tuple[int, ...]) -> None:
+    """A measured trial whose compact form has attention heads and neurons left, layer by layer."""
+    units = tuple(map(Units, ("attention heads", "neurons"), (4, 10), left))
+    lossy = Form(COMPACT, 1, 10, {"acc": 70.0}, units=(Units("neurons", 10, (1, 1)),))
+    forms = (lossy, Form(COMPACT, 2, metrics={"acc": 80.0}, units=units))
+    save(masked(a_result(a_trial(method=method, task="a"), forms=forms)), folder)
+
+
+def masked(result: Result) -> Result:
+    """The result with a matrix that has attention heads, as one that was masked."""
+    matrix = Matrix(10_000, 100_000, 0, "V", (0.1,) * 4)
+    return replace(result, remaining=Remaining(0.1, 0.1, {"encoder.layer.0.v": matrix}))
+
+
+def test_units_left_are_a_map_of_methods_by_layer(tmp_path):
+    folder = tmp_path / "s"
+    with_units(folder, "movement", (4, 1), (10, 5))
+    with_units(folder, "magnitude", (2, 3), (0, 2))
+    save(masked(a_result(a_trial(method="smp_s", task="a"))), folder)  # it was not measured
+    series = view_of(folder).series
+    heads, neurons = series.units("a")
+    assert (heads.name, neurons.name) == ("attention heads", "neurons")
+    assert heads.columns == neurons.columns == ["1", "2"]
+    assert dict(zip(heads.lines, heads.values, strict=True)) == {
+        "movement": [100.0, 25.0],
+        "magnitude": [50.0, 75.0],
+    }
+    assert dict(zip(neurons.lines, neurons.values, strict=True)) == {
+        "movement": [100.0, 50.0],
+        "magnitude": [0.0, 20.0],
+    }
+    drawn = {name: make for name, _, make in figures(series)}
+    assert re.fullmatch(FIGURE, "units-a")
+    figure = drawn["units-a"]()
+    written = [text.get_text() for text in figure.axes[0].texts]
+    assert written.count("movement") == written.count("magnitude") == 1
+    assert figure.axes[1].get_ylabel() == "units left (%)"
+    shown = np.ma.filled(figure.axes[0].images[0].get_array(), np.nan)
+    every = [value for one in (heads, neurons) for line in one.values for value in line]
+    assert sorted(shown[~np.isnan(shown)]) == sorted(every)
+
+
+def test_a_model_of_fewer_layers_has_a_shorter_line(tmp_path):
+    folder = tmp_path / "s"
+    with_units(folder, "movement", (4, 1, 2), (10, 5, 0))
+    with_units(folder, "magnitude", (2, 3), (0, 2))
+    heads, _ = view_of(folder).series.units("a")
+    lines = dict(zip(heads.lines, heads.values, strict=True))
+    assert lines["movement"] == [100.0, 25.0, 50.0]
+    assert lines["magnitude"][:2] == [50.0, 75.0] and np.isnan(lines["magnitude"][2])
+    for name, _, make in figures(view_of(folder).series):
+        if name == "units-a":
+            assert make().axes
+
+
+def test_a_board_without_units_draws_none(view):
+    assert view.series.units("a") == []
+    assert not [name for name, *_ in figures(view.series) if name.startswith("units")]
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [
+        ([{"kind": "values", "total": 4, "left": [5]}], "left must be in"),
+        ([{"kind": "values", "total": 4, "left": [-1]}], "left must be in"),
+        ([{"kind": "values", "total": 0, "left": []}], "at least 1"),
+        ([{"kind": "values", "total": 4, "left": [1.5]}], "left"),
+        ([{"kind": "values", "total": 4, "left": [1] * 501}], "more than 500 layers"),
+        ([{"kind": "values", "total": 4, "left": [1]}] * 2, "different kinds"),
+        (
+            [{"kind": k, "total": 4, "left": [1] * n} for n, k in enumerate("ab")],
+            "equally many layers",
+        ),
+    ],
+)
+def test_units_that_cannot_be_are_refused(units, says):
+    with pytest.raises(ValueError, match=says):
+        from_json(Form, {"name": COMPACT, "bytes": 1, "units": units})
 
 
 def test_without_counts_nothing_is_said_of_them(view):

@@ -176,6 +176,7 @@ def test_forms_are_in_the_results_and_ids_stay(suite):
                 [],
                 [(1, 64, 1), (8, 64, 1)],
             )
+            assert bool(form.units) == (form.name == COMPACT)
             counts = {timing.macs for timing in form.timings}
             assert len(counts) == bool(form.timings) and None not in counts
             if not form.least and form.name != INT8 and not refilled:

@@ -27,7 +27,7 @@ made."""
 
 FIGURE = (
     r"(seeds|quality|curves|cost|latency(-\d+)?|macs|bytes"
-    r"|(matrices|heads)-.+|weights|scores|agreement)"
+    r"|(matrices|heads|units)-.+|weights|scores|agreement)"
 )
 """The names of figures behind the slug, as a regular expression."""
 Drawn = Mapping[str, Sequence[tuple[str, Path]]]
@@ -86,6 +86,13 @@ def figures(series: Series) -> Iterator[Figure]:
         if maps := series.attention_heads(task):
             caption = f"Remaining weights by attention head ({where})"
             yield f"heads-{task}", caption, partial(masks.heat_maps, maps, "attention head")
+        if maps := series.units(task):
+            what = (
+                "Attention heads, dimensions of queries and keys and of values over all heads, and"
+            )
+            caption = f"{what} neurons left in compact models, by layer ({where})"
+            left = partial(masks.heat_maps, maps, "layer", "units left (%)")
+            yield f"units-{task}", caption, left
     yield from _of_weights(series, target)
 
 

@@ -1,12 +1,12 @@
-"""Figures of masks: where the remaining weights are, which ones they are, and how far masks
-agree."""
+"""Figures of masks: where the remaining weights are, which ones they are, what compact models have
+left, and how far masks agree."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from leaderboard.figures.style import Text, colour_of, set_margins, write_texts
+from leaderboard.figures.style import Text, colour_of, set_margins, shortened, write_texts
 from leaderboard.heat_maps import HeatMap
 from leaderboard.looks import Look
 from zoo.records.arrays import Distribution
@@ -18,15 +18,18 @@ Distributions = Sequence[tuple[str, Look, Distribution]]
 
 LARGEST = 30
 """Inches of a figure of maps at most."""
+LETTER, NAMED = 0.065, {"ha": "right", "va": "center", "fontsize": 7, "parse_math": False}
+"""Inches of a letter of a line's name, and the look of that."""
 
 
 def _sides(one: HeatMap) -> tuple[Sequence[Any], Sequence[Any]]:
     return one.values, one.columns
 
 
-def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
-    """One heat map per method, rows are layers. All are one image with gaps between the maps: an
-    axis for each would be slow. `below` labels the columns."""
+def heat_maps(maps: Sequence[HeatMap], below: str, what: str = "remaining weights (%)") -> Any:
+    """Heat maps side by side, whose lines are layers or have names. All are one image with gaps
+    between the maps: an axis for each would be slow. `below` labels the columns, `what` the
+    colours."""
     import matplotlib.pyplot as plt
 
     tall, wide = (max(map(len, sides)) for sides in zip(*map(_sides, maps), strict=True))
@@ -41,7 +44,9 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
     for one, (y, x) in zip(maps, corners, strict=True):
         canvas[y : y + len(one.values), x : x + len(one.columns)] = one.values
     cell = min(0.34 if tall * wide <= 60 else 0.22, LARGEST / max(canvas.shape))
-    size = (cell * canvas.shape[1] + 1.5, cell * canvas.shape[0] + 0.3)
+    names = [shortened(name) for name in maps[0].lines]
+    left = 0.25 + LETTER * max(map(len, names), default=0)
+    size = (cell * canvas.shape[1] + 1.25 + left, cell * canvas.shape[0] + 0.3)
     figure, axes = plt.subplots(1, 1, figsize=size, squeeze=False)
     axis, top = axes[0][0], np.nanmax(canvas)
     look = {"cmap": "cividis", "aspect": "auto", "interpolation": "none"}
@@ -51,14 +56,17 @@ def heat_maps(maps: Sequence[HeatMap], below: str) -> Any:
     for one, (y, x) in zip(maps, corners, strict=True):
         layers, middle = len(one.values), x + (len(one.columns) - 1) / 2
         axis.text(middle, y - 1, one.name, ha="center", va="center", fontsize=9)
-        texts += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(layers)]
+        if not names:
+            texts += [(x - 0.8, y + layer, str(layer + 1), "black") for layer in range(layers)]
+        for line, name in enumerate(names if not x else ()):
+            axis.text(-0.8, y + line, name, **NAMED)
         texts += [(x + j, y + layers - 0.1, name, "black") for j, name in enumerate(one.columns)]
         texts += [(middle, y + layers + 0.7, below, "black")] if below else []
         texts += _numbers(one.values, top, x, y) if tall * wide <= 60 else []
-    set_margins(figure, left=0.25, right=0.95, bottom=0.15, top=0.05, between=0.0)
+    set_margins(figure, left=left, right=0.95, bottom=0.15, top=0.05, between=0.0)
     write_texts(axis, texts)
     bar = figure.add_axes((1 - 0.8 / size[0], 0.2, 0.15 / size[0], 0.6))
-    figure.colorbar(image, cax=bar, label="remaining weights (%)")
+    figure.colorbar(image, cax=bar, label=what)
     return figure
 
 
@@ -88,6 +96,7 @@ def _numbers(
         (left + x, above + y, f"{value:.1f}", "black" if value > 0.6 * top else "white")
         for y, line in enumerate(cells)
         for x, value in enumerate(line)
+        if value == value
     ]
 
 

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from zoo.errors import ConfigError
 from zoo.inputs.architecture import ROLES, Architecture
 from zoo.inputs.kinds import architecture_of, encoder_prefix
+from zoo.records.forms import ATTENTION_HEADS, KEYS, NEURONS, VALUES, Units
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,26 @@ def matrix_entries(model: Any) -> int:
     """Entries of all matrices of the compact layers of a model, padding included."""
     layers = compact_layers(model)
     return sum(getattr(layer, p).weight.numel() for layer in layers for p in PARTS)
+
+
+def units_of(model: Any) -> tuple[Units, ...]:
+    """What the layers of a compact model have left. A dimension of queries and keys that adds up
+    what dead queries add to logits is one of them."""
+    encoder = getattr(model, "base_model", model)
+    sizes = architecture_of(encoder).read_sizes(encoder.config.to_dict())
+    layers = compact_layers(model)
+    left: dict[str, tuple[int, list[int]]] = {
+        ATTENTION_HEADS: (sizes.attention_heads, [layer.heads for layer in layers]),
+        KEYS: (sizes.hidden, [_live(layer.key.weight) for layer in layers]),
+        VALUES: (sizes.hidden, [_live(layer.value.weight) for layer in layers]),
+        NEURONS: (sizes.intermediate, [len(layer.inner.weight) for layer in layers]),
+    }
+    return tuple(Units(kind, total, tuple(found)) for kind, (total, found) in left.items())
+
+
+def _live(matrix: Tensor) -> int:
+    """How many rows hold more than zeros."""
+    return int((~dead(matrix)).sum())
 
 
 def narrowed(model: Any) -> Any:

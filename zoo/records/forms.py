@@ -21,6 +21,14 @@ FORMS = {
 """Names of forms, and what each is."""
 
 
+ATTENTION_HEADS, KEYS, VALUES, NEURONS = "attention heads", "queries and keys", "values", "neurons"
+UNITS = (ATTENTION_HEADS, KEYS, VALUES, NEURONS)
+"""Kinds of units that a compact model can lose: dimensions of queries and keys and those of values
+are counted over all attention heads of a layer."""
+MOST_LAYERS = 500
+"""Layers or attention heads for which figures have room."""
+
+
 def label_of(name: str, least: int = 0) -> str:
     """'compact', or 'compact, ≥ 10 a row' without the rows that had fewer than 10 weights."""
     name = name.replace("_", " ")
@@ -65,12 +73,29 @@ class Timing(Record):
 
 
 @dataclass(frozen=True)
+class Units(Record):
+    """Units of one kind in a compact model: those `left` in each of its layers, of the `total` that
+    a layer of the base model has. `kind` is one of UNITS; the zeros that pad attention heads to one
+    width are not counted."""
+
+    kind: str
+    total: int
+    left: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.total < 1 or not all(0 <= number <= self.total for number in self.left):
+            raise ValueError(f"left must be in [0, total], and total, {self.total}, at least 1")
+        if len(self.left) > MOST_LAYERS:
+            raise ValueError(f"there are more than {MOST_LAYERS} layers")
+
+
+@dataclass(frozen=True)
 class Form(Record):
     """One form of a trained model.
 
     `name` is one of FORMS; `least` is N for a form without the rows that had fewer than N weights,
     which is not exact; `bytes` on disk, without the tokeniser; `metrics` by name in percent, those
-    of the trial for an exact form.
+    of the trial for an exact form; `units` of a compact form, a kind each.
     """
 
     name: str
@@ -78,6 +103,7 @@ class Form(Record):
     least: int = 0
     metrics: Mapping[str, float | None] = field(default_factory=dict)
     timings: tuple[Timing, ...] = ()
+    units: tuple[Units, ...] = omitted(())
 
     def __post_init__(self) -> None:
         if self.bytes < 0 or self.least < 0:
@@ -85,6 +111,10 @@ class Form(Record):
         counted = {(timing.tokens, timing.macs) for timing in self.timings}
         if len(counted) > len({tokens for tokens, _ in counted}):
             raise ValueError("macs of an example must be equal where its tokens are")
+        if len({units.kind for units in self.units}) < len(self.units):
+            raise ValueError("units must be of different kinds")
+        if len({len(units.left) for units in self.units}) > 1:
+            raise ValueError("units must be of equally many layers")
 
     @property
     def label(self) -> str:

@@ -7,15 +7,15 @@ from typing import Any
 from zoo.records.arrays import Answers, Distribution, check_sketch, planes_of
 from zoo.records.codec import LONG, Record, omitted
 from zoo.records.facts import MethodFacts
-from zoo.records.forms import Form
+from zoo.records.forms import MOST_LAYERS, Form
 from zoo.records.trial import Trial
 
 SCHEMA = 4
 """Version of the result files. Raise it with an incompatible change, and add a converter to
 zoo/records/earlier.py; a new field with a default needs neither."""
 
-MOST_METRICS, MOST_LAYERS = 50, 500
-"""Metrics of a task, and layers or attention heads, for which tables and figures have room."""
+MOST_METRICS = 50
+"""Metrics of a task for which tables have room."""
 OK, DIVERGED = "ok", "diverged"
 """What a trial's status may be."""
 

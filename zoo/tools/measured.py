@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from zoo.engine.compact import THIN
+from zoo.engine.compact import THIN, units_of
 from zoo.engine.evaluation_set import EvaluationSet
 from zoo.engine.macs import macs
 from zoo.engine.measure import environment
 from zoo.engine.stock import StockNetwork
 from zoo.errors import BenchmarkError, TrialError
-from zoo.records.forms import ONNX, ONNX_COMPACT, STOCK, Form, Timing
+from zoo.records.forms import COMPACT, ONNX, ONNX_COMPACT, STOCK, Form, Timing
 from zoo.records.result import Environment
 from zoo.records.storage import UNREADABLE, load_result, save
 from zoo.records.trial import Trial
@@ -81,7 +81,7 @@ def measure(
     rounds: int,
     metrics: Callable[[Way], Mapping[str, float | None]],
 ) -> list[Form]:
-    """Every form of a model with its timings and multiply-accumulates."""
+    """Every form of a model with its timings, multiply-accumulates and units."""
     about = environment(torch.device("cpu"), threads)
     by_shape = {shape: timed(ways, shape, rounds) for shape in shapes}
     found = []
@@ -91,7 +91,9 @@ def measure(
             for shape, ratios in by_shape.items()
             if way.label in ratios
         ]
-        found.append(Form(way.name, way.bytes, way.least, metrics(way), tuple(timings)))
+        units = units_of(way.model) if way.name == COMPACT else ()
+        told = metrics(way), tuple(timings), units
+        found.append(Form(way.name, way.bytes, way.least, *told))
     return found
 
 
