@@ -387,7 +387,7 @@ def with_units(folder: Path, method: str, *left: tuple[int, ...]) -> None:
     """A measured trial whose compact form has attention heads and neurons left, layer by layer."""
     units = tuple(map(Units, ("attention heads", "neurons"), (4, 10), left))
     lossy = Form(COMPACT, 1, 10, {"acc": 70.0}, units=(Units("neurons", 10, (1, 1)),))
-    forms = (lossy, Form(COMPACT, 2, metrics={"acc": 80.0}, units=units))
+    forms = (Form(COMPACT, 2, metrics={"acc": 80.0}, units=units), lossy)
     save(masked(a_result(a_trial(method=method, task="a"), forms=forms)), folder)
 
 
