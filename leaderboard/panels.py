@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from leaderboard.collect import RowKey, Table
+from leaderboard.lines import Baseline
 from leaderboard.looks import COLOURS, MARKS, Look
-from leaderboard.series import Baseline, Series
+from leaderboard.series import Series
 from leaderboard.tables import values
 from leaderboard.targets import at_target
 

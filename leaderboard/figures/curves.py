@@ -5,9 +5,10 @@ from typing import Any
 
 from leaderboard.beside import short
 from leaderboard.figures.style import dashed, panels, shortened, style, with_legend
+from leaderboard.lines import Curve, Line, Quality
 from leaderboard.looks import RIVAL, Look, level_dash
 from leaderboard.measured import ANOTHER
-from leaderboard.series import COSTS, Curve, Line, Quality
+from leaderboard.series import COSTS
 
 
 def quality(found: Sequence[Quality], labels: Mapping[str, str]) -> Any:

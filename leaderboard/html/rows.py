@@ -11,7 +11,7 @@ from leaderboard.collect import Board, RowKey, Table
 from leaderboard.compare import over_tasks
 from leaderboard.formats import NOTHING, Entry, Grid, percent, quantity, ranged
 from leaderboard.html.svg import curve_drawing
-from leaderboard.series import NO_CURVE
+from leaderboard.lines import NO_CURVE
 from leaderboard.targets import at_target
 from leaderboard.verdicts import DELTA, MEAN, estimate
 from leaderboard.view import View

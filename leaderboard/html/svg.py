@@ -8,9 +8,10 @@ from html import escape
 from markupsafe import Markup
 
 from leaderboard.heat_maps import HeatMap
+from leaderboard.lines import Curve, Dot, Line, Quality
 from leaderboard.looks import RIVAL, Look, level_dash
 from leaderboard.measured import ANOTHER
-from leaderboard.series import Curve, Dot, Line, Quality, Series
+from leaderboard.series import Series
 
 
 @dataclass(frozen=True)
