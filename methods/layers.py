@@ -1,7 +1,7 @@
 """Fewer layers: the plainest structured pruning, and a rival of all others (Sajjad et al. 2023)."""
 
 from methods.taylor import FAMILY
-from zoo import Method, layers_by, register_method
+from zoo import KeepLayers, Method, layers_by, register_method
 
 
 @register_method("drop_layers", recipe="first_half", label="fewer layers", family=FAMILY, order=92)
@@ -17,3 +17,18 @@ def drop_layers(density: float, *, rule: str = "bottom", examples: int = 128) ->
     yet; from LayerDrop, which skips layers in pre-training. Raises ConfigError for another rule.
     """
     return Method(layers=layers_by(rule, density, examples), budget=None)
+
+
+@register_method(
+    "layerdrop", recipe="first_half", label="LayerDrop in fine-tuning", family=FAMILY, order=93
+)
+def layerdrop(density: float, *, rate: float = 0.2) -> Method:
+    """Fine-tuning that skips layers at random, which go by `even` spacing at the end (Fan 2020).
+
+    Each layer is skipped with the chance `rate` in every forward pass of training, by itself, and
+    nothing is rescaled; all layers run in evaluation. After the last step int(density * layers)
+    stay, evenly spaced, and are evaluated as they are. Differs from the paper, which skips layers
+    in pre-training: its authors say that it does not work well in fine-tuning alone. Raises
+    ConfigError for a rate outside [0, 1).
+    """
+    return Method(skips=rate, layers_at_end=KeepLayers("even", density), budget=None)

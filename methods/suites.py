@@ -181,6 +181,8 @@ LEVELS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Levels 1 to 8 of super tickets, as the part of heads that stays."""
 AT_ONCE = ("taylor", "coreset", "kwon")
 """Methods that prune units of a fine-tuned model at once."""
+FEWER_LAYERS = ("drop_layers", "layerdrop")
+"""Methods that take layers out of the encoder."""
 
 
 @register_suite("structured")
@@ -188,7 +190,7 @@ def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     """Heads, neurons, blocks and layers beside single weights at 70, 50 and 30 %: with --save best
     and --latency, what each costs."""
     learned = ("magnitude", "movement", "smp_s", "smp_structured", "movement_blocks")
-    names = ("dense", *learned, *AT_ONCE, "supertickets", "drop_layers")
+    names = ("dense", *learned, *AT_ONCE, "supertickets", *FEWER_LAYERS)
     axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
     cells = grid(scale, given, **axes_of("structured", scale, **axes))
     once = [cell for cell in cells if cell.method in AT_ONCE]

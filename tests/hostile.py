@@ -96,7 +96,7 @@ COUNTS = """
 from zoo.engine.layers import Counts
 from zoo.engine.masked import MaskedModel
 def remaining(self):
-    return Counts({n: s // 10 for n, s in self.sizes.items()}, self.sizes, self.inside.others)
+    return Counts({n: s // 10 for n, s in self.sizes.items()}, self.sizes, self.depth.inside.others)
 MaskedModel.remaining = remaining
 """
 LABELS = """

@@ -37,7 +37,7 @@ class Setting:
     that of the gate of a matrix at a step, in the shape of its score, `uniform` so many numbers for a group of units. `teacher` and `banks` are frozen outputs by row, spans
     padded with -1e4. `calibration` are the model inputs of calibration, batch by batch, `gradients` those and labels
     of the mini-batches of a calibration before a step. `dense` are the parameters of a dense trial, where
-    training does not start from them.
+    training does not start from them. `runs` are the layers that a step does not skip.
     """
 
     model: Any
@@ -58,6 +58,7 @@ class Setting:
     dense: Named = field(default_factory=dict)
     uniform: Callable[[str, int], Tensor] = lambda group, many: torch.rand(many)
     calibration: Sequence[Mapping[str, Tensor]] = ()
+    runs: Callable[[int], Sequence[int]] = lambda t: ()
     gradients: Callable[[int], Iterator[tuple[Mapping[str, Tensor], Tensor]]] | None = None
 
     @property
@@ -759,6 +760,7 @@ class Equations:
     units that share a learned score; with `kinds` the penalty is the mean of that of neurons and that of
     the others. `shrinks` is the proximal step of RPP, of
     (setting, W, alpha, learning rate).
+    `skips` says that layers outside `Setting.runs` hand on what they are given.
     """
 
     trains: Callable[[str], bool]
@@ -774,6 +776,7 @@ class Equations:
     rewinds: bool = False
     groups: Callable[[Setting], dict[str, Named]] | None = None
     kinds: bool = False
+    skips: bool = False
     gradual: Callable[[Setting, int], float | None] | None = None
     shrinks: Callable[[Setting, Tensor, Tensor, float], Tensor] | None = None
     rate: Callable[[Setting, int], float] = lambda s, t: rate(t, s.steps, s.train["warmup"])
@@ -839,6 +842,7 @@ DEPTH: Mapping[str, Callable[[int, float], Sequence[int]]] = {
 METHODS = {
     "dense": DENSE,
     "scratch": DENSE,
+    "layerdrop": replace(DENSE, skips=True),
     "first_half": DENSE,
     "drop_layers": DENSE,
     "head_only": Equations(nothing),
@@ -947,7 +951,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
         }
     learned = list(scores) if method.score == "learned" else []
     moments: dict[str, tuple[Tensor, Tensor]] = {}
-    begun = 0
+    taken: dict[str, int] = {}
     ones = {n: torch.ones_like(weights[n]) for n in names}
     fixed, history = ones if method.prune else {}, {}
     alphas: Named = {}
@@ -978,8 +982,9 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
             m = 0.9 * m + 0.1 * shrink * gradient
             v = 0.999 * v + 0.001 * (shrink * gradient) ** 2
             moments[n] = m, v
-            unbiased = (v / (1 - 0.999 ** (t + 1 - begun))).sqrt() + 1e-8
-            step = (m / (1 - 0.9 ** (t + 1 - begun))) / unbiased
+            own = taken[n] = taken.get(n, 0) + 1  # steps with a gradient
+            unbiased = (v / (1 - 0.999**own)).sqrt() + 1e-8
+            step = (m / (1 - 0.9**own)) / unbiased
             target -= peak * method.rate(s, t) * step
         end = max(method.moments(s)) if method.shrinks else 0
         if method.shrinks and t < end:  # before the mask is fixed
@@ -1008,7 +1013,7 @@ def train(method: Equations, s: Setting) -> Iterator[State]:
                     own = {n for n in weights if ".encoder." in n or ".embeddings." in n}
                     own |= {n for n in weights if ".pooler." in n}
                     weights |= {n: s.start[n] * fixed.get(n, 1) for n in own}
-                    moments, begun = {}, t + 1
+                    moments, taken = {}, {}
         gates = fixed or _gates(method, s, weights, scores, t + 1)
         yield State(weights, scores, gates, norm)
 
@@ -1053,7 +1058,16 @@ def _loss(
     if pooler is not None:
         hook = pooler.register_forward_hook(lambda module, args, out: pooled.append(out))
     torch.manual_seed(s.seeds[t])
+    skipped = [
+        layer
+        for number, layer in enumerate(s.model.base_model.encoder.layer)
+        if method.skips and number not in s.runs(t)
+    ]
+    for layer in skipped:
+        layer.forward = lambda hidden, *args, **kwargs: hidden
     logits = s.pick(torch.func.functional_call(s.model, effective, kwargs=dict(inputs)))
+    for layer in skipped:
+        del layer.forward
     if pooler is not None:
         hook.remove()
     loss = cross_entropy(logits, labels)

@@ -415,7 +415,9 @@ def test_prunable_weights_equal_the_closed_formula(found):
     assert sum(masked.sizes.values()) == expected
     others = LAYERS * (4 * HIDDEN + INNER + HIDDEN + 4 * HIDDEN)
     without_biases = (2 * LAYERS - 1) * HIDDEN + HIDDEN  # one norm less at first, one at the end
-    assert masked.inside.others == (without_biases if found.model_type == "modernbert" else others)
+    assert masked.depth.inside.others == (
+        without_biases if found.model_type == "modernbert" else others
+    )
 
 
 def test_checkpoints_are_recognised(folder):
@@ -457,8 +459,8 @@ def cell_of(name: str) -> Cell:
 def test_every_method_trains_and_keeps_its_count(name, folder):
     planner, resources = planner_of(folder, name)
     for entry in methods:
-        if entry.name == "coreset" and name == "modernbert":
-            with pytest.raises(ConfigError, match="holds Q, K and V"):
+        if entry.name in ("coreset", "layerdrop") and name == "modernbert":
+            with pytest.raises(ConfigError, match="holds Q, K and V|differ from each other"):
                 planner.jobs([cell_of(entry.name)])
             continue
         *teachers, job = planner.jobs([cell_of(entry.name)])
@@ -476,7 +478,8 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
         expected_sum = GATED if name == "modernbert" else MATRICES
         expected_sum //= 2 if entry.name == "first_half" else 1
         assert sum(kept.total.values()) == expected_sum
-        assert kept.total == (run.masked.whole.sizes if run.method.layers else run.masked.sizes)
+        whole = run.method.layers or run.method.layers_at_end
+        assert kept.total == (run.masked.depth.whole.sizes if whole else run.masked.sizes)
         if entry.facts.prunes and run.method.budget is not None:
             wide = run.method.mask is topk_by_row  # int(0.3 * 32) of each row
             assert kept.density == pytest.approx(0.3, abs=0.02 if wide else 0.002), entry.name

@@ -639,8 +639,8 @@ def test_pitfall_32_a_head_whose_keys_are_dead_is_removed():
 def test_pitfall_33_remaining_weights_are_counted_over_other_parameters():
     _, masked = on_base(movement(0.1, start=0.0, stop=1.0))
     kept = {name: int(0.1 * size) for name, size in masked.sizes.items()}
-    counted = Counts(kept, masked.sizes, masked.inside.others)
-    assert masked.inside.others == 119_808 and sum(kept.values()) == 8_493_432
+    counted = Counts(kept, masked.sizes, masked.depth.inside.others)
+    assert masked.depth.inside.others == 119_808 and sum(kept.values()) == 8_493_432
     assert 100 * counted.density == pytest.approx(9.99996, abs=5e-6)
     assert 100 * counted.encoder_density == pytest.approx(10.1267, abs=5e-5)
 

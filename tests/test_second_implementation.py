@@ -49,6 +49,7 @@ OWN = {  # far enough for scores to cross the threshold, and not for all of them
     "platon": {"window": 4, "start": 0.1, "stop": 0.7},
     "admm": {"retrain": True, "examples": 24},
     "rpp": {"penalty": 50.0, "rounds": 3},
+    "layerdrop": {"rate": 0.4},
     "obert": {"gradients": 9, "gradient_batch": 8, "damping": 1e-4, "recomputations": 2},
     "taylor": {"examples": 12, "retrain": True},
     "kwon": {"retrain": True},
@@ -217,7 +218,15 @@ def setting_of(run: Run, frozen: Frozen, checkpoint) -> Setting:
         calibration=calibration,
         gradients=lambda t: mini(run, t),
         uniform=partial(uniform, trial.task),
+        runs=partial(not_skipped, trial.task, len(layers), trial.hyper.get("rate", 0.2)),
     )
+
+
+def not_skipped(task: str, layers: int, rate: float, step: int) -> list[int]:
+    """The layers that run at a step."""
+    draws = torch.Generator().manual_seed(stream(task, 0, "skips", step))
+    chances = torch.rand(layers, generator=draws).tolist()
+    return [layer for layer, chance in enumerate(chances) if chance > rate]
 
 
 def uniform(task: str, group: str, many: int) -> torch.Tensor:

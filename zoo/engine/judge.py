@@ -86,7 +86,7 @@ def _network(
     if isinstance(method.layers, LayersByData):
         many = len(network.architecture.layers_of(network.encoder))
         method = replace(method, layers=_chosen(given.layers, many, method.layers))
-    return network, take_layers(network.encoder, method)
+    return network, take_layers(network.encoder, method.layers or method.layers_at_end)
 
 
 def _chosen(kept: tuple[int, ...] | None, many: int, layers: LayersByData) -> TheseLayers:

@@ -1,6 +1,7 @@
 """A masked linear layer, the check of its mask, and counts of what remains."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from zoo.errors import TrialError
 from zoo.inputs.kinds import architecture_of
-from zoo.parts.depth import keep_layers
+from zoo.parts.depth import Stay, keep_layers, runs
 from zoo.parts.method import Method
 
 UNCALIBRATED = (
@@ -124,13 +125,74 @@ class Inside:
         return Counts({**kept, **gone}, total, self.others, whole.others - self.others)
 
 
-def take_layers(encoder: Any, method: Method) -> Inside:
-    """Take out the layers that do not stay under a method; returns what there was before."""
+def take_layers(encoder: Any, stay: Stay | None) -> Inside:
+    """Take out the layers that do not stay, None for all; returns what there was before."""
     before = Inside.of(encoder)
-    if method.layers is not None:
-        layers = architecture_of(encoder).layers_of(encoder)
-        keep_layers(encoder, method.layers(len(layers)))
+    if stay is not None:
+        keep_layers(encoder, stay(len(architecture_of(encoder).layers_of(encoder))))
     return before
+
+
+class Depth:
+    """The layers of an encoder under a method: what they hold now (`inside`), and held before some
+    were taken out (`whole`)."""
+
+    def __init__(self, encoder: Any, method: Method):
+        self.encoder, self._last = encoder, method.layers_at_end
+        self.whole, self.inside = take_layers(encoder, method.layers), Inside.of(encoder)
+
+    def end(self) -> Mapping[str, int]:
+        """Take out the layers that leave after the last step, once; returns the entries of each
+        matrix that is left."""
+        if self._last is not None:
+            take_layers(self.encoder, self._last)
+            self._last, self.inside = None, Inside.of(self.encoder)
+        return self.inside.sizes
+
+    def count(self, kept: Mapping[str, int]) -> Counts:
+        """The counts with `kept` entries of matrices, all where it has none."""
+        return self.inside.count({**self.inside.sizes, **kept}, self.whole)
+
+
+class Identity(nn.Module):
+    """Hands on the states that a layer is given, in the form of what the layer returns."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer = layer
+
+    @torch.no_grad()
+    def _form(self, *args: Any, **kwargs: Any) -> Any:
+        """What the layer returns, without a draw of dropout."""
+        was_training = self.layer.training
+        self.layer.eval()
+        out = self.layer(*args, **kwargs)
+        self.layer.train(was_training)
+        return out
+
+    def forward(self, states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        form = self._form(states, *args, **kwargs)
+        return (states, *form[1:]) if isinstance(form, tuple) else states
+
+
+@contextmanager
+def skipping(encoder: Any, rate: float, draws: torch.Generator) -> Iterator[None]:
+    """Inside, each layer is left out with the chance `rate`, drawn now: the encoder is the stock
+    one without it. Where none is left, one is an identity, as stock code asks for a layer. At rate
+    0 nothing is drawn."""
+    if not rate:
+        yield
+        return
+    layers = architecture_of(encoder).layers_of(encoder)
+    every = list(layers)
+    run = [every[number] for number in runs(len(every), rate, draws)]
+    del layers[:]
+    layers.extend(run or [Identity(every[0])])
+    try:
+        yield
+    finally:
+        del layers[:]
+        layers.extend(every)
 
 
 def check_names(masks: Any, wanted: Collection[str]) -> None:

@@ -26,7 +26,7 @@ from zoo.engine.groups import Groups
 from zoo.engine.layers import (
     UNCALIBRATED,
     Counts,
-    Inside,
+    Depth,
     MaskedLinear,
     check_names,
     checked,
@@ -35,7 +35,6 @@ from zoo.engine.layers import (
     folded,
     masked_layers,
     put_in,
-    take_layers,
 )
 from zoo.engine.streams import stream
 from zoo.errors import ConfigError, TrialError
@@ -60,7 +59,7 @@ class MaskedModel:
     masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda; `step`: that
     of the last `advance`; `fused`: whether zoo/engine/sweeps.py takes the place of `backward`;
     `calibrated`: whether a calibration made the masks; `groups`: the units, None where each weight
-    is one; `inside`, `whole`: what the layers hold, now and before some were taken out.
+    is one; `depth`: the layers, and what they hold.
 
     >>> import torch
     >>> from transformers import BertConfig, BertModel
@@ -86,10 +85,10 @@ class MaskedModel:
         self.encoder, self.method = encoder, method
         self.generator = generator or torch.Generator().manual_seed(0)
         self.architecture = architecture_of(encoder)
-        self.whole, self.inside = take_layers(encoder, method), Inside.of(encoder)
-        self.sizes = self.inside.sizes
+        self.depth = Depth(encoder, method)
+        self.sizes = self.depth.inside.sizes
         self.layers: dict[str, MaskedLinear] = {}
-        self._kept: Mapping[str, int] = self.sizes
+        self._kept: Mapping[str, int] = {}
         self.level: float | None = None
         self.step, self.penalty_weight = 0, 0.0
         self.refreshed, self.fused, self.calibrated = False, False, False
@@ -148,6 +147,7 @@ class MaskedModel:
             self.penalty_weight = self.penalty_weight if weight is None else weight
         self.step = step
         self.refresh(self.method.level(step, total))
+        self.sizes = self.depth.end() if step == total else self.sizes
 
     @torch.no_grad()
     def go_on(self, step: int) -> None:
@@ -298,10 +298,10 @@ class MaskedModel:
         """The one count of remaining weights: nonzero entries of the evaluation gates, after `fold`
         those that it multiplied into W."""
         if not self.layers:
-            return self.inside.count(self._kept, self.whole)
+            return self.depth.count(self._kept)
         counts = {name: gate.count_nonzero() for name, gate in self.test_gates().items()}
         kept = {name: int(n) for name, n in counts.items()}
-        return self.inside.count(kept, self.whole)
+        return self.depth.count(kept)
 
     def check_budget(self, level: float | None) -> None:
         """Raise TrialError if more weights remain than the method's budget allows at a level. Units

@@ -38,9 +38,11 @@ class Rehearsed:
     def check(self, method: Method) -> dict[str, tuple[int, ...]]:
         """The shapes of what a method masks: matrices, or groups of units. Raises ConfigError for a
         pattern, units or layers that do not fit the encoder."""
-        if method.layers is not None:
-            by_data = isinstance(method.layers, LayersByData)  # which may choose the last ones
-            check_layers(self.config, [-1] if by_data else method.layers(self.layers))
+        for stay in filter(None, (method.layers, method.layers_at_end)):
+            by_data = isinstance(stay, LayersByData)  # which may choose the last ones
+            check_layers(self.config, [-1] if by_data else stay(self.layers))
+        if method.skips:
+            check_layers(self.config, [-1])
         if method.units is not None:
             groups = checked_groups(method.units, self.matrices, self.heads)
             if isinstance(method.calibration, GateCalibration):

@@ -10,6 +10,7 @@ from torch import Tensor
 from zoo.engine.build import Run
 from zoo.engine.calibrate import prepare
 from zoo.engine.frozen import Frozen, teacher_logits
+from zoo.engine.layers import skipping
 from zoo.engine.streams import stream
 from zoo.engine.sweeps import Update
 from zoo.errors import Diverged, TrialError
@@ -138,10 +139,13 @@ class Trainer:
         Each pass counts as its share of the examples, so that means over them add up to the mean
         over the step. The last batch of an epoch may take fewer passes, the last of them smaller.
         """
-        train, losses = self.run.trial.train, []
+        trial, losses = self.run.trial, list[Tensor]()
+        train, seed = trial.train, stream(trial.task, trial.seed, "skips", self.taken)
+        skips = torch.Generator().manual_seed(seed)
         most = train.batch // train.accumulation
         for part in np.split(rows, range(most, len(rows), most)):
-            loss = _loss(self.run, self.frozen, part, self.draws) * (len(part) / len(rows))
+            with skipping(self.run.network.encoder, self.run.method.skips, skips):
+                loss = _loss(self.run, self.frozen, part, self.draws) * (len(part) / len(rows))
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()

@@ -14,6 +14,21 @@ from torch import Tensor, nn
 from zoo.errors import ConfigError, TrialError, unknown
 from zoo.inputs.kinds import architecture_of
 
+Stay = Callable[[int], Sequence[int]]
+"""(layers of an encoder) -> the numbers of those that stay, from 0, in order."""
+
+
+def runs(layers: int, rate: float, draws: torch.Generator) -> list[int]:
+    """The layers that a forward pass in training runs: each with the chance 1 - rate, by itself,
+    where u > rate for a uniform u in [0, 1) (Fan et al. 2020, LayerDrop, as released).
+
+    >>> import torch
+    >>> from zoo.parts.depth import runs
+    >>> runs(6, 0.5, torch.Generator().manual_seed(0))
+    [1, 5]
+    """
+    return (torch.rand(layers, generator=draws) > rate).nonzero().flatten().tolist()
+
 
 def even(layers: int, kept: int) -> list[int]:
     """Evenly spaced, the first and the last among them: floor(i (L - 1) / (k - 1) + 1/2).

@@ -5,7 +5,7 @@ the parts; most methods are one `dataclasses.replace` of another. A masked matri
 mask M, gate and working weight W' = W * gate all have the shape (out, in) of torch.nn.Linear.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from zoo.parts.calibration import (
     GradientCalibration,
     WeightCalibration,
 )
+from zoo.parts.depth import Stay
 from zoo.parts.gates import Gate, hard, identity_slope, mask_itself
 from zoo.parts.heads import Head, trained
 from zoo.parts.losses import Distillation, LossTerm, task_loss
@@ -160,7 +161,8 @@ class Method:
     of the encoder return to those before the first step, masked ones excepted, and the optimiser
     starts anew. `units` says which weights stay or go together and share a score; None means each
     weight alone. `layers` says which layers of an encoder of so many stay, None for all; the others
-    are taken out before the first step, and count as pruned.
+    are taken out before the first step, and count as pruned; those of `layers_at_end` are taken out
+    after the last step. `skips` is the chance that a forward pass in training leaves a layer out.
     Raises ConfigError for parts that do not fit each other.
 
     >>> from dataclasses import replace
@@ -188,14 +190,13 @@ class Method:
     rate: Rate = rate
     rewinds: tuple[float, ...] = ()
     units: Units | None = None
-    layers: Callable[[int], Sequence[int]] | None = None
+    layers: Stay | None = None
+    layers_at_end: Stay | None = None
+    skips: float = 0.0
 
     def __post_init__(self) -> None:
         self._check_units()
-        if self.layers is not None and self.dense is not None:
-            raise ConfigError(
-                "layers are taken out of a pre-trained encoder, not of a dense trial's"
-            )
+        self._check_layers()
         if self.score is not None and self.gate.slope is not None:
             if self.score.init is None:
                 raise ConfigError(
@@ -217,6 +218,19 @@ class Method:
             raise ConfigError(
                 "a penalty needs scores that train: give the method a Score with an `init` and a"
                 " gate with a slope, such as zoo.straight_through"
+            )
+
+    def _check_layers(self) -> None:
+        """Raise ConfigError for parts that do not work on layers."""
+        if self.layers is not None and self.dense is not None:
+            raise ConfigError(
+                "layers are taken out of a pre-trained encoder, not of a dense trial's"
+            )
+        if not 0 <= self.skips < 1:
+            raise ConfigError(f"the chance to skip a layer is in [0, 1), got {self.skips:g}")
+        if (self.layers_at_end or self.skips) and (self.score or self.layers):
+            raise ConfigError(
+                "layers that are skipped or leave at the end allow no masks and no other `layers`"
             )
 
     def _check_units(self) -> None:

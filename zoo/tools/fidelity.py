@@ -126,8 +126,9 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     yield "start", *_described(method.dense or method.start)
     yield "optimiser", *_described(method.optimiser)
     yield f"head {method.head.name}", *_described(method.head.build)
-    if method.layers is not None:
-        yield "layers", *_described(method.layers)
+    for name, stay in (("layers", method.layers), ("layers at the end", method.layers_at_end)):
+        if stay is not None:
+            yield name, *_described(stay)
     if method.score is not None:
         if method.units is not None:
             yield "units", *_described(method.units)
