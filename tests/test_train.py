@@ -40,7 +40,7 @@ from zoo.engine.train import fit, run_trial
 from zoo.engine.trainer import Trainer, clip, make_optimizer
 from zoo.errors import Diverged
 from zoo.inputs.batches import by_length, collate, random_batches
-from zoo.parts.method import may_collapse
+from zoo.parts.collapse import may_collapse
 from zoo.parts.schedules import rate
 from zoo.records.packed import pack_bits
 from zoo.records.result import Result, Steps

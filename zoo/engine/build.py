@@ -22,9 +22,10 @@ from zoo.inputs.tokenised import TaskData, tokenise
 from zoo.inputs.tokeniser import tokeniser_notes
 from zoo.kernels.launch import PLAIN, available, refusal
 from zoo.parts.allocation import with_allocation
+from zoo.parts.collapse import COLLAPSES, may_collapse
 from zoo.parts.depth import TheseLayers
 from zoo.parts.heads import Network
-from zoo.parts.method import COLLAPSES, Method, may_collapse, with_distillation
+from zoo.parts.method import Method, with_distillation
 from zoo.parts.patterns import with_pattern
 from zoo.plugins import Plugin, load_plugin
 from zoo.records.trial import Trial

@@ -28,7 +28,7 @@ from zoo.parts.masks import MaskFn, topk_local
 from zoo.parts.optimisers import Optimiser, adamw
 from zoo.parts.penalties import Penalty
 from zoo.parts.schedules import Rate, Schedule, never, rate
-from zoo.parts.scores import Score, stored, zeros
+from zoo.parts.scores import Score, stored
 from zoo.parts.units import Units
 
 
@@ -278,30 +278,6 @@ class Method:
         """Whether the optimiser updates scores: they are stored, and the gate has a slope."""
         has_stored = self.score is not None and self.score.init is not None
         return has_stored and self.gate.slope is not None
-
-
-SHORT = 10_000
-"""Optimiser steps below which `may_collapse` warns; the published runs have 34,000 and more."""
-
-
-def learns_ranks_alone(method: Method) -> bool:
-    """Whether scores start equal and learn without a penalty. Their learning rate then scales them
-    and changes no rank, since AdamW without decay is linear in it (docs/certificates.md)."""
-    equal = method.score is not None and method.score.init is zeros and method.learns_scores
-    return equal and method.penalty is None
-
-
-def may_collapse(method: Method, steps: int) -> bool:
-    """Whether a run this short is of the kind that collapsed in the authors' code too: scores that
-    learn ranks alone, and weights that train (docs/certificates.md)."""
-    return learns_ranks_alone(method) and method.trains is not nothing and steps < SHORT
-
-
-COLLAPSES = (
-    "scores that start equal and learn without a penalty can fall to one class in runs this short;"
-    " movement did, in its authors' code too, and soft movement or a penalty helped:"
-    " docs/certificates.md"
-)
 
 
 def with_distillation(

@@ -16,7 +16,8 @@ from zoo.inputs.hub import pinned
 from zoo.inputs.task import Source, Task, label_notes
 from zoo.inputs.tokenised import tokenise
 from zoo.inputs.tokeniser import load_tokenizer, tokeniser_notes
-from zoo.parts.method import COLLAPSES, Method, may_collapse
+from zoo.parts.collapse import COLLAPSES, may_collapse
+from zoo.parts.method import Method
 from zoo.parts.schedules import check_fits
 from zoo.plugins import Plugin, plugin_of
 from zoo.records.codec import fields_of, from_json, to_json

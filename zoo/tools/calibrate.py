@@ -29,8 +29,9 @@ from typing import Any
 from zoo.ends import command, leave
 from zoo.engine.build import Resources
 from zoo.errors import ConfigError, unknown
+from zoo.parts.collapse import learns_ranks_alone
 from zoo.parts.heads import trained
-from zoo.parts.method import Method, learns_ranks_alone, nothing
+from zoo.parts.method import Method, nothing
 from zoo.plugins import BUILT_IN, find_plugin, load_built_in
 from zoo.records.result import Result
 from zoo.records.storage import load_result, result_path, write_whole
