@@ -687,7 +687,7 @@ def test_pitfall_63_scales_are_damped():
         torch.tensor([[math.sqrt(2), 0.0], [0.0, 1.0]]), torch.tensor([[math.sqrt(0.5)], [0.5]])
     )
     group = UnitGroup((2,), (Part("D", (1, 2), 1, 1),))
-    scales = _solved(sums, torch.ones(1, 2), group, place=1)
+    scales = _solved(sums, torch.ones(1, 2), group, constant=False)
     assert scales.tolist() == pytest.approx([1.4, 1.25])
 
 

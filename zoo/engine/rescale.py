@@ -38,22 +38,23 @@ def rescale(
         by_layer.setdefault(name.rpartition(".")[0], []).append(name)
     for layer, (where, names) in enumerate(by_layer.items()):
         tell(f"rescaling, layer {layer + 1} of {len(by_layer)}")
-        for place, name in enumerate(names):
-            if layer == 0 and place == 0:  # attention of the first layer stays as it is
-                continue
+        for name in names:
             group = run.masked.groups.groups[name]
-            first = layer + 1 == len(by_layer) and place == 1 and not run.task.output.per_token
-            sums = _Sums()
-            norm = f"{where}.{architecture.norms[place]}"
+            last = group.parts[-1].name
+            attends = architecture.parameter(f"{last}.weight").role == "O"
+            if layer == 0 and attends:  # attention of the first layer stays as it is
+                continue
+            ends = layer + 1 == len(by_layer) and not attends
+            sums, norm = _Sums(), f"{where}.{architecture.norms[0 if attends else 1]}"
             for number, batch in enumerate(batches):
                 wanted, _ = larger.see(layer, number, batch, norm, group)
                 given, inputs = smaller.see(layer, number, batch, norm, group)
                 real = batch.attention.clone()
-                if first:
+                if ends and not run.task.output.per_token:
                     real[:, 1:] = False
                 sums.add(inputs[real], (wanted - given)[real])
-            own = run.masked.layers[group.parts[-1].name]
-            scales = _solved(sums, own.weight * factor(masks[group.parts[-1].name]), group, place)
+            own = run.masked.layers[last]
+            scales = _solved(sums, own.weight * factor(masks[last]), group, constant=attends)
             if not bool((scales.abs() <= rescaling.limit).all()):
                 return [f"scales stopped at {name}, where one is over {rescaling.limit:g}"]
             own.weight.mul_(group.parts[-1].spread(scales.to(own.weight)))
@@ -69,18 +70,19 @@ class _Sums:
 
     found: dict[str, Tensor] = field(default_factory=dict)
 
-    def add(self, inputs: Tensor, rest: Tensor) -> None:
-        """Add tokens (tokens, in) and (tokens, out)."""
-        x, r = inputs.double(), rest.double()
-        for name, one in {"xx": x.T @ x, "xr": x.T @ r, "x": x.sum(0), "r": r.sum(0)}.items():
-            self.found[name] = self.found[name] + one if name in self.found else one
-        self.found["tokens"] = self.found.get("tokens", x.new_zeros(())) + len(x)
+    def add(self, x: Tensor, r: Tensor) -> None:
+        """Add tokens (tokens, in) and (tokens, out); their products are summed in float64."""
+        tokens = torch.tensor(float(len(x)), device=x.device)
+        sums = {"xx": x.T @ x, "xr": x.T @ r, "x": x.sum(0), "r": r.sum(0), "tokens": tokens}
+        for name, one in sums.items():
+            added = one.double()
+            self.found[name] = self.found[name] + added if name in self.found else added
 
 
-def _solved(sums: _Sums, weight: Tensor, group: UnitGroup, place: int) -> Tensor:
+def _solved(sums: _Sums, weight: Tensor, group: UnitGroup, *, constant: bool) -> Tensor:
     """The factor of each unit, 1 for those without weights: 1 + argmin_d of norm(N d - c)^2 +
     norm(d)^2, where N d = c are the normal equations of A d = r and the columns of A are what units
-    give at each token. Those of heads have a column of ones beside them, whose share is left out.
+    give at each token; with a `constant` there is a column of ones too, whose share is left out.
     """
     found, w = sums.found, weight.double()
     alive = group.parts[-1].gather(w).any(1)
@@ -91,7 +93,7 @@ def _solved(sums: _Sums, weight: Tensor, group: UnitGroup, place: int) -> Tensor
     normal = (found["xx"] * (w.T @ w)).view(group.units, each, group.units, each).sum((1, 3))
     right = (found["xr"] * w.T).sum(1).view(group.units, each).sum(1)
     normal, right = normal[alive][:, alive], right[alive]
-    if place == 0:
+    if constant:
         normal, right = F.pad(normal, (0, 1, 0, 1)), F.pad(right, (0, 1))
         ones = (found["x"] * w.sum(0)).view(group.units, each).sum(1)[alive]
         normal[-1, :-1] = normal[:-1, -1] = ones
