@@ -96,7 +96,7 @@ def test_the_teacher_does_not_depend_on_a_students_values(laboratory):
 def test_refinements_run_at_the_densities_of_the_suites(laboratory):
     cells = list(laboratory.target_cells(["l0"]))
     assert {cell.method for cell in cells} == {"l0"}
-    assert {cell.density for cell in cells} == {0.5, 0.1, 0.03}
+    assert {cell.density for cell in cells} == {0.7, 0.5, 0.3, 0.1, 0.03}
     assert {cell.seed for cell in cells if cell.distill} == {calibrate.SEEDS[0]}
     assert {cell.seed for cell in cells if not cell.distill} == set(calibrate.SEEDS)
 
