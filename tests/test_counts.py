@@ -94,6 +94,8 @@ def test_reading_copying_and_mixing_are_seen():
         before = counting.now.bytes
         there.add_(there)
         assert counting.now.bytes - before == 3 * 12
+        there.copy_(there)
+        assert counting.now.bytes - before == 5 * 12
         with pytest.raises(RuntimeError, match="several devices"):
             there + torch.ones(3)
 

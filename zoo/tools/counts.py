@@ -50,6 +50,8 @@ CHUNK, BLOCKS, LISTS = 65536, 320, {1: 110, 2: 64, 3: 48, 4: 36}
 SEVERAL: Mapping[str, int] = {"sort": 8, "topk": 20, "cumsum": 2, "randperm": 8, "argsort": 8}
 """Usual launches of operations that make several."""
 ALLOCATE = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided"}
+COPY = {"copy_", "_foreach_copy_"}
+"""Operations that write their first argument and do not read it."""
 ASK = {"_local_scalar_dense", "nonzero", "masked_select", "equal"}
 """Operations whose result the host waits for."""
 
@@ -129,7 +131,8 @@ class Counting(TorchDispatchMode):
                 lists = [a for a in args if isinstance(a, list | tuple) and len(a)]
                 launches = chunked(lists)
                 made = made or list(lists[0])
-            self.now.add(name, launches, _bytes(given) + _bytes(made))
+            unread = len(tree_leaves(args[0])) if name in COPY else 0
+            self.now.add(name, launches, _bytes(given[unread:]) + _bytes(made))
         return found
 
     @staticmethod
