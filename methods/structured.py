@@ -17,12 +17,12 @@ from zoo import (
     Method,
     Penalty,
     Request,
+    SigmoidGradient,
     Value,
     Values,
     blocks_and_neurons,
     everything,
     mean_sigmoid,
-    mean_sigmoid_gradient,
     register_method,
     share,
 )
@@ -59,11 +59,10 @@ def mean_by_kind(scores: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([mean_sigmoid(own) for own in kinds.values()]).mean()
 
 
-def mean_by_kind_gradient(score: Tensor, tensors: int) -> Tensor:
-    """The derivative of `mean_by_kind` for one of so many score tensors, of which a layer has four
-    of blocks and one of neurons."""
-    own = tensors * 4 // 5 if score.ndim == 2 else tensors // 5
-    return mean_sigmoid_gradient(score, 2 * own)
+def both_kinds(shape: torch.Size, tensors: int) -> int:
+    """Twice the number of tensors of this one's kind, of so many in all: a layer has four of blocks
+    and one of neurons."""
+    return 2 * (tensors * 4 // 5 if len(shape) == 2 else tensors // 5)
 
 
 @register_method(
@@ -88,7 +87,7 @@ def movement_blocks(
     """
     base = soft_movement(density, **hyper)
     assert base.penalty is not None
-    penalty = Penalty(mean_by_kind, mean_by_kind_gradient, base.penalty.weight)
+    penalty = Penalty(mean_by_kind, SigmoidGradient(among=both_kinds), base.penalty.weight)
     dense = FromDense(dense_seed)
     units = blocks_and_neurons(block)
     return replace(base, units=units, penalty=penalty, dense=dense, trains=everything)

@@ -32,6 +32,7 @@ from zoo import (
     Matrix,
     Method,
     Part,
+    Penalty,
     Rescaling,
     Score,
     TrialError,
@@ -50,7 +51,9 @@ from zoo import (
     learned,
     learned_from,
     magnitude,
+    mean_sigmoid_gradient,
     neurons,
+    stored,
     straight_through,
     topk_local,
     whole_columns,
@@ -261,6 +264,65 @@ def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders, u
     for name, leaf in leaves.items():
         torch.testing.assert_close(masked.groups.stored[name].grad, leaf.grad, rtol=1e-9, atol=0)
         assert (leaf.grad != 0).all()
+
+
+EVERY = (attention_heads, attention_sublayers, feed_forward_sublayers, heads_and_feed_forward)
+EVERY += (head_dimensions, neurons, heads_and_neurons, dimensions_and_neurons, whole_rows)
+EVERY += (whole_columns, blocks(4), blocks_and_neurons(4))
+
+
+def of_one_score(score: torch.Tensor, tensors: int) -> torch.Tensor:
+    """A gradient of a penalty that reads how many dimensions and entries its score has."""
+    assert score.ndim in (1, 2)
+    return score.square().sum() * score.cos() / tensors
+
+
+def one_by_one(masked: MaskedModel, name: str) -> torch.Tensor:
+    """The gradient of the scores of a group, part by part and from one score tensor."""
+    group, score = masked.groups.groups[name], masked.stored_scores[name].detach()
+    penalty = masked.method.penalty
+    found = masked.penalty_weight * penalty.gradient(score, len(masked.stored_scores))
+    for part in group.parts:
+        layer = masked.layers[part.name]
+        found += part.gather(layer.working.grad * layer.weight.detach()).sum(1).view(group.shape)
+        if layer.bias_gate is not None:
+            found += layer.bias_gate.grad.view(*group.shape, -1).sum(-1)
+    return found
+
+
+@pytest.mark.parametrize("units", EVERY)
+@pytest.mark.parametrize("gradient", [mean_sigmoid_gradient, of_one_score])
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_groups_that_are_alike_are_taken_at_once(encoders, kind, units, gradient):
+    """As a GPU takes them: the masks of one by one bit for bit, gradients to rounding of sums."""
+    if kind == "modernbert" and units in (head_dimensions, dimensions_and_neurons):
+        pytest.skip("holds Q, K and V in one matrix")
+    penalty = Penalty(lambda scores: torch.zeros(()), gradient, Constant(1000.0))
+    method = Method(
+        score=Score(
+            stored, init=lambda like, draw: torch.randn(like.shape, generator=draw).to(like)
+        ),
+        mask=topk_local,
+        level=Constant(0.5),
+        gate=straight_through,
+        units=units,
+        penalty=penalty,
+    )
+    ones = [MaskedModel(fresh(encoders, kind), method, torch.Generator().manual_seed(1))]
+    ones.append(MaskedModel(fresh(encoders, kind), method, torch.Generator().manual_seed(1)))
+    assert max(map(len, ones[1].groups.alike)) > 1 and not ones[0].groups.at_once
+    ones[1].groups.at_once = True
+    for masked in ones:
+        masked.advance(0, 1)
+        masked.encoder(TOKENS).last_hidden_state.pow(3).sum().backward()
+        expected = {name: one_by_one(masked, name) for name in masked.stored_scores}
+        masked.backward()
+        for name, score in masked.stored_scores.items():
+            torch.testing.assert_close(score.grad, expected[name], rtol=1e-9, atol=1e-12)
+    for one, other in zip(*(masked.layers.values() for masked in ones), strict=True):
+        assert torch.equal(one.mask, other.mask) and other.mask.is_contiguous()
+        assert torch.equal(one.weight.grad, other.weight.grad)
+        assert one.bias_gate is None or one.bias_gate.grad is other.bias_gate.grad is None
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 1.0])

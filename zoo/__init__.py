@@ -142,6 +142,7 @@ if TYPE_CHECKING:
     from zoo.parts.losses import same_example as same_example
     from zoo.parts.losses import task_loss as task_loss
     from zoo.parts.penalties import Penalty as Penalty
+    from zoo.parts.penalties import SigmoidGradient as SigmoidGradient
     from zoo.parts.penalties import expected_l0 as expected_l0
     from zoo.parts.penalties import expected_l0_gradient as expected_l0_gradient
     from zoo.parts.penalties import mean_sigmoid as mean_sigmoid

@@ -1,22 +1,27 @@
 """The units of a masked model: their scores, and the masks and gradients that follow."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from zoo.engine.layers import check_names, checked
+from zoo.engine.layers import MaskedLinear, check_names, checked
 from zoo.errors import TrialError
 from zoo.inputs.architecture import Architecture
 from zoo.parts.method import Method
+from zoo.parts.penalties import Penalty
 from zoo.parts.scores import stored
-from zoo.parts.units import Held, checked_groups, prunable
+from zoo.parts.units import Held, Part, checked_groups, prunable
 
 
 class Groups:
     """Groups of units by name, over the masked layers of an encoder; `stored` are the scores that
-    are tensors of their own. Raises ConfigError for matrices that the units cannot cover."""
+    are tensors of their own, `alike` the names of groups that hold the same units; `at_once`:
+    whether their matrices are taken at once, for few launches of a GPU, and not one by one, since a
+    CPU's caches hold a few. Raises ConfigError for matrices that the units cannot cover."""
 
     def __init__(self, method: Method, encoder: Any, architecture: Architecture, layers: Any):
         assert method.units is not None and method.score is not None
@@ -25,10 +30,19 @@ class Groups:
         self.groups = checked_groups(method.units, matrices, heads)
         self.part_of = {part.name: n for n, g in self.groups.items() for part in g.parts}
         self.stored: dict[str, Tensor] = {}
-        self._sums: dict[str, Tensor] = {}
         for group in self.groups.values():
             for part in group.parts:
                 layers[part.name].closes = part.closes and layers[part.name].bias is not None
+        devices = {layers[name].weight.device.type for name in self.part_of}
+        self.at_once = "cpu" not in devices
+        self.alike = self._alike()
+
+    def _alike(self) -> list[list[str]]:
+        found: dict[Any, list[str]] = {}
+        for name, group in self.groups.items():
+            parts = [(replace(p, name=""), self.layers[p.name].closes) for p in group.parts]
+            found.setdefault((group.shape, *parts), []).append(name)
+        return [*found.values()]
 
     def start(self, generator: torch.Generator) -> None:
         """Make the stored scores, if there are any."""
@@ -83,11 +97,24 @@ class Groups:
         check_names(masks, self.groups)
         rest = [name for name in self.layers if name not in self.part_of]
         found = {name: torch.ones_like(self.layers[name].mask) for name in rest}
-        for name, group in self.groups.items():
-            like = self.layers[group.parts[0].name].mask.new_empty(group.shape)
-            mask = checked(name, masks[name], like)
-            found |= {part.name: part.spread(mask) for part in group.parts}
+        for names in self.alike:
+            first = self.groups[names[0]]
+            like = self.layers[first.parts[0].name].mask.new_empty(first.shape)
+            own = [checked(name, masks[name], like) for name in names]
+            for parts in self._parts(names):
+                spread = self._spread(parts[0], own)
+                found |= {part.name: mask for part, mask in zip(parts, spread, strict=True)}
         return found
+
+    def _spread(self, part: Part, masks: Sequence[Tensor]) -> Iterable[Tensor]:
+        """The masks of matrices of which a part of this geometry is held."""
+        if self.at_once:
+            return part.spread(torch.stack([*masks]), len(masks)).contiguous()
+        return map(part.spread, masks)
+
+    def _parts(self, names: Sequence[str]) -> list[tuple[Part, ...]]:
+        """The first parts of these groups, which are alike, then the second ones, and so on."""
+        return [*zip(*(self.groups[name].parts for name in names), strict=True)]
 
     @property
     def masks(self) -> dict[str, Tensor]:
@@ -107,23 +134,46 @@ class Groups:
             for part in group.parts
         }
 
-    def add(self, matrix: str, product: Tensor) -> None:
-        """Take in G * W of a matrix: the gradient of a unit's score is the sum over its weights and
-        the biases that go with it."""
-        name = self.part_of.get(matrix)
-        if name is None:
-            return
-        group = self.groups[name]
-        (part,) = (part for part in group.parts if part.name == matrix)
-        own = part.sums(product).view(group.shape)
-        gate = self.layers[matrix].bias_gate
-        if gate is not None and gate.grad is not None:
-            own = own + gate.grad.view(group.units, -1).sum(1).view(group.shape)
-            gate.grad = None
-        self._sums[name] = self._sums[name] + own if name in self._sums else own
+    def backward(self, penalty: Penalty | None, weight: float) -> None:
+        """Write the gradients of stored scores from G = dL/dW': that of a unit is the sum of G * W
+        over its weights and of what arrived at the biases that go with it; and that of the penalty,
+        times its weight. Raises TrialError where there is no G."""
+        for names in self.alike:
+            scores = [self.stored[name] for name in names]
+            whole = reduce(torch.add, map(self._sums, self._parts(names)))
+            gradients = whole.view(len(names), *scores[0].shape)
+            if penalty is not None and weight:
+                gradients.add_(penalty.gradients(scores, len(self.stored)), alpha=weight)
+            for score, gradient in zip(scores, gradients, strict=True):
+                score.grad = gradient
 
-    def gradients(self) -> list[tuple[Tensor, Tensor]]:
-        """The gradient of each stored score, from what was added since the last call, and the
-        score."""
-        found, self._sums = self._sums, {}
-        return [(gradient, self.stored[name]) for name, gradient in found.items()]
+    def _sums(self, parts: Sequence[Part]) -> Tensor:
+        """What parts of the same geometry add to the gradients of their units, (parts, units)."""
+        layers = [self.layers[part.name] for part in parts]
+        if self.at_once:
+            sums = parts[0].sums(_products(layers))
+        else:
+            sums = torch.stack([parts[0].sums(_product(layer)) for layer in layers])
+        gates = [x.bias_gate for x in layers if x.bias_gate is not None]
+        arrived = [gate.grad for gate in gates if gate.grad is not None]
+        if arrived:
+            sums = sums + torch.stack(arrived).view(*sums.shape, -1).sum(-1)
+        for gate in gates:
+            gate.grad = None
+        return sums
+
+
+def _products(layers: Sequence[MaskedLinear]) -> Tensor:
+    """G * W of matrices of one shape, stacked."""
+    weights = [layer.weight.detach() for layer in layers]
+    every = weights[0].new_empty(len(layers), *weights[0].shape)
+    each = every.unbind()
+    torch._foreach_copy_(each, [layer.arrived for layer in layers])
+    torch._foreach_mul_(each, weights)
+    return every
+
+
+def _product(layer: MaskedLinear) -> Tensor:
+    """G * W of a matrix, in G's memory if W is frozen."""
+    upstream, weight = layer.arrived.to(layer.weight.dtype), layer.weight.detach()
+    return upstream * weight if layer.weight.requires_grad else upstream.mul_(weight)

@@ -42,6 +42,13 @@ class MaskedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.working, self.gated_bias)
 
+    @property
+    def arrived(self) -> Tensor:
+        """G = dL/dW'. Raises TrialError before the loss's `backward()`."""
+        if self.working.grad is None:
+            raise TrialError("no gradient arrived: call the loss's backward() first")
+        return self.working.grad
+
     def gate_by_mask(self, learns: bool) -> None:
         """Make the gates from the mask, that of the bias with a gradient if scores learn by it."""
         self.gate = self.mask

@@ -234,30 +234,30 @@ class MaskedModel:
         memory. Raises TrialError where no masks were ever made, or there is no G."""
         if self.layers and not self.refreshed:
             raise TrialError("there are no masks yet: call advance(step, total) before each step")
+        self.backward_units()
         score, gate = self.method.score, self.method.gate
-        for name, layer in self.layers.items():
+        for layer in self.layers.values():
             assert score is not None
-            upstream = layer.working.grad
-            if upstream is None:
-                raise TrialError("no gradient arrived: call the loss's backward() first")
-            upstream = upstream.to(layer.weight.dtype)
+            trained, slope = layer.weight.requires_grad, gate.slope if self.groups is None else None
+            upstream = layer.arrived
+            if trained or slope or score.observe:
+                upstream = upstream.to(layer.weight.dtype)
             if score.observe is not None:
                 score.observe(layer, upstream)
-            trained = layer.weight.requires_grad
-            if gate.slope is not None:
+            if slope is not None:
                 product = upstream * layer.weight if trained else upstream.mul_(layer.weight)
-                if self.groups is not None:
-                    self.groups.add(name, product)
-                else:
-                    slope = gate.slope(layer.score, layer.mask, layer.noise, layer.gate)
-                    gradient = product if slope is None else product.mul_(slope)
-                    layer.score.grad = self._with_penalty(gradient, layer.score)
+                own = slope(layer.score, layer.mask, layer.noise, layer.gate)
+                gradient = product if own is None else product.mul_(own)
+                layer.score.grad = self._with_penalty(gradient, layer.score)
             if trained:
                 layer.weight.grad = upstream.mul_(factor(layer.gate))
             layer.working.grad = None
-        if self.groups is not None:
-            for gradient, own in self.groups.gradients():
-                own.grad = self._with_penalty(gradient, own)
+
+    @torch.no_grad()
+    def backward_units(self) -> None:
+        """Write gradients of scores of units, if they learn, from G, which stays if W trains."""
+        if self.groups is not None and self.method.learns_scores:
+            self.groups.backward(self.method.penalty, self.penalty_weight)
 
     def _with_penalty(self, gradient: Tensor, score: Tensor) -> Tensor:
         """The gradient of a score, with that of the penalty added in place."""

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from zoo.engine.layers import MaskedLinear
-from zoo.errors import TrialError
 from zoo.inputs.batches import sent
 from zoo.kernels.launch import (
     BLOCK,
@@ -29,20 +28,21 @@ from zoo.kernels.launch import (
     matrices_of,
     shapes_of,
 )
-from zoo.parts.gates import SHIFT, Gate, hard_concrete, straight_through
+from zoo.parts.gates import Gate, hard_concrete, straight_through
 from zoo.parts.method import Method
-from zoo.parts.penalties import Penalty, expected_l0_gradient, mean_sigmoid_gradient
+from zoo.parts.penalties import Penalty, SigmoidGradient
 
 STEPPING = "stepping"
 MASK, HARD_CONCRETE = 0, 1
 """The gates that kernels know."""
-SHIFTS = ((mean_sigmoid_gradient, 0.0), (expected_l0_gradient, SHIFT))
-"""Penalties that kernels know: their gradient is sigmoid'(S - shift) / (matrices * entries)."""
 
 
 def shift_of(penalty: Penalty) -> float | None:
-    """The shift of a penalty that kernels know; None for another one."""
-    return next((shift for known, shift in SHIFTS if penalty.gradient is known), None)
+    """The shift of a penalty that kernels know, the mean over all matrices; None for another."""
+    gradient = penalty.gradient
+    if isinstance(gradient, SigmoidGradient) and gradient.among is None:
+        return gradient.shift
+    return None
 
 
 def kind_of(gate: Gate) -> int | None:
@@ -57,11 +57,15 @@ def kind_of(gate: Gate) -> int | None:
 def knows(method: Method) -> bool:
     """Whether kernels know all that a method does with G."""
     score, penalty = method.score, method.penalty
-    if method.units is not None and method.learns_scores:  # summed over units
-        return False
     if score is None or score.observe or score.after or kind_of(method.gate) is None:
         return False
-    return penalty is None or shift_of(penalty) is not None
+    return penalty is None or method.units is not None or shift_of(penalty) is not None
+
+
+def _scores(method: Method, layers: Sequence[MaskedLinear]) -> list[Tensor]:
+    """Scores that kernels train; those of units are not theirs."""
+    learns = method.learns_scores and method.units is None
+    return [x.score for x in layers] if learns else []
 
 
 def _shapes(layers: Sequence[MaskedLinear]) -> Shapes:
@@ -132,7 +136,8 @@ class Gradients:
 
 class Update:
     """Gradients, clipping and AdamW of the scores and weights of all masked layers, which must stay
-    where they are. Only for methods, optimisers and devices where `possible` says so.
+    where they are; not of scores of units. Only for methods, optimisers and devices where
+    `possible` says so.
 
     `clip` comes first in a step, while G is there, then `step`, which drops G.
     """
@@ -140,7 +145,7 @@ class Update:
     def __init__(self, method: Method, layers: Sequence[MaskedLinear], optimizer: Any):
         self.method, self.layers, self.shapes = method, layers, _shapes(layers)
         weights = [x.weight for x in layers]
-        scores = [x.score for x in layers] if method.learns_scores else []
+        scores = _scores(method, layers)
         held = [optimizer.state[p]["step"] for p in (*scores, *weights) if p in optimizer.state]
         self.taken = int(held[0]) if held else 0  # of an optimiser that goes on
         self.weights = _trained(weights, optimizer, self.shapes)
@@ -159,7 +164,7 @@ class Update:
         if not layers or type(optimizer) is not torch.optim.AdamW or not knows(method):
             return False
         weights = [x.weight for x in layers]
-        scores = [x.score for x in layers] if method.learns_scores else []
+        scores = _scores(method, layers)
         trained = [weight for weight in weights if weight.requires_grad]
         if len(trained) not in (0, len(weights)) or not (trained or scores):
             return False
@@ -189,12 +194,10 @@ class Update:
 
     def _gradients(self, weight: float, seed: int) -> Gradients:
         layers, gate, penalty = self.layers, self.method.gate, self.method.penalty
-        arrived = [g for g in (x.working.grad for x in layers) if g is not None]
-        if len(arrived) < len(layers):
-            raise TrialError("no gradient arrived: call the loss's backward() first")
-        samples, penalised = kind_of(gate) == HARD_CONCRETE, penalty is not None and weight != 0
+        arrived, samples = [x.arrived for x in layers], kind_of(gate) == HARD_CONCRETE
         upstream, masks = matrices_of(arrived, self.shapes), self.weights.parameters
         read, scores = upstream.bytes, self.scores.parameters
+        penalised = scores is not None and penalty is not None and weight != 0
         if self.weights.train and not samples:
             masks = matrices_of([x.mask for x in layers], self.shapes)
             read += masks.bytes

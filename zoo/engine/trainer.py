@@ -117,11 +117,12 @@ class Trainer:
 
     def _gradients(self, most: float) -> Tensor:
         """Gradients of all that trains, scaled so that their norm is at most `most`; their norm
-        before. An `Update` keeps those of masked layers to itself."""
+        before. An `Update` keeps those of masked layers to itself, but for scores of units."""
         masked = self.run.masked
         if self.update is None:
             masked.backward()
             return clip(self.parameters, most)
+        masked.backward_units()
         return self.update.clip(self.parameters, most, masked.penalty_weight, masked.seed())
 
     def told(self) -> str:

@@ -1,6 +1,6 @@
 """Penalties on scores, in closed form."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,45 @@ class Penalty:
     gradient: Callable[[Tensor, int], Tensor]
     weight: Schedule
 
+    def gradients(self, scores: Sequence[Tensor], tensors: int) -> Tensor:
+        """`gradient` for several of so many score tensors, which have one shape, stacked: at once
+        if it is a `SigmoidGradient`, else one after another."""
+        if isinstance(self.gradient, SigmoidGradient):
+            return self.gradient.stacked(torch.stack([*scores]), tensors)
+        return torch.stack([self.gradient(s, tensors).expand_as(s) for s in scores])
+
+
+@dataclass(frozen=True)
+class SigmoidGradient:
+    """The derivative, for one of n score tensors, of the mean over tensors of the mean of
+    sigmoid(S - shift): sigmoid'(S - shift) / (n * numel).
+
+    `among(shape of S, n)` says how many tensors to divide by if not n, where a mean is not over all
+    of them.
+
+    >>> import torch
+    >>> from zoo import SigmoidGradient
+    >>> SigmoidGradient()(torch.zeros(1, 5), 1)
+    tensor([[0.0500, 0.0500, 0.0500, 0.0500, 0.0500]])
+    """
+
+    shift: float = 0.0
+    among: Callable[[torch.Size, int], int] | None = None
+
+    def __call__(self, score: Tensor, tensors: int) -> Tensor:
+        return self._each(score.detach(), score.shape, tensors)
+
+    def stacked(self, scores: Tensor, tensors: int) -> Tensor:
+        """The same for several of the tensors, which have one shape, stacked."""
+        return self._each(scores.detach(), scores.shape[1:], tensors)
+
+    def _each(self, scores: Tensor, shape: torch.Size, tensors: int) -> Tensor:
+        among = self.among(shape, tensors) if self.among else tensors
+        p = (scores - self.shift).sigmoid_() if self.shift else torch.sigmoid(scores)
+        each = p.new_full((), 1 / (among * shape.numel())).expand_as(p)
+        torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
+        return p
+
 
 def mean_sigmoid(scores: Mapping[str, Tensor]) -> Tensor:
     """The mean over matrices of the mean of sigmoid(S), in (0, 1).
@@ -43,22 +82,8 @@ def mean_sigmoid(scores: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([torch.sigmoid(s).mean() for s in scores.values()]).mean()
 
 
-def mean_sigmoid_gradient(score: Tensor, matrices: int) -> Tensor:
-    """The derivative of `mean_sigmoid`, sigmoid'(S) / (matrices * numel), for one matrix.
-
-    >>> import torch
-    >>> from zoo import mean_sigmoid_gradient
-    >>> mean_sigmoid_gradient(torch.zeros(1, 5), 1)
-    tensor([[0.0500, 0.0500, 0.0500, 0.0500, 0.0500]])
-    """
-    return _of_sigmoid(torch.sigmoid(score.detach()), matrices)
-
-
-def _of_sigmoid(p: Tensor, matrices: int) -> Tensor:
-    """The gradient from p = sigmoid(S), in the place of p."""
-    each = p.new_full((), 1 / (matrices * p.numel())).expand_as(p)
-    torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
-    return p
+mean_sigmoid_gradient = SigmoidGradient()
+"""The derivative of `mean_sigmoid` for one matrix."""
 
 
 def expected_l0(scores: Mapping[str, Tensor]) -> Tensor:
@@ -73,12 +98,5 @@ def expected_l0(scores: Mapping[str, Tensor]) -> Tensor:
     return mean_sigmoid({name: s - SHIFT for name, s in scores.items()})
 
 
-def expected_l0_gradient(score: Tensor, matrices: int) -> Tensor:
-    """The derivative of `expected_l0` for one matrix.
-
-    >>> import torch
-    >>> from zoo import expected_l0_gradient
-    >>> expected_l0_gradient(torch.zeros(1, 2), 1)
-    tensor([[0.0699, 0.0699]])
-    """
-    return _of_sigmoid((score.detach() - SHIFT).sigmoid_(), matrices)
+expected_l0_gradient = SigmoidGradient(SHIFT)
+"""The derivative of `expected_l0` for one matrix."""

@@ -76,23 +76,26 @@ class Part:
         """How many units lie below each other, and beside each other."""
         return self.shape[0] // (self.rows * self.copies), self.shape[1] // self.columns
 
-    def spread(self, values: Tensor) -> Tensor:
-        """The value of each unit at each of its weights, in the shape of the matrix."""
+    def spread(self, values: Tensor, *many: int) -> Tensor:
+        """The value of each unit at each of its weights, in the shape of the matrix; of so `many`
+        matrices, whose values are stacked, in (many, out, in)."""
         down, across = self.grid
-        spaced = values.reshape(1, down, 1, across, 1)
-        return spaced.expand(self.copies, -1, self.rows, -1, self.columns).reshape(self.shape)
+        spaced = values.reshape(*many, 1, down, 1, across, 1)
+        whole = spaced.expand(*many, self.copies, down, self.rows, across, self.columns)
+        return whole.reshape(*many, *self.shape)
 
     def gather(self, matrix: Tensor) -> Tensor:
         """The weights of each unit, (units, weights of a unit)."""
         return self._split(matrix).permute(1, 3, 0, 2, 4).reshape(math.prod(self.grid), -1)
 
     def sums(self, matrix: Tensor) -> Tensor:
-        """The sum over the weights of each unit, (units,)."""
-        return self._split(matrix).sum((0, 2, 4)).flatten()
+        """The sum over the weights of each unit, (..., out, in) -> (..., units)."""
+        return self._split(matrix).sum((-5, -3, -1)).flatten(-2)
 
     def _split(self, matrix: Tensor) -> Tensor:
         down, across = self.grid
-        return matrix.reshape(self.copies, down, self.rows, across, self.columns)
+        own = self.copies, down, self.rows, across, self.columns
+        return matrix.reshape(*matrix.shape[:-2], *own)
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,9 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     if method.penalty is not None:
         yield "penalty", *_described(method.penalty.value)
         yield "its gradient", *_described(method.penalty.gradient)
+        among = getattr(method.penalty.gradient, "among", None)
+        if among is not None:
+            yield "its `among`", *_described(among)
         yield "its weight", *_described(method.penalty.weight)
 
 
