@@ -32,6 +32,7 @@ from zoo import (
     trained,
 )
 from zoo.engine.build import Resources, build, make_method
+from zoo.engine.calibrate import prepare
 from zoo.engine.compact import compact, matrix_entries
 from zoo.engine.frozen import load_frozen
 from zoo.engine.train import fit, run_trial
@@ -459,8 +460,6 @@ REFUSED = {
     ("coreset", "modernbert"): "holds Q, K and V",
     ("layerdrop", "modernbert"): "differ from each other",
     ("kwon", "modernbert"): "no LayerNorm stands behind",
-    ("kwon", "mpnet"): "no LayerNorm stands behind",
-    ("kwon", "deberta-v2"): "no LayerNorm stands behind",
 }
 """What is said of methods that do not work on a kind."""
 
@@ -494,6 +493,30 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
             wide = run.method.mask is topk_by_row  # int(0.3 * 32) of each row
             assert kept.density == pytest.approx(0.3, abs=0.02 if wide else 0.002), entry.name
             run.masked.check_budget(level)
+
+
+@pytest.mark.parametrize("name", ["mpnet", "deberta-v2"])
+def test_units_of_other_kinds_are_scaled_too(name, folder):
+    """What the pruned model gives is nearer to what the dense one gives."""
+    planner, resources = planner_of(folder, name)
+    dense, job = planner.jobs([replace(cell_of("kwon"), density=0.8)])
+    run_trial(dense.trial, replace(resources, keep_outputs=True))
+    errors = []
+    for scaled in (True, False):
+        run = build(job.trial, resources)
+        if not scaled:
+            own = replace(run.method.calibration, rescaling=None)
+            run.method = replace(run.method, calibration=own)
+        load_frozen(run, Path(resources.cache))
+        run.network.eval()
+        batch = collate(run.data.train, range(32), run.network.pad, run.device, packs=False)
+        with torch.no_grad():
+            whole = run.network(batch)[1]
+        prepare(run, 0)
+        assert not any("stopped" in note for note in run.notes)
+        with run.masked.evaluating(), torch.no_grad():
+            errors.append(float((run.network(batch)[1] - whole).square().mean()))
+    assert errors[0] < errors[1]
 
 
 def test_a_student_learns_from_its_teacher(found, folder):

@@ -104,6 +104,7 @@ ARCHITECTURES = {
         layers="encoder.layer",
         roles=BERT_ROLES
         | {name: f"attention.attn.{name.lower()}" for name in ("Q", "K", "V", "O")},
+        norms=("attention.LayerNorm", "output.LayerNorm"),
         mlm_tensor="lm_head.dense.weight",
         mlm_head=_roberta_head,
         embeddings=("embeddings.", "encoder.relative_attention_bias."),
@@ -121,6 +122,7 @@ ARCHITECTURES = {
             "K": "attention.self.key_proj",
             "V": "attention.self.value_proj",
         },
+        norms=LIKE_BERT["norms"],
         mlm_tensor="cls.predictions.transform.dense.weight",
         mlm_head=_bert_head,
         embeddings=("embeddings.", "encoder.rel_embeddings.", "encoder.LayerNorm."),
