@@ -1,7 +1,7 @@
 """Scores over blocks of attention matrices and neurons, the hybrid of nn_pruning (Lagunas et al.
 2021): its soft movement, and SMP, which neither paper has."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,12 +17,12 @@ from zoo import (
     Method,
     Penalty,
     Request,
-    SigmoidGradient,
     Value,
     Values,
     blocks_and_neurons,
     everything,
     mean_sigmoid,
+    mean_sigmoid_gradient,
     register_method,
     share,
 )
@@ -59,10 +59,9 @@ def mean_by_kind(scores: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([mean_sigmoid(own) for own in kinds.values()]).mean()
 
 
-def both_kinds(shape: torch.Size, tensors: int) -> int:
-    """Twice the number of tensors of this one's kind, of so many in all: a layer has four of blocks
-    and one of neurons."""
-    return 2 * (tensors * 4 // 5 if len(shape) == 2 else tensors // 5)
+def of_both_kinds(scores: Collection[Tensor], score: Tensor) -> int:
+    """Twice the number of score tensors that are of blocks, or of neurons, as this one is."""
+    return 2 * sum(other.ndim == score.ndim for other in scores)
 
 
 @register_method(
@@ -87,7 +86,8 @@ def movement_blocks(
     """
     base = soft_movement(density, **hyper)
     assert base.penalty is not None
-    penalty = Penalty(mean_by_kind, SigmoidGradient(among=both_kinds), base.penalty.weight)
+    weight = base.penalty.weight
+    penalty = Penalty(mean_by_kind, mean_sigmoid_gradient, weight, of_both_kinds)
     dense = FromDense(dense_seed)
     units = blocks_and_neurons(block)
     return replace(base, units=units, penalty=penalty, dense=dense, trains=everything)

@@ -12,6 +12,7 @@ from transformers import AutoModel, BertConfig, BertModel
 
 from methods.coreset import CHANCES, Draw, drawn_counts, factors, norms, products_of_norms
 from methods.kwon import fisher, of_batches, of_root, rearranged, search
+from methods.structured import mean_by_kind, movement_blocks
 from methods.supertickets import (
     Ranked,
     gone_at,
@@ -323,6 +324,19 @@ def test_groups_that_are_alike_are_taken_at_once(encoders, kind, units, gradient
         assert torch.equal(one.mask, other.mask) and other.mask.is_contiguous()
         assert torch.equal(one.weight.grad, other.weight.grad)
         assert one.bias_gate is None or one.bias_gate.grad is other.bias_gate.grad is None
+
+
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_the_penalty_of_blocks_and_neurons_is_autograds_derivative(encoders, kind):
+    """Half of each kind, also where a layer has two tensors of blocks and not four."""
+    method = movement_blocks(0.5, penalty=30.0, start=0.1, stop=0.5)
+    masked = MaskedModel(fresh(encoders, kind), method)
+    leaves = {n: s.detach().clone().requires_grad_() for n, s in masked.stored_scores.items()}
+    mean_by_kind(leaves).backward()
+    masked.penalty_weight = 1.0
+    for name, score in masked.stored_scores.items():
+        found = masked._with_penalty(torch.zeros_like(score), score)
+        torch.testing.assert_close(found, leaves[name].grad, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("density", [0.0, 0.3, 0.5, 1.0])

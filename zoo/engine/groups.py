@@ -143,7 +143,7 @@ class Groups:
             whole = reduce(torch.add, map(self._sums, self._parts(names)))
             gradients = whole.view(len(names), *scores[0].shape)
             if penalty is not None and weight:
-                gradients.add_(penalty.gradients(scores, len(self.stored)), alpha=weight)
+                gradients.add_(penalty.gradients(scores, self.stored.values()), alpha=weight)
             for score, gradient in zip(scores, gradients, strict=True):
                 score.grad = gradient
 

@@ -263,7 +263,7 @@ class MaskedModel:
         """The gradient of a score, with that of the penalty added in place."""
         penalty = self.method.penalty
         if penalty is not None and self.penalty_weight:
-            of_penalty = penalty.gradient(score, len(self.stored_scores))
+            of_penalty = penalty.of(score, self.stored_scores.values())
             gradient.add_(of_penalty, alpha=self.penalty_weight)
         return gradient
 

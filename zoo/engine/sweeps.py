@@ -30,7 +30,7 @@ from zoo.kernels.launch import (
 )
 from zoo.parts.gates import Gate, hard_concrete, straight_through
 from zoo.parts.method import Method
-from zoo.parts.penalties import Penalty, SigmoidGradient
+from zoo.parts.penalties import Penalty, SigmoidGradient, every
 
 STEPPING = "stepping"
 MASK, HARD_CONCRETE = 0, 1
@@ -40,7 +40,7 @@ MASK, HARD_CONCRETE = 0, 1
 def shift_of(penalty: Penalty) -> float | None:
     """The shift of a penalty that kernels know, the mean over all matrices; None for another."""
     gradient = penalty.gradient
-    if isinstance(gradient, SigmoidGradient) and gradient.among is None:
+    if isinstance(gradient, SigmoidGradient) and penalty.among is every:
         return gradient.shift
     return None
 

@@ -1,6 +1,6 @@
 """Penalties on scores, in closed form."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,25 @@ from zoo.parts.gates import SHIFT
 from zoo.parts.schedules import Schedule
 
 
+def every(scores: Collection[Tensor], score: Tensor) -> int:
+    """How many score tensors there are.
+
+    >>> import torch
+    >>> from zoo.parts.penalties import every
+    >>> every([torch.zeros(2), torch.zeros(2, 2)], torch.zeros(2))
+    2
+    """
+    return len(scores)
+
+
 @dataclass(frozen=True)
 class Penalty:
     """A regulariser R of the scores in closed form, with weight lambda(step) in the objective.
 
     Training adds lambda * `gradient(S, n)` to the scores' gradients, dR/dS for one of n score
-    tensors. `value`, R itself, takes all scores by name; it defines R and is part of no recorded
-    loss. Where the schedule `weight` returns None, the last lambda stays.
+    tensors; n is `among(all of them, S)`, by default how many there are, where R is not a mean over
+    all. `value`, R itself, takes all scores by name; it defines R and is part of no recorded loss.
+    Where the schedule `weight` returns None, the last lambda stays.
 
     >>> from zoo import Penalty, Ramp, mean_sigmoid, mean_sigmoid_gradient
     >>> rising = Ramp(0.0, 400.0, 0.0, 1.0, power=3)
@@ -27,10 +39,16 @@ class Penalty:
     value: Callable[[Mapping[str, Tensor]], Tensor]
     gradient: Callable[[Tensor, int], Tensor]
     weight: Schedule
+    among: Callable[[Collection[Tensor], Tensor], int] = every
 
-    def gradients(self, scores: Sequence[Tensor], tensors: int) -> Tensor:
-        """`gradient` for several of so many score tensors, which have one shape, stacked: at once
-        if it is a `SigmoidGradient`, else one after another."""
+    def of(self, score: Tensor, every_score: Collection[Tensor]) -> Tensor:
+        """`gradient` for one of the score tensors."""
+        return self.gradient(score, self.among(every_score, score))
+
+    def gradients(self, scores: Sequence[Tensor], every_score: Collection[Tensor]) -> Tensor:
+        """`gradient` for several of the score tensors, which have one shape, stacked: at once if it
+        is a `SigmoidGradient`, else one after another."""
+        tensors = self.among(every_score, scores[0])
         if isinstance(self.gradient, SigmoidGradient):
             return self.gradient.stacked(torch.stack([*scores]), tensors)
         return torch.stack([self.gradient(s, tensors).expand_as(s) for s in scores])
@@ -41,9 +59,6 @@ class SigmoidGradient:
     """The derivative, for one of n score tensors, of the mean over tensors of the mean of
     sigmoid(S - shift): sigmoid'(S - shift) / (n * numel).
 
-    `among(shape of S, n)` says how many tensors to divide by if not n, where a mean is not over all
-    of them.
-
     >>> import torch
     >>> from zoo import SigmoidGradient
     >>> SigmoidGradient()(torch.zeros(1, 5), 1)
@@ -51,7 +66,6 @@ class SigmoidGradient:
     """
 
     shift: float = 0.0
-    among: Callable[[torch.Size, int], int] | None = None
 
     def __call__(self, score: Tensor, tensors: int) -> Tensor:
         return self._each(score.detach(), score.shape, tensors)
@@ -61,9 +75,8 @@ class SigmoidGradient:
         return self._each(scores.detach(), scores.shape[1:], tensors)
 
     def _each(self, scores: Tensor, shape: torch.Size, tensors: int) -> Tensor:
-        among = self.among(shape, tensors) if self.among else tensors
         p = (scores - self.shift).sigmoid_() if self.shift else torch.sigmoid(scores)
-        each = p.new_full((), 1 / (among * shape.numel())).expand_as(p)
+        each = p.new_full((), 1 / (tensors * shape.numel())).expand_as(p)
         torch.ops.aten.sigmoid_backward.grad_input(each, p, grad_input=p)
         return p
 

@@ -24,6 +24,7 @@ from zoo.ends import command, leave
 from zoo.errors import ConfigError, StaleError
 from zoo.inputs.checkpoint import Checkpoint
 from zoo.parts.method import Method
+from zoo.parts.penalties import every
 from zoo.parts.recipes import VERSIONS, Value, Values
 from zoo.plugins import BUILT_IN, find_plugin, load_plugin
 from zoo.records.facts import MethodFacts
@@ -161,9 +162,8 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     if method.penalty is not None:
         yield "penalty", *_described(method.penalty.value)
         yield "its gradient", *_described(method.penalty.gradient)
-        among = getattr(method.penalty.gradient, "among", None)
-        if among is not None:
-            yield "its `among`", *_described(among)
+        if method.penalty.among is not every:
+            yield "its `among`", *_described(method.penalty.among)
         yield "its weight", *_described(method.penalty.weight)
 
 
