@@ -106,6 +106,21 @@ def test_a_missing_plugin_and_a_changed_one_are_rejected(tmp_path):
         load_plugin(plugin)
 
 
+def test_a_file_that_a_plugin_imports_and_nobody_can_read_is_named(tmp_path, monkeypatch):
+    path = write(tmp_path, "import further\n")
+    (tmp_path / "further.py").write_text("x = 1\n")
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:
+        if self.name == "further.py":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ConfigError, match=r"further\.py: Permission denied"):
+        find_plugin(str(path))
+
+
 def test_files_that_a_plugin_imports_from_its_folder_count(tmp_path):
     """Also through each other and in packages; other files, and other folders, do not."""
     path = write(tmp_path, "import helper\nfrom rules.some import one\nimport torch\n")

@@ -48,13 +48,15 @@ def find_plugin(given: str) -> Plugin:
     path = Path(os.path.realpath(Path(given).expanduser()))  # `resolve` may raise RuntimeError
     try:
         content = path.read_bytes()
+        helpers = [file.read_bytes() for file in _helpers(path)]
     except OSError as error:
+        file = "" if error.filename in (None, str(path)) else f"{Path(error.filename).name}: "
         raise ConfigError(
-            f"plugin {one_line(given, 200)}: {error.strerror}; give the path of a .py file"
+            f"plugin {one_line(given, 200)}: {file}{error.strerror}; give the path of a .py file"
         ) from None
     digest = hashlib.sha256(content)
-    for helper in _helpers(path):
-        digest.update(hashlib.sha256(helper.read_bytes()).digest())
+    for helper in helpers:
+        digest.update(hashlib.sha256(helper).digest())
     return Plugin(path.name, str(path), digest.hexdigest())
 
 
