@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.test_selection import by_sorting, some_scores
-from zoo import above_threshold, hard_concrete, topk_by_type, topk_global, topk_local
+from zoo import above_threshold, hard_concrete, nothing, topk_by_type, topk_global, topk_local
 from zoo.engine import sweeps
 from zoo.engine.trainer import Trainer
 from zoo.kernels import launch, proof, selection
@@ -124,7 +124,9 @@ def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[
     for plain, run in zip("10", runs, strict=True):
         monkeypatch.setenv(launch.PLAIN, plain)
         trainers.append(Trainer(run, frozen_of(run)))
-    assert trainers[0].update is None and (trainers[1].update or not runs[0].masked.layers)
+    alone = runs[0].method.units is not None and runs[0].method.trains is nothing
+    assert trainers[0].update is None
+    assert trainers[1].update or alone or not runs[0].masked.layers
     for _ in range(steps):
         for plain, trainer in zip("10", trainers, strict=True):
             monkeypatch.setenv(launch.PLAIN, plain)

@@ -108,7 +108,8 @@ def frozen_of(run: Run) -> Frozen:
     rng, examples = np.random.default_rng(0), len(run.data.train)
     logits = rng.normal(size=(examples, run.task.logits)).astype(np.float32)
     hidden = run.network.encoder.config.hidden_size
-    vectors = torch.nn.functional.normalize(torch.randn(examples, hidden), dim=-1).half()
+    drawn = torch.from_numpy(rng.normal(size=(examples, hidden)))
+    vectors = torch.nn.functional.normalize(drawn, dim=-1).half()
     needs = run.method.needs
     banks = {name: Bank(vectors.to(run.device)) for name in ("pretrained", "finetuned")}
     classes = torch.from_numpy(np.array(run.data.train.labels)).to(run.device)
