@@ -9,7 +9,7 @@ from typing import Any
 from leaderboard.figures.style import colour_of, shortened
 from leaderboard.forms import three_digits
 from leaderboard.fronts import Front, Spot
-from leaderboard.looks import Look
+from leaderboard.looks import DASHES, Look
 from zoo.records.forms import (
     COMPACT,
     FORMS,
@@ -79,10 +79,19 @@ def fronts(
 
 
 def colours_of(looks: Mapping[str, Look | None]) -> dict[str, str]:
-    """A colour for each method, by label."""
+    """A colour for each method, by label. Marks stand for forms here, so that methods of one colour
+    differ in how dark it is."""
     unpruned = [name for name, look in looks.items() if look is None]
     dark = {name: UNPRUNED[place % len(UNPRUNED)] for place, name in enumerate(unpruned)}
-    return {name: colour_of(look) if look else dark[name] for name, look in looks.items()}
+    return {name: _shaded(look) if look else dark[name] for name, look in looks.items()}
+
+
+def _shaded(look: Look) -> str:
+    """The colour of a look, darker in each round of the colours."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    share = 0.6 ** DASHES.index(look.dash)
+    return str(to_hex([share * part for part in to_rgb(colour_of(look))]))
 
 
 def _panel(axis: Any, front: Front, colours: Mapping[str, str], *, log: bool) -> None:
