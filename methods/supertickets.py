@@ -136,9 +136,9 @@ def supertickets(
     return to the checkpoint's and what stays trains by the dense recipe. int(heads * (1 - density))
     heads go and 10 of 12 times that part of the sub-layers, which with 12 layers are the paper's
     levels 1 to 8 at densities .9 to .2; remaining weights are measured. `ticket` is "winning",
-    "losing" or "random" (as many units of each kind). Differs from the released code, whose
-    importances add up over batches: importance="released". Trained by AdamW, there by Adamax.
-    Raises ConfigError for another ticket or importance.
+    "losing" or "random" (as many units of each kind, from no importances). Differs from the
+    released code, whose importances add up over batches (importance="released"), and which trains
+    by Adamax, this by AdamW. Raises ConfigError for another ticket or importance.
     """
     if ticket not in TICKETS:
         raise ConfigError(unknown("ticket", ticket, TICKETS))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
@@ -192,3 +193,7 @@ def test_a_judge_takes_the_layers_that_data_chose(rule, planner, resources, tmp_
     (files / LAYERS).unlink()
     with pytest.raises(TrialError, match="layers None stay, which are not 1 of 2"):
         judge(claim, Path(files), resources)
+    for wrong in (torch.tensor([[0]]), torch.tensor([0.0]), torch.tensor(0)):
+        save_file({"kept": wrong}, Path(files) / LAYERS)
+        with pytest.raises(TrialError, match="handed over no model: layers that stay are"):
+            judge(claim, Path(files), resources)

@@ -63,5 +63,8 @@ def read_handover(folder: Path) -> Handover:
         masks[name] = torch.from_numpy(flat).view(shape)
     layers = None
     if (folder / LAYERS).exists():
-        layers = tuple(load_file(folder / LAYERS)["kept"].tolist())
+        kept = load_file(folder / LAYERS)["kept"]
+        if kept.ndim != 1 or kept.dtype != torch.int64:
+            raise ValueError(f"layers that stay are {kept.dtype} of shape {tuple(kept.shape)}")
+        layers = tuple(kept.tolist())
     return Handover(encoder, load_file(folder / HEAD), masks, layers)
