@@ -50,6 +50,9 @@ pictures: $(VENV)/ready
 	cp .page/figures/*-plain-latency.png docs/structured_latency.png
 	cp .page/figures/*-plain-units-tiny_paraphrase.png docs/structured_units.png
 	rm -r .page
+	$(RUN)/python -m leaderboard docs/runs/minilm/structured --out .page
+	cp .page/figures/*-plain-latency.png docs/structured_minilm.png
+	rm -r .page
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
