@@ -124,9 +124,10 @@ def side_by_side(monkeypatch: Any, bench: Bench, name: str, steps: int) -> list[
     for plain, run in zip("10", runs, strict=True):
         monkeypatch.setenv(launch.PLAIN, plain)
         trainers.append(Trainer(run, frozen_of(run)))
-    alone = runs[0].method.units is not None and runs[0].method.trains is nothing
-    assert trainers[0].update is None
-    assert trainers[1].update or alone or not runs[0].masked.layers
+    method = runs[0].method
+    alone = method.units is not None and method.trains is nothing
+    swept = bool(runs[0].masked.layers) and not alone and sweeps.knows(method)
+    assert trainers[0].update is None and bool(trainers[1].update) == swept
     for _ in range(steps):
         for plain, trainer in zip("10", trainers, strict=True):
             monkeypatch.setenv(launch.PLAIN, plain)
