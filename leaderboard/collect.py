@@ -1,19 +1,18 @@
 """Group the records of a suite's folder into tables whose entries may be compared."""
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from leaderboard.folders import load_folders
-from zoo.records.codec import to_json
+from leaderboard.names import named, settings_of, variants_of, words_of
 from zoo.records.facts import MethodFacts, in_order
 from zoo.records.result import Failure, Result
 from zoo.records.storage import Unreadable
-from zoo.records.trial import Conditions, Trial, canonical
+from zoo.records.trial import Conditions, Trial
 
 SLUG = r"[a-z0-9_.-]+-[a-z0-9]{6}-[a-z0-9_.]+-(plain|distilled)(-[a-z0-9_.-]+)?"
 """What Key.slug may give, as a regular expression."""
@@ -226,14 +225,15 @@ def collect(*folders: Path) -> Board:
     loaded = load_folders(folders)
     found = loaded.records
     known = [r.trial for r in found.results] + [f.trial for f in found.failures] + found.planned
-    variants = _variants(known)
-    settings = _settings({trial.id: trial for trial in known})
+    variants = variants_of(known)
+    words = words_of(found.results, known)
+    settings = settings_of({trial.id: trial for trial in known}, words)
     tables: dict[Key, Table] = {}
 
     def group(trial: Trial) -> SeedGroup:
         key = _key(trial, variants)
-        plugin = variants.get(_named(trial, "plugin_sha"), "")
-        names = (trial.in_words, plugin, settings[trial.id])
+        plugin = variants.get(named(trial, "plugin_sha"), "")
+        names = (words[trial.id], plugin, settings[trial.id])
         row = RowKey(trial.density, trial.method, " ".join(filter(None, names)))
         table = tables.setdefault(key, Table(key, found.facts))
         return table.groups.setdefault((row, trial.task), SeedGroup())
@@ -254,53 +254,6 @@ def collect(*folders: Path) -> Board:
     return Board(name, ordered, *lists)
 
 
-def _named(trial: Trial, name: str) -> tuple[str, str, str]:
-    """What a hash belongs to: a task's data, a method's plugin file or a model's name."""
-    owners = {"data_sha": trial.task, "plugin_sha": trial.method, "model_sha": trial.model}
-    return name, owners[name], getattr(trial, name)
-
-
-def _variants(trials: Iterable[Trial]) -> dict[tuple[str, str, str], str]:
-    """Short names for hashes, where one task has several data sets, one method several files, or
-    one name several models."""
-    hashes: dict[tuple[str, str], set[str]] = {}
-    for trial in trials:
-        for name in ("data_sha", "plugin_sha", "model_sha"):
-            kind, owner, sha = _named(trial, name)
-            hashes.setdefault((kind, owner), set()).add(sha)
-    return {
-        (kind, owner, sha): f"{owner}@{sha[:6]}"
-        for (kind, owner), found in hashes.items()
-        if len(found) > 1
-        for sha in found
-    }
-
-
-def _settings(trials: Mapping[str, Trial]) -> dict[str, str]:
-    """Per trial id a short name of its hyper-parameters and its teacher's, where the seeds of one
-    group do not all have the same: those are not repetitions of each other."""
-
-    def sha(trial: Trial) -> str:
-        teacher = trials.get(trial.teacher)
-        content = [to_json(trial.train), trial.hyper]
-        content += [to_json(teacher.train), teacher.hyper] if teacher else []
-        return hashlib.sha256(canonical(content).encode()).hexdigest()[:6]
-
-    groups: dict[str, set[str]] = {}
-    for trial in trials.values():
-        groups.setdefault(_all_but_settings(trial), set()).add(sha(trial))
-    return {
-        id: f"settings@{sha(trial)}" if len(groups[_all_but_settings(trial)]) > 1 else ""
-        for id, trial in trials.items()
-    }
-
-
-def _all_but_settings(trial: Trial) -> str:
-    """What the seeds of one group have in common whatever their settings."""
-    apart = {"hyper": {}, "teacher": "", "seed": 0, "train": to_json(trial.train.conditions)}
-    return canonical({**to_json(trial), **apart, "words": trial.in_words})
-
-
 def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:
     return Key(
         scale=trial.scale,
@@ -308,7 +261,7 @@ def _key(trial: Trial, variants: Mapping[tuple[str, str, str], str]) -> Key:
         model_sha=trial.model_sha,
         recipe=trial.recipe,
         conditions=trial.train.conditions,
-        data=variants.get(_named(trial, "data_sha"), ""),
+        data=variants.get(named(trial, "data_sha"), ""),
         distill=trial.distill,
-        variant=variants.get(_named(trial, "model_sha"), ""),
+        variant=variants.get(named(trial, "model_sha"), ""),
     )

@@ -207,8 +207,8 @@ def training_names() -> frozenset[str]:
     return frozenset(own)
 
 
-TOLD_APART = ("pattern", "allocation", "ticket", "importance", "estimator", "chances", "rule")
-"""Hyper-parameters that are words, and by which rows of one method are told apart."""
+IN_WORDS = ("pattern", "allocation")
+"""Hyper-parameters of every method that `Trial.in_words` names."""
 
 
 @dataclass(frozen=True)
@@ -255,8 +255,8 @@ class Trial(Record):
     @property
     def in_words(self) -> str:
         """How a suite changed the method, by which rows of one method are told apart: its pattern,
-        how density is shared, a rule that it was given, whether it was retrained."""
-        given = [self.hyper.get(name) for name in TOLD_APART]
+        how density is shared, whether it was retrained."""
+        given = [self.hyper.get(name) for name in IN_WORDS]
         given += ["retrained"] if self.hyper.get("retrain") is True else []
         return " ".join(str(value) for value in given if value)
 
