@@ -1,7 +1,41 @@
 """Fewer layers: the plainest structured pruning, and a rival of all others (Sajjad et al. 2023)."""
 
 from methods.taylor import FAMILY
-from zoo import KeepLayers, Method, layers_by, register_method
+from zoo import (
+    ConfigError,
+    KeepLayers,
+    LayersByData,
+    Method,
+    alternate,
+    bottom,
+    even,
+    first_token,
+    real_tokens,
+    register_method,
+    symmetric,
+    top,
+)
+from zoo.errors import unknown
+
+RULES = {
+    "even": even,
+    "bottom": bottom,
+    "top": top,
+    "symmetric": symmetric,
+    "alternate": alternate,
+}
+"""Which layers stay, by name."""
+BY_DATA = {"contribution": first_token, "block_influence": real_tokens}
+"""Which tokens tell how much a layer does, by name."""
+
+
+def layers_by(rule: str, density: float, examples: int) -> KeepLayers | LayersByData:
+    """Which layers stay by a rule of this name. Raises ConfigError for another name."""
+    if rule in BY_DATA:
+        return LayersByData(BY_DATA[rule], density, examples)
+    if rule not in RULES:
+        raise ConfigError(unknown("rule for layers", rule, [*RULES, *BY_DATA]))
+    return KeepLayers(RULES[rule], density)
 
 
 @register_method("drop_layers", recipe="first_half", label="fewer layers", family=FAMILY, order=92)
@@ -31,4 +65,4 @@ def layerdrop(density: float, *, rate: float = 0.2) -> Method:
     in pre-training: its authors say that it does not work well in fine-tuning alone. Raises
     ConfigError for a rate outside [0, 1).
     """
-    return Method(skips=rate, layers_at_end=KeepLayers("even", density), budget=None)
+    return Method(skips=rate, layers_at_end=KeepLayers(even, density), budget=None)

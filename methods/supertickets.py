@@ -12,6 +12,7 @@ from zoo import (
     ConfigError,
     FromDense,
     GateCalibration,
+    MaskFn,
     Method,
     at_once,
     heads_and_feed_forward,
@@ -48,7 +49,6 @@ IMPORTANCES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": mean_importance,
     "released": released_importance,
 }
-TICKETS = ("winning", "losing", "random")
 
 
 def gone_at(density: float, units: int, share: float = 1.0) -> int:
@@ -107,17 +107,24 @@ def divided(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def highest_go(scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
+    """The same with the highest scores; the head with the lowest one of each layer stays."""
+    return lowest_go({name: -score for name, score in scores.items()}, density)
+
+
 @dataclass(frozen=True)
 class Ranked:
-    """The ticket of importances that are made of the rows of batches; the losing one loses the
-    highest, and keeps the lowest head of each layer."""
+    """The masks that `go` makes of importances, which are made of the rows of batches."""
 
     importance: Callable[[Tensor], Tensor]
-    losing: bool = False
+    go: MaskFn
 
     def __call__(self, rows: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
-        found = divided({name: self.importance(own) for name, own in rows.items()})
-        return lowest_go({n: -s for n, s in found.items()} if self.losing else found, density)
+        return self.go(divided({n: self.importance(own) for n, own in rows.items()}), density)
+
+
+TICKETS: dict[str, MaskFn] = {"winning": lowest_go, "losing": highest_go, "random": lowest_go}
+"""What goes from a ticket; scores of random ones are noise."""
 
 
 @register_method("supertickets", recipe="dense", label="super tickets", family=FAMILY, order=93)
@@ -146,7 +153,7 @@ def supertickets(
         raise ConfigError(unknown("importance", importance, IMPORTANCES))
     method = Method(
         score=magnitude,
-        mask=Ranked(IMPORTANCES[importance], ticket == "losing"),
+        mask=Ranked(IMPORTANCES[importance], TICKETS[ticket]),
         level=at_once(density),
         budget=None,
         units=heads_and_feed_forward,

@@ -11,8 +11,9 @@ from methods.obert import BlockFisher
 from tests.helpers import CLASSES, save_checkpoint, write_sst2
 from zoo import Calibration, Cell, ConfigError, GradientCalibration, Owl, products, squares
 from zoo.engine.build import Resources, Run, build
-from zoo.engine.calibrate import drawn, prepare
+from zoo.engine.calibrate import prepare
 from zoo.engine.frozen import load_frozen
+from zoo.engine.gate_gradients import drawn
 from zoo.engine.train import run_trial
 from zoo.errors import TrialError
 from zoo.inputs.batches import collate

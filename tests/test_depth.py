@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel
 
+from methods.layers import BY_DATA, RULES, layers_by
 from zoo import (
     Cell,
     ConfigError,
@@ -23,7 +24,6 @@ from zoo import (
     Network,
     TrialError,
     keep_layers,
-    layers_by,
     magnitude,
 )
 from zoo.engine.build import build
@@ -31,7 +31,7 @@ from zoo.engine.handover import LAYERS
 from zoo.engine.influence import mean_cosines
 from zoo.engine.judge import judge
 from zoo.engine.train import run_trial
-from zoo.parts.depth import RULES, cosines, even, first_token, real_tokens
+from zoo.parts.depth import cosines, even, first_token, real_tokens, top
 from zoo.records.result import Judgement
 
 TOKENS = torch.tensor([[2, 9, 12, 8, 3, 5], [2, 15, 13, 7, 5, 3]])
@@ -66,15 +66,15 @@ def test_rules_keep_what_their_papers_say():
     with pytest.raises(ConfigError, match="8 of 12 cannot go, at most every other one"):
         RULES["alternate"](12, 4)
     with pytest.raises(ConfigError, match="unknown rule for layers 'odd'"):
-        KeepLayers("odd", 0.5)
+        layers_by("odd", 0.5, 128)
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_what_is_left_is_the_stock_model_with_fewer_layers(rule):
     """Bit for bit: weights of the layers that stay, under their new numbers."""
     whole, encoder = bert(), bert()
-    kept = KeepLayers(rule, 0.5)(6)
-    masked = MaskedModel(encoder, Method(layers=KeepLayers(rule, 0.5)))
+    kept = KeepLayers(RULES[rule], 0.5)(6)
+    masked = MaskedModel(encoder, Method(layers=KeepLayers(RULES[rule], 0.5)))
     stock = bert(3)
     state = {n: p for n, p in whole.state_dict().items() if "encoder.layer." not in n}
     for new, old in enumerate(kept):
@@ -92,7 +92,7 @@ def test_what_is_left_is_the_stock_model_with_fewer_layers(rule):
 
 
 def test_layers_may_go_and_weights_of_the_others_too():
-    method = Method(score=magnitude, level=lambda step, total: 0.5, layers=KeepLayers("top", 0.5))
+    method = Method(score=magnitude, level=lambda step, total: 0.5, layers=KeepLayers(top, 0.5))
     masked = MaskedModel(bert(), method)
     masked.advance(0, 1)
     assert masked.remaining().density == 0.25 and len(masked.layers) == 18
@@ -107,7 +107,7 @@ def test_encoders_whose_layers_differ_lose_their_last_ones_alone():
     keep_layers(encoder, [0, 1])
     assert len(encoder.config.layer_types) == encoder.config.num_hidden_layers == 2
     with pytest.raises(ConfigError, match="not of a dense trial's"):
-        Method(layers=KeepLayers("top", 0.5), dense=FromDense())
+        Method(layers=KeepLayers(top, 0.5), dense=FromDense())
 
 
 # Rules that read data ----------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def test_data_rules_read_real_tokens_of_the_dense_encoder(rule):
         for number, layer in enumerate(encoder.encoder.layer):  # an order that is no order of depth
             layer.output.dense.weight.mul_((3, 40, 1, 90, 10, 20)[number])
     network = Network(encoder, NoHead(), frozenset()).train()
-    found = mean_cosines(LayersByData(rule, 0.5), network, data, rows)
+    found = mean_cosines(LayersByData(BY_DATA[rule], 0.5), network, data, rows)
     assert network.training
     encoder.eval()
     sums: Any = [[] for _ in range(6)]
@@ -161,19 +161,19 @@ def test_data_rules_read_real_tokens_of_the_dense_encoder(rule):
             each = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
             sums[layer] += each[:1].tolist() if rule == "contribution" else each.tolist()
     assert found == pytest.approx([sum(one) / len(one) for one in sums], abs=1e-9)
-    kept = LayersByData(rule, 0.5).choose(found)
+    kept = LayersByData(BY_DATA[rule], 0.5).choose(found)
     assert kept == sorted(np.argsort(found)[:3]) and kept not in ([0, 1, 2], [3, 4, 5])
 
 
 def test_of_equal_layers_the_later_ones_go():
-    assert LayersByData("contribution", 0.5).choose([0.5, 0.5, 0.5, 0.2]) == [0, 3]
-    assert LayersByData("contribution", 0.1).choose([0.5, 0.5, 0.5]) == [0]
+    assert LayersByData(first_token, 0.5).choose([0.5, 0.5, 0.5, 0.2]) == [0, 3]
+    assert LayersByData(first_token, 0.1).choose([0.5, 0.5, 0.5]) == [0]
     with pytest.raises(ConfigError, match="unknown rule for layers 'influence'"):
-        layers_by("influence", 0.5)
+        layers_by("influence", 0.5, 128)
     with pytest.raises(ConfigError, match="at least one example, not 0"):
         layers_by("contribution", 0.5, 0)
     with pytest.raises(TrialError, match="chosen by data, which a loop of one's own cannot do"):
-        MaskedModel(bert(), Method(layers=layers_by("contribution", 0.5)))
+        MaskedModel(bert(), Method(layers=layers_by("contribution", 0.5, 128)))
 
 
 @pytest.mark.parametrize("rule", ["contribution", "block_influence"])

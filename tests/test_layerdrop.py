@@ -16,7 +16,7 @@ from zoo.engine.layers import skipping
 from zoo.engine.rehearse import Rehearsed
 from zoo.engine.train import fit, run_trial
 from zoo.engine.trainer import Trainer
-from zoo.parts.depth import even, runs
+from zoo.parts.depth import even, runs, top
 
 LAYERS, STEPS = 6, 8
 
@@ -157,7 +157,7 @@ SIZES = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 24, "num_atte
 def test_parts_that_do_not_fit_are_rejected():
     with pytest.raises(ConfigError, match=r"in \[0, 1\), got 1"):
         layerdrop(0.5, rate=1.0)
-    for other in ({"score": magnitude}, {"layers": KeepLayers("top", 0.5)}):
+    for other in ({"score": magnitude}, {"layers": KeepLayers(top, 0.5)}):
         with pytest.raises(ConfigError, match="allow no masks and no other `layers`"):
             Method(skips=0.1, **other)
     modern = Rehearsed(layers=4, config=ModernBertConfig(num_hidden_layers=4))

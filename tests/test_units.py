@@ -16,6 +16,8 @@ from methods.structured import mean_by_kind, movement_blocks
 from methods.supertickets import (
     Ranked,
     gone_at,
+    highest_go,
+    lowest_go,
     mean_importance,
     released_importance,
     sizes_at_positions,
@@ -675,8 +677,8 @@ def test_pitfall_37_and_68_what_goes_from_bert_at_each_level():
 def test_pitfall_69_a_losing_ticket_protects_the_lowest_head():
     rows = {"layer.0.heads": torch.tensor([[0.9, 0.1, 0.5]])}
     rows |= {"layer.1.heads": torch.tensor([[0.2, 0.3, 0.8]])}
-    for losing, gone in ((False, [(0, 1), (1, 0), (1, 1)]), (True, [(0, 0), (0, 2), (1, 2)])):
-        masks = Ranked(mean_importance, losing)(rows, 0.5)
+    for go, gone in ((lowest_go, [(0, 1), (1, 0), (1, 1)]), (highest_go, [(0, 0), (0, 2), (1, 2)])):
+        masks = Ranked(mean_importance, go)(rows, 0.5)
         found = [(int(n[6]), i) for n, m in masks.items() for i, kept in enumerate(m) if not kept]
         assert sorted(found) == gone
 

@@ -77,9 +77,15 @@ if TYPE_CHECKING:
     # Units, and layers
     from zoo.parts.depth import KeepLayers as KeepLayers
     from zoo.parts.depth import LayersByData as LayersByData
+    from zoo.parts.depth import alternate as alternate
+    from zoo.parts.depth import bottom as bottom
+    from zoo.parts.depth import even as even
+    from zoo.parts.depth import first_token as first_token
+    from zoo.parts.depth import real_tokens as real_tokens
+    from zoo.parts.depth import symmetric as symmetric
+    from zoo.parts.depth import top as top
     from zoo.parts.depth import first_half_of_layers as first_half_of_layers
     from zoo.parts.depth import keep_layers as keep_layers
-    from zoo.parts.depth import layers_by as layers_by
     from zoo.parts.units import UnitGroup as UnitGroup
     from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix

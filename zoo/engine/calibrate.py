@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
-from zoo.engine.gate_gradients import by_gates, drawn
+from zoo.engine.examples import at_tokens
+from zoo.engine.gate_gradients import by_gates, read_batches
 from zoo.engine.layers import factor
 from zoo.engine.streams import stream
 from zoo.engine.through import Through
-from zoo.errors import TrialError
 from zoo.inputs.batches import Batch, collate, random_batches
 from zoo.parts.allocation import Allocated
 from zoo.parts.calibration import (
@@ -56,9 +56,7 @@ def prepare(run: Run, step: int) -> None:
 def calibrate(run: Run, calibration: Calibration, level: float) -> None:
     """Prune all matrices to `level`, layer after layer."""
     masked, network = run.masked, run.network
-    rows = drawn(run, calibration)
-    parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
-    batches = [collate(run.data.train, r, network.pad, run.device, packs=False) for r in parts]
+    batches = read_batches(run, calibration)
     was_training = network.training
     network.eval()
     with masked.evaluating():
@@ -197,22 +195,10 @@ class _Reader:
             self.owner[name] = owner
             return
         self._last, self.owner[name] = (name, inputs), name
-        real = self._real(name, inputs)
+        real = at_tokens(inputs, self.attention, self.attention, f"inputs of {name}")
         found = self.moments(real if real.dtype == torch.float64 else real.float())
         self.sums[name] = self.sums[name] + found if name in self.sums else found
         self.tokens[name] = self.tokens.get(name, 0) + len(real)
-
-    def _real(self, name: str, inputs: Tensor) -> Tensor:
-        """The inputs at real tokens (tokens, in); encoders may have left padding out already."""
-        flat = inputs.flatten(0, -2)
-        if inputs.shape[:-1] == self.attention.shape:
-            return flat[self.attention.flatten()]
-        if len(flat) == int(self.attention.sum()):
-            return flat
-        raise TrialError(
-            f"{name} reads inputs of shape {tuple(inputs.shape)}, which are not those of"
-            f" {tuple(self.attention.shape)} tokens: this encoder cannot be calibrated"
-        )
 
     def means(self) -> dict[str, Tensor]:
         """The mean of each matrix's moments over tokens."""

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from zoo.engine.build import Run
+from zoo.engine.examples import in_batches, some_rows
 from zoo.engine.rescale import rescale
-from zoo.engine.streams import stream
 from zoo.errors import TrialError
-from zoo.inputs.batches import Batch, collate
+from zoo.inputs.batches import Batch
 from zoo.parts.calibration import Calibration, GateCalibration
 from zoo.parts.units import UnitGroup
 from zoo.status import tell
-
-Rows = dict[str, Tensor]
 
 
 def by_gates(run: Run, calibration: GateCalibration, level: float) -> None:
@@ -28,25 +26,17 @@ def by_gates(run: Run, calibration: GateCalibration, level: float) -> None:
     run.network.eval()
     with masked.evaluating():
         found = gate_rows(run, calibration, batches)
-        masks = masked.groups.spread(_chosen(run, calibration, found, batches, level))
-        rescaling = calibration.rescaling
+        choose, rescaling = calibration.choose, calibration.rescaling
+        costs = unit_costs(run, batches)
+        own = choose(found, costs, level) if choose else run.method.mask(found, level)
+        masks = masked.groups.spread(own)
         if rescaling is not None:
-            costs = unit_costs(run, batches)
             teacher = masked.groups.spread(rescaling.teacher(found, costs, level))
             run.notes.extend(rescale(run, rescaling, masks, teacher, batches))
     run.network.train(was_training)
     with torch.no_grad():
         for name, mask in masks.items():
             masked.put(name, mask, masked.layers[name].weight.detach().masked_fill(~mask, 0.0))
-
-
-def _chosen(
-    run: Run, calibration: GateCalibration, rows: Rows, batches: Sequence[Batch], level: float
-) -> Rows:
-    """The mask of each group."""
-    if calibration.choose is None:
-        return run.method.mask(rows, level)
-    return calibration.choose(rows, unit_costs(run, batches), level)
 
 
 def unit_costs(run: Run, batches: Sequence[Batch]) -> dict[str, float]:
@@ -119,18 +109,15 @@ def _outputs(run: Run, groups: Mapping[str, UnitGroup]) -> Iterator[dict[str, Te
             handle.remove()
 
 
-def read_batches(run: Run, calibration: GateCalibration) -> list[Batch]:
-    """The examples of a calibration, in batches, without packing."""
-    rows = drawn(run, calibration)
-    parts = np.split(rows, range(calibration.batch, len(rows), calibration.batch))
-    return [collate(run.data.train, p, run.network.pad, run.device, packs=False) for p in parts]
+def read_batches(run: Run, calibration: Calibration | GateCalibration) -> list[Batch]:
+    """The examples of a calibration, in batches."""
+    rows, size = drawn(run, calibration), calibration.batch
+    return in_batches(run.data.train, rows, size, run.network.pad, run.device)
 
 
 def drawn(run: Run, calibration: Calibration | GateCalibration) -> np.ndarray:
     """The rows of the training set that a calibration reads, in their order. Drawn ones depend on
     its seed and the task alone, or on the trial's seed."""
-    if calibration.examples is None:
-        return np.arange(len(run.data.train))
     seed = run.trial.seed if calibration.seed is None else calibration.seed
-    generator = np.random.default_rng(stream(run.trial.task, seed, "calibration"))
-    return generator.permutation(len(run.data.train))[: calibration.examples]
+    many = len(run.data.train)
+    return some_rows(many, calibration.examples, run.trial.task, seed, "calibration")

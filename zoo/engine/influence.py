@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from zoo.engine.streams import stream
-from zoo.errors import TrialError
-from zoo.inputs.batches import Encoded, collate
-from zoo.parts.depth import DATA_RULES, LayersByData, TheseLayers, cosines, kept_of, top
+from zoo.engine.examples import at_tokens, in_batches, some_rows
+from zoo.inputs.batches import Encoded
+from zoo.parts.depth import LayersByData, TheseLayers, cosines, kept_of, top
 from zoo.parts.heads import Network
 from zoo.parts.method import Method
 from zoo.records.trial import Trial
@@ -32,8 +31,7 @@ def with_chosen_layers(method: Method, network: Network, data: Encoded, trial: T
     if next(network.parameters()).is_meta:
         return replace(method, layers=TheseLayers(tuple(top(many, kept_of(many, layers.density)))))
     tell("choosing layers")
-    seed = stream(trial.task, trial.seed, "layers")
-    rows = np.random.default_rng(seed).permutation(len(data))[: layers.examples]
+    rows = some_rows(len(data), layers.examples, trial.task, trial.seed, "layers")
     found = mean_cosines(layers, network, data, rows)
     return replace(method, layers=TheseLayers(tuple(layers.choose(found))))
 
@@ -46,29 +44,16 @@ def mean_cosines(
     device, was_training = next(network.parameters()).device, network.training
     network.eval()
     parts: dict[int, list[Tensor]] = {}
-    for part in np.split(rows, range(BATCH, len(rows), BATCH)):
-        batch = collate(data, part, network.pad, device, packs=False)
-        read = DATA_RULES[layers.rule](batch.attention)
+    for batch in in_batches(data, rows, BATCH, network.pad, device):
+        read = layers.read(batch.attention)
         with _passing(network) as passed:
             network(batch)
         for layer, (before, after) in passed.items():
-            rows_of = (_taken(states, read, batch.attention) for states in (before, after))
-            parts.setdefault(layer, []).append(cosines(*rows_of))
+            what = f"states of layer {layer}"
+            pair = (at_tokens(x, read, batch.attention, what) for x in (before, after))
+            parts.setdefault(layer, []).append(cosines(*pair))
     network.train(was_training)
     return [float(torch.cat(parts[layer]).mean()) for layer in sorted(parts)]
-
-
-def _taken(states: Tensor, read: Tensor, attention: Tensor) -> Tensor:
-    """The states (tokens, hidden) of the tokens that are read; encoders may leave padding out."""
-    flat = states.flatten(0, -2)
-    if states.shape[:-1] == attention.shape:
-        return flat[read.flatten()]
-    if len(flat) == int(attention.sum()):
-        return flat[read[attention]]
-    raise TrialError(
-        f"a layer gives states of shape {tuple(states.shape)}, which are not those of"
-        f" {tuple(attention.shape)} tokens: layers of this encoder cannot be chosen by data"
-    )
 
 
 @contextmanager

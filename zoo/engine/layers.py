@@ -185,11 +185,7 @@ class Identity(nn.Module):
 @contextmanager
 def skipping(encoder: Any, rate: float, draws: torch.Generator) -> Iterator[None]:
     """Inside, each layer is left out with the chance `rate`, drawn now: the encoder is the stock
-    one without it. Where none is left, one is an identity, as stock code asks for a layer. At rate
-    0 nothing is drawn."""
-    if not rate:
-        yield
-        return
+    one without it. Where none is left, one is an identity, as stock code asks for a layer."""
     layers = architecture_of(encoder).layers_of(encoder)
     every = list(layers)
     run = [every[number] for number in runs(len(every), rate, draws)]

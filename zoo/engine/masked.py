@@ -188,9 +188,9 @@ class MaskedModel:
     @torch.no_grad()
     def _make_working(self) -> None:
         """Make gates and W' from masks, scores and noise."""
-        layers, gate = list(self.layers.values()), self.method.gate
+        layers, gate, learns = [*self.layers.values()], self.method.gate, self.method.learns_scores
         for layer in layers:
-            layer.gate_by_mask(self.method.learns_scores)
+            layer.gate_by_mask(learns)
         if self._working is None and sweeps.Working.possible(gate, layers, self.fused):
             self._working = sweeps.Working(gate, layers)
         if self._working is not None:

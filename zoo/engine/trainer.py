@@ -1,7 +1,9 @@
 """A run between two steps, and the step itself. No method's name appears here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,14 +44,19 @@ class Trainer:
         if run.precision != torch.float32 and trial.train.accumulation == 1:
             run.masked.work_in(run.precision)  # a G that several passes add up needs all its digits
         self._make_update()
-        self.start = {
-            parameter: parameter.detach().clone()
-            for parameter in (run.network.encoder.parameters() if run.method.rewinds else ())
-        }
+        self.start = self._weights_to_return()
         prepare(run, 0)
         if frozen.start:
-            self._begin_anew()
+            self._rewind()
         run.network.train()
+
+    def _weights_to_return(self) -> dict[Tensor, Tensor]:
+        """Parameters that return to a state before, and that state."""
+        network = self.run.network
+        if self.frozen.start:
+            return {p: self.frozen.start[name] for name, p in network.named_parameters()}
+        own = network.encoder.parameters() if self.run.method.rewinds else ()
+        return {parameter: parameter.detach().clone() for parameter in own}
 
     def _make_update(self) -> None:
         """Take sweeps over all matrices for `backward`, clipping and AdamW, where possible."""
@@ -97,20 +104,13 @@ class Trainer:
             self._rewind()
 
     @torch.no_grad()
-    def _begin_anew(self) -> None:
-        """Give the network the weights of a new trial, under the masks that a dense one made."""
-        for name, parameter in self.run.network.named_parameters():
-            parameter.copy_(self.frozen.start[name])
-        for layer in self.run.masked.layers.values():
-            layer.zero_masked()
-        self.run.masked.refresh(None)
-
-    @torch.no_grad()
     def _rewind(self) -> None:
-        """Give the encoder its weights before the first step, under the masks that stand, and the
-        optimiser a fresh state."""
+        """Give weights back what they were before the first step, or before those of a dense trial,
+        under the masks that stand, and the optimiser a fresh state."""
         for parameter, before in self.start.items():
             parameter.copy_(before)
+        for layer in self.run.masked.layers.values():
+            layer.zero_masked()
         self.optimizer.state.clear()
         self._make_update()
         self.run.masked.refresh(None)
@@ -141,15 +141,24 @@ class Trainer:
         over the step. The last batch of an epoch may take fewer passes, the last of them smaller.
         """
         trial, losses = self.run.trial, list[Tensor]()
-        train, seed = trial.train, stream(trial.task, trial.seed, "skips", self.taken)
-        skips = torch.Generator().manual_seed(seed)
-        most = train.batch // train.accumulation
+        most = trial.train.batch // trial.train.accumulation
+        skips = self._skips()
         for part in np.split(rows, range(most, len(rows), most)):
-            with skipping(self.run.network.encoder, self.run.method.skips, skips):
+            with skips():
                 loss = _loss(self.run, self.frozen, part, self.draws) * (len(part) / len(rows))
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
+
+    def _skips(self) -> Callable[[], AbstractContextManager[None]]:
+        """What leaves layers out in a pass of the step, where the method skips any."""
+        trial, rate = self.run.trial, self.run.method.skips
+        if not rate:
+            return nullcontext
+        seed = stream(trial.task, trial.seed, "skips", self.taken)
+        return partial(
+            skipping, self.run.network.encoder, rate, torch.Generator().manual_seed(seed)
+        )
 
     def look(self) -> None:
         """Read the losses and norms since the last look. Raises Diverged if one is not finite."""

@@ -4,14 +4,14 @@ so that the encoder is the stock one with fewer layers.
 A rule is a function (layers, how many stay) -> the numbers of those that stay, from 0.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from zoo.errors import ConfigError, TrialError, unknown
+from zoo.errors import ConfigError, TrialError
 from zoo.inputs.kinds import architecture_of
 
 Stay = Callable[[int], Sequence[int]]
@@ -91,35 +91,24 @@ def alternate(layers: int, kept: int) -> list[int]:
     return [layer for layer in range(layers) if layer not in gone]
 
 
-RULES: Mapping[str, Callable[[int, int], list[int]]] = {
-    "even": even,
-    "bottom": bottom,
-    "top": top,
-    "symmetric": symmetric,
-    "alternate": alternate,
-}
-"""Rules by name."""
+Rule = Callable[[int, int], list[int]]
+"""(layers, how many stay) -> the numbers of those that stay."""
 
 
 @dataclass(frozen=True)
 class KeepLayers:
     """Which of an encoder's layers stay: int(density * layers) of them and at least one, by a rule.
-    Raises ConfigError for another rule.
 
-    >>> from zoo import KeepLayers
-    >>> KeepLayers("even", 0.5)(12)
+    >>> from zoo import KeepLayers, even
+    >>> KeepLayers(even, 0.5)(12)
     [0, 2, 4, 7, 9, 11]
     """
 
-    rule: str
+    rule: Rule
     density: float
 
-    def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise ConfigError(unknown("rule for layers", self.rule, RULES))
-
     def __call__(self, layers: int) -> list[int]:
-        return RULES[self.rule](layers, kept_of(layers, self.density))
+        return self.rule(layers, kept_of(layers, self.density))
 
 
 def kept_of(layers: int, density: float) -> int:
@@ -154,33 +143,25 @@ def real_tokens(attention: Tensor) -> Tensor:
     return attention
 
 
-DATA_RULES: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "contribution": first_token,
-    "block_influence": real_tokens,
-}
-"""By name of a rule, which of the real tokens (B, longest) are read."""
-
-
 @dataclass(frozen=True)
 class LayersByData:
     """Which of an encoder's layers stay: as many as KeepLayers keeps, those that change what they
-    read most. A layer is measured by the mean, over the tokens of a rule in `examples` training
-    examples, of the cosine between what enters it and what leaves it, in the dense encoder before
-    the first step; those with the highest go, the later of equals first. Raises ConfigError for
-    another rule, and TrialError where a layer is asked for without data.
+    read most. A layer is measured by the mean, over the tokens that `read` picks from the real ones
+    (B, longest) of `examples` training examples, of the cosine between what enters it and what
+    leaves it, in the dense encoder before the first step; those with the highest go, the later of
+    equals first. Raises ConfigError for no examples, and TrialError where a layer is asked for
+    without data.
 
-    >>> from zoo import LayersByData
-    >>> LayersByData("block_influence", 0.5).choose([0.9, 0.2, 0.8, 0.5])
+    >>> from zoo import LayersByData, real_tokens
+    >>> LayersByData(real_tokens, 0.5).choose([0.9, 0.2, 0.8, 0.5])
     [1, 3]
     """
 
-    rule: str
+    read: Callable[[Tensor], Tensor]
     density: float
     examples: int = 128
 
     def __post_init__(self) -> None:
-        if self.rule not in DATA_RULES:
-            raise ConfigError(unknown("rule for layers", self.rule, DATA_RULES))
         if self.examples < 1:
             raise ConfigError(f"layers are measured on at least one example, not {self.examples}")
 
@@ -194,21 +175,6 @@ class LayersByData:
             "the layers of this method are chosen by data, which a loop of one's own cannot do: run"
             " it as a trial, by run_benchmark.py, or choose another rule"
         )
-
-
-def layers_by(rule: str, density: float, examples: int = 128) -> KeepLayers | LayersByData:
-    """Which layers stay by a rule of this name, with or without data. Raises ConfigError for
-    another name.
-
-    >>> from zoo import layers_by
-    >>> layers_by("top", 0.5)
-    KeepLayers(rule='top', density=0.5)
-    """
-    if rule in DATA_RULES:
-        return LayersByData(rule, density, examples)
-    if rule not in RULES:
-        raise ConfigError(unknown("rule for layers", rule, [*RULES, *DATA_RULES]))
-    return KeepLayers(rule, density)
 
 
 @dataclass(frozen=True)

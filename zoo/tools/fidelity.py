@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from zoo.ends import command, leave
@@ -175,9 +176,9 @@ def _described(part: Any) -> tuple[str, str]:
         part = part.func
     elif not hasattr(part, "__code__"):
         shown = ", ".join(
-            f"{name} = {text_of(value)}"
+            f"{name} = {getattr(value, '__name__', None) or text_of(value)}"
             for name, value in vars(part).items()
-            if isinstance(value, int | float | str)
+            if isinstance(value, int | float | str | FunctionType)
         )
         part = type(part)
     doc = " ".join((part.__doc__ or "").split(">>>")[0].split())
