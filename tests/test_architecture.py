@@ -495,8 +495,8 @@ def test_every_method_trains_and_keeps_its_count(name, folder):
             run.masked.check_budget(level)
 
 
-@pytest.mark.parametrize("name", ["mpnet", "deberta-v2"])
-def test_units_of_other_kinds_are_scaled_too(name, folder):
+@pytest.mark.parametrize("name", ["bert", "mpnet", "deberta-v2"])
+def test_units_are_scaled(name, folder):
     """What the pruned model gives is nearer to what the dense one gives."""
     planner, resources = planner_of(folder, name)
     dense, job = planner.jobs([replace(cell_of("kwon"), density=0.8)])

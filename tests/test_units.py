@@ -66,7 +66,6 @@ from zoo import (
     zeros,
 )
 from zoo.engine.build import build
-from zoo.engine.calibrate import prepare
 from zoo.engine.compact import compact, compact_layers
 from zoo.engine.frozen import load_frozen
 from zoo.engine.gate_gradients import drawn, gate_rows, read_batches, unit_costs
@@ -109,6 +108,15 @@ def states(encoder: Any) -> torch.Tensor:
     """Hidden states, without gradients."""
     with torch.no_grad():
         return encoder(TOKENS).last_hidden_state
+
+
+def masks_of(masked: MaskedModel) -> dict[str, torch.Tensor]:
+    """The mask of each group, by what its first part keeps."""
+    firsts = {name: (group, group.parts[0]) for name, group in masked.groups.groups.items()}
+    return {
+        name: part.gather(masked.layers[part.name].mask)[:, 0].reshape(group.shape)
+        for name, (group, part) in firsts.items()
+    }
 
 
 def shut(masked: MaskedModel, gone: dict[str, list[int]]) -> None:
@@ -255,7 +263,7 @@ def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders, u
     other, leaves, state = fresh(encoders, "bert"), {}, {}
     for name, group in groups.items():
         leaves[name] = torch.zeros(group.shape, dtype=torch.float64, requires_grad=True)
-        mask = masked.groups.masks[name]
+        mask = masks_of(masked)[name]
         for part in group.parts:
             own = other.get_submodule(part.name).weight.detach()
             gate = mask + leaves[name] - leaves[name].detach()
@@ -346,7 +354,7 @@ def test_as_many_units_stay_as_the_density_says(encoders, density):
     method = Method(score=magnitude, level=Constant(density), units=heads_and_neurons)
     masked = MaskedModel(fresh(encoders, "bert"), method)
     masked.advance(0, 1)
-    for name, mask in masked.groups.masks.items():
+    for name, mask in masks_of(masked).items():
         assert int(mask.sum()) == max(1, int(density * mask.numel())), name
         score = masked.scores[name]
         assert density == 1.0 or score[mask].min() >= score[~mask].max()
@@ -804,25 +812,7 @@ def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
     assert whole == pytest.approx(mean * linear + 2 * mean**2 * width)
 
 
-def test_scales_bring_a_pruned_model_nearer_to_the_larger_one(planner, resources):
-    """The error of what enters each LayerNorm falls; encoders without one are refused by name."""
-    dense, job = planner.jobs([Cell("kwon", "sst2", 0.4, False, 0)])
-    run_trial(dense.trial, replace(resources, keep_outputs=True))
-    losses = []
-    for rescaling in (job, None):
-        run = build(job.trial, resources)
-        if rescaling is None:
-            own = replace(run.method.calibration, rescaling=None)
-            run.method = replace(run.method, calibration=own)
-        load_frozen(run, Path(resources.cache))
-        run.network.eval()
-        batch = collate(run.data.train, range(32), run.network.pad, run.device, packs=False)
-        with torch.no_grad():
-            whole = run.network(batch)[1]
-        prepare(run, 0)
-        with run.masked.evaluating(), torch.no_grad():
-            losses.append(float((run.network(batch)[1] - whole).square().mean()))
-    assert losses[0] < losses[1]
+def test_encoders_without_layer_norms_behind_sub_layers_cannot_be_scaled():
     scaled = GateCalibration(of_batches, rescaling=Rescaling(of_root))
     with pytest.raises(ConfigError, match="no LayerNorm stands behind"):
         Rehearsed(config=BertConfig(), norms=False)._check_gates(scaled, {})

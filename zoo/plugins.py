@@ -78,7 +78,7 @@ def _imported(path: Path) -> set[str]:
     file that is no Python, which fails when it is loaded."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return set()
     names = set()
     for node in ast.walk(tree):

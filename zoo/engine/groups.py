@@ -116,16 +116,6 @@ class Groups:
         """The first parts of these groups, which are alike, then the second ones, and so on."""
         return [*zip(*(self.groups[name].parts for name in names), strict=True)]
 
-    @property
-    def masks(self) -> dict[str, Tensor]:
-        """The current mask of each group."""
-        found = {}
-        for name, group in self.groups.items():
-            first = group.parts[0]
-            own = first.gather(self.layers[first.name].mask)[:, 0]
-            found[name] = own.reshape(group.shape)
-        return found
-
     def over_weights(self) -> dict[str, Tensor]:
         """The stored score of each weight, by matrix."""
         return {
