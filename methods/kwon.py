@@ -1,7 +1,7 @@
 """Heads and neurons under a budget of computation, without training (Kwon et al. 2022)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from methods.one_shot import magnitude_row, retraining
 from methods.taylor import FAMILY
 from zoo import (
+    ConfigError,
     GateCalibration,
     Method,
     Request,
@@ -39,44 +40,75 @@ def fisher(rows: Rows) -> dict[str, Tensor]:
     return {name: own.square().sum(0) for name, own in rows.items()}
 
 
-def search(rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class Cost:
+    """What a sub-layer with n heads, or neurons, costs: nothing without any, `least` with up to
+    `flat` of them, and `each` more for every further one (their latency model, section 4.1). If
+    `least` is None, all cost the same.
+
+    >>> import torch
+    >>> from methods.kwon import Cost
+    >>> Cost(2.0, flat=2, least=5.0).of(torch.tensor([0, 1, 2, 3])).tolist()
+    [0.0, 5.0, 5.0, 7.0]
+    """
+
+    each: float
+    flat: int = 1
+    least: float | None = None
+
+    def of(self, many: Tensor) -> Tensor:
+        """The cost of sub-layers that have so many left."""
+        least = self.each if self.least is None else self.least
+        return ((many - self.flat).clamp(min=0) * self.each + least) * (many > 0)
+
+
+def search(rows: Rows, heads: Cost, neurons: Cost, level: float) -> dict[str, Tensor]:
     """The heads and neurons with the largest sum of Fisher information whose cost is at most
     `level` of that of all (their Algorithm 1): some of the best heads of all layers, and as many of
     the best neurons as the rest pays for.
 
-    Differs from the released code, which counts no neurons where heads alone cost too much.
+    Differs from the released code, which counts no neurons where heads alone cost too much, and
+    whose search by latency takes what is spent off a budget that it uses again.
 
     >>> import torch
-    >>> from methods.kwon import search
+    >>> from methods.kwon import Cost, search
     >>> rows = {"layer.0.heads": torch.tensor([[5.0, 3.0, 1.0]]).sqrt()}
     >>> rows |= {"layer.0.neurons": torch.tensor([[2.0, 2.0, 1.0, 0.5]]).sqrt()}
-    >>> masks = search(rows, {"layer.0.heads": 4.0, "layer.0.neurons": 1.0}, 0.5)
+    >>> masks = search(rows, Cost(4.0), Cost(1.0), 0.5)
     >>> [int(mask.sum()) for mask in masks.values()]
     [1, 4]
     """
-    scores = {name: score.double() for name, score in fisher(rows).items()}
-    neurons = [name for name in scores if name.endswith(".neurons")]
-    heads = [name for name in scores if name not in neurons]
-    budget = level * sum(costs[name] * score.numel() for name, score in scores.items())
-    of_heads, of_neurons = (torch.cat([scores[n] for n in kind]) for kind in (heads, neurons))
-    each, other = costs[heads[0]], costs[neurons[0]]
-    sums = [
-        torch.cat([x.new_zeros(1), x.sort(descending=True).values.cumsum(0)])
-        for x in (of_heads, of_neurons)
-    ]
-    left = budget - each * torch.arange(len(of_heads) + 1, dtype=torch.float64)
-    many = (left >= -1e-9 * budget).nonzero().flatten()
-    rest = (left[many] / other + 1e-9).long().clamp(max=len(of_neurons))
-    at = int((sums[0].cpu()[many] + sums[1].cpu()[rest]).argmax())
-    masks = _best(heads, scores, of_heads, int(many[at]))
-    return masks | _best(neurons, scores, of_neurons, int(rest[at]))
+    scores = {name: score.double().cpu() for name, score in fisher(rows).items()}
+    kinds = [_Ranked(scores, ".heads", heads), _Ranked(scores, ".neurons", neurons)]
+    budget = level * sum(float(kind.costs[-1]) for kind in kinds) * (1 + 1e-9)
+    first, second = kinds
+    left = budget - first.costs
+    many = (left >= 0).nonzero().flatten()
+    rest = torch.searchsorted(second.costs, left[many], right=True) - 1
+    at = int((first.sums[many] + second.sums[rest]).argmax())
+    return first.best(int(many[at])) | second.best(int(rest[at]))
 
 
-def _best(names: list[str], scores: Rows, all_scores: Tensor, many: int) -> dict[str, Tensor]:
-    """1 at the `many` highest scores of all groups; ties go to the first."""
-    kept = torch.zeros_like(all_scores, dtype=torch.bool)
-    kept[all_scores.argsort(descending=True, stable=True)[:many]] = True
-    return dict(zip(names, kept.split([scores[name].numel() for name in names]), strict=True))
+class _Ranked:
+    """Heads or neurons of all layers by falling score, ties in order: what the best n of them cost,
+    and the sum of their scores, for each n from 0 on."""
+
+    def __init__(self, scores: Rows, kind: str, cost: Cost):
+        self.names = [name for name in scores if name.endswith(kind)]
+        self.sizes = [scores[name].numel() for name in self.names]
+        every = torch.cat([scores[name] for name in self.names])
+        self.order = every.argsort(descending=True, stable=True)
+        self.sums = torch.cat([every.new_zeros(1), every[self.order].cumsum(0)])
+        layer = torch.arange(len(self.sizes)).repeat_interleave(torch.tensor(self.sizes))
+        where = torch.nn.functional.one_hot(layer[self.order], len(self.sizes)).cumsum(0)
+        many = torch.cat([where.new_zeros(1, len(self.sizes)), where])
+        self.costs = cost.of(many.double()).sum(1)
+
+    def best(self, many: int) -> dict[str, Tensor]:
+        """1 at the best `many`, by group."""
+        kept = torch.zeros(len(self.order), dtype=torch.bool)
+        kept[self.order[:many]] = True
+        return dict(zip(self.names, kept.split(self.sizes), strict=True))
 
 
 def rearranged(rows: Tensor, gone: int) -> Tensor:
@@ -105,15 +137,41 @@ def rearranged(rows: Tensor, gone: int) -> Tensor:
     return kept
 
 
-def searched_and_rearranged(rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
-    """The masks of the search, rearranged in each layer, heads and neurons apart."""
-    masks = search(rows, costs, level)
-    return {name: rearranged(rows[name], int((~mask).sum())) for name, mask in masks.items()}
+@dataclass(frozen=True)
+class ByBudget:
+    """Which units stay: those of the search, rearranged in each layer, heads and neurons apart, or
+    as the search has them, at the `power` of the level. What a head and a neuron cost is counted
+    in multiply-accumulates if no times are given."""
+
+    times: tuple[Cost, Cost] | None
+    rearranges: bool = True
+    power: float = 1.0
+
+    def __call__(self, rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
+        own = {name.rpartition(".")[2]: cost for name, cost in costs.items()}
+        heads, neurons = self.times or (Cost(own["heads"]), Cost(own["neurons"]))
+        masks = search(rows, heads, neurons, level**self.power)
+        masks = {name: mask.to(rows[name].device) for name, mask in masks.items()}
+        if not self.rearranges:
+            return masks
+        return {name: rearranged(rows[name], int((~mask).sum())) for name, mask in masks.items()}
 
 
-def of_root(rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
-    """The masks of the search at the root of the level: those of the model that scales follow."""
-    return search(rows, costs, level**0.5)
+def times_of(given: Mapping[str, float | None]) -> tuple[Cost, Cost]:
+    """What heads and neurons cost in a layer, by times as `zoo.tools.layer_times` prints them.
+    Raises ConfigError where some are missing or not above 0."""
+    found = []
+    for kind in ("heads", "neurons"):
+        names = [f"{kind}_{name}" for name in ("each", "flat", "least")]
+        values = [given[name] for name in names]
+        if any(value is None or value <= 0 for value in values):
+            raise ConfigError(
+                f"constraint='latency' needs {', '.join(names)}, each above 0, got"
+                f" {', '.join(map(str, values))}: python -m zoo.tools.layer_times measures them"
+            )
+        each, flat, least = values
+        found.append(Cost(float(each or 0), int(flat or 0), float(least or 0)))
+    return found[0], found[1]
 
 
 @register_method("kwon", recipe=kwon_recipe, label="Kwon et al.", family=FAMILY, order=94)
@@ -122,25 +180,36 @@ def kwon(
     *,
     examples: int = 2048,
     calibration_seed: int | None = None,
+    constraint: str = "operations",
+    heads_each: float | None = None,
+    heads_flat: int | None = None,
+    heads_least: float | None = None,
+    neurons_each: float | None = None,
+    neurons_flat: int | None = None,
+    neurons_least: float | None = None,
     retrain: bool = False,
     dense_seed: int | None = None,
 ) -> Method:
     """Heads and neurons by Fisher information under a budget, rearranged and scaled (Kwon 2022).
 
     `density` is the budget: multiply-accumulates of the layers for an example of mean length over
-    those of the dense model; remaining weights are measured. Gradients of gates are those of
-    batches of 32, of `examples` training texts. Reproduces the search by FLOPs, the rearrangement
-    and the rescaling of the paper, without its search by latency. Differs from the released code:
-    examples are drawn without replacement, the mean length is theirs and not the dev set's, and the
-    scales are solved exactly. Starts from the dense trial of the same seed, or of `dense_seed`;
-    with `retrain` what stays trains by the dense recipe.
+    those of the dense model, or with `constraint` "latency" their time, from times of a layer by
+    its heads and neurons that were measured before; remaining weights are measured. Gradients of
+    gates are those of batches of 32, of `examples` training texts. Reproduces both searches, the
+    rearrangement and the rescaling of the paper. Differs from the released code: examples are drawn
+    without replacement, the mean length is theirs and not the dev set's, and the scales are solved
+    exactly. Starts from the dense trial of the same seed, or of `dense_seed`; with `retrain` what
+    stays trains by the dense recipe.
     """
+    if constraint not in ("operations", "latency"):
+        raise ConfigError(f"unknown constraint {constraint!r:.40}: operations or latency")
+    times = times_of(locals()) if constraint == "latency" else None
     reads = GateCalibration(
         of_batches,
         examples,
         seed=calibration_seed,
-        choose=searched_and_rearranged,
-        rescaling=Rescaling(of_root),
+        choose=ByBudget(times),
+        rescaling=Rescaling(ByBudget(times, rearranges=False, power=0.5)),
     )
     base = magnitude_row(density, retrain=retrain, dense_seed=dense_seed)
     return replace(base, units=heads_and_neurons, calibration=reads, budget=None)

@@ -1,6 +1,7 @@
 """Units: what stays or goes together, in every architecture, and how their scores learn."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel
 
 from methods.coreset import CHANCES, Draw, drawn_counts, factors, norms, products_of_norms
-from methods.kwon import fisher, of_batches, of_root, rearranged, search
+from methods.kwon import ByBudget, Cost, fisher, of_batches, rearranged, search
 from methods.structured import mean_by_kind, movement_blocks
 from methods.supertickets import (
     Ranked,
@@ -60,6 +61,7 @@ from zoo import (
     straight_through,
     topk_local,
     whole_columns,
+    whole_layers,
     whole_rows,
     with_allocation,
     with_pattern,
@@ -138,7 +140,7 @@ def by_hand(encoder: Any, gone: dict[str, list[int]]) -> Any:
     architecture = architecture_of(encoder)
     for layer in architecture.layers_of(encoder):
         for name, role in {"attention": "O", "feed_forward": "D"}.items():
-            if name in gone:
+            if name in gone or "whole" in gone:
                 module = layer.get_submodule(architecture.roles[role])
                 module.register_forward_hook(lambda _, __, output: torch.zeros_like(output))
         roles = {r: layer.get_submodule(p).weight.data for r, p in architecture.roles.items()}
@@ -169,6 +171,7 @@ def by_hand(encoder: Any, gone: dict[str, list[int]]) -> Any:
         (attention_sublayers, {"attention": [0]}),
         (feed_forward_sublayers, {"feed_forward": [0]}),
         (heads_and_feed_forward, {"heads": [2], "feed_forward": [0]}),
+        (whole_layers, {"whole": [0]}),
     ],
 )
 def test_a_masked_unit_is_zeros_in_its_rows_and_columns(encoders, kind, units, gone):
@@ -185,18 +188,19 @@ def test_a_masked_unit_is_zeros_in_its_rows_and_columns(encoders, kind, units, g
     small = compact(fresh(encoders, kind), export(masked.encoder, masked))
     assert (states(small) - pruned).abs().max() < 1e-12
     for layer in compact_layers(small):
-        heads = 0 if "attention" in gone else HEADS - len(gone.get("heads", []))
+        heads = HEADS - len(gone.get("heads", []))
+        heads = 0 if gone.keys() & {"attention", "whole"} else heads
         assert layer.heads == heads
         many = architecture_of(encoders[kind]).read_sizes(encoders[kind].config.to_dict())
         left = many.intermediate - len(gone.get("neurons", []))
-        assert len(layer.inner.weight) == (0 if "feed_forward" in gone else left)
+        assert len(layer.inner.weight) == (0 if gone.keys() & {"feed_forward", "whole"} else left)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_unit_of_every_kind_holds_weights_of_its_own(encoders, kind):
     """Each kind of units covers its matrices once, whatever their number and shapes."""
     kinds = [attention_heads, neurons, whole_rows, whole_columns, blocks(4), blocks_and_neurons(4)]
-    kinds += [attention_sublayers, feed_forward_sublayers, heads_and_feed_forward]
+    kinds += [attention_sublayers, feed_forward_sublayers, heads_and_feed_forward, whole_layers]
     if kind == "modernbert":
         with pytest.raises(ConfigError, match="holds Q, K and V"):
             MaskedModel(fresh(encoders, kind), Method(score=magnitude, units=head_dimensions))
@@ -242,7 +246,9 @@ def test_pitfall_84_what_is_kept_of_bert_at_3_percent():
     assert sum(math.prod(shape) for shape in shapes.values()) == 64_512
 
 
-@pytest.mark.parametrize("units", [heads_and_neurons, heads_and_feed_forward, attention_sublayers])
+@pytest.mark.parametrize(
+    "units", [heads_and_neurons, heads_and_feed_forward, attention_sublayers, whole_layers]
+)
 def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders, units):
     """Against autograd through M + S - S.detach(), masked units and biases that go included."""
     method = Method(
@@ -279,7 +285,7 @@ def test_scores_of_units_learn_by_the_sum_of_their_weights_gradients(encoders, u
 
 EVERY = (attention_heads, attention_sublayers, feed_forward_sublayers, heads_and_feed_forward)
 EVERY += (head_dimensions, neurons, heads_and_neurons, dimensions_and_neurons, whole_rows)
-EVERY += (whole_columns, blocks(4), blocks_and_neurons(4))
+EVERY += (whole_columns, whole_layers, blocks(4), blocks_and_neurons(4))
 
 
 def of_one_score(score: torch.Tensor, tensors: int) -> torch.Tensor:
@@ -749,7 +755,7 @@ GATES = {"layer.0.heads": [5.0, 3.0, 1.0], "layer.0.neurons": [2.0, 2.0, 1.0, 0.
 @pytest.mark.parametrize(("budget", "heads", "most"), [(8.0, 1, 10.5), (3.0, 0, 5.0)])
 def test_pitfall_60_a_search_stays_within_its_budget(budget, heads, most):
     rows = {name: torch.tensor([own]).sqrt() for name, own in GATES.items()}
-    masks = search(rows, {"layer.0.heads": 4.0, "layer.0.neurons": 1.0}, budget / 16)
+    masks = search(rows, Cost(4.0), Cost(1.0), budget / 16)
     assert int(masks["layer.0.heads"].sum()) == heads
     kept = sum(float(torch.tensor(own)[masks[name]].sum()) for name, own in GATES.items())
     assert kept == pytest.approx(most)
@@ -792,9 +798,58 @@ def test_a_search_is_the_best_of_all_sets_within_the_budget():
         sets = torch.tensor(list(product((0.0, 1.0), repeat=10))).double()
         within = sets @ price <= level * price.sum() + 1e-9
         best = float((sets @ values)[within].max())
-        kept = torch.cat(list(search(rows, costs, level).values())).double()
+        kept = torch.cat(list(search(rows, Cost(3.7), Cost(1.0), level).values())).double()
         assert float(kept @ price) <= level * float(price.sum()) + 1e-9
         assert float(kept @ values) == pytest.approx(best)
+
+
+def test_a_search_by_latency_is_the_best_of_all_numbers_of_heads_and_neurons():
+    """By times that do not fall below some number of units, and vanish with the last; each pair of
+    numbers is priced anew, layer by layer."""
+    draw = torch.Generator().manual_seed(5)
+    sizes = {"layer.0.heads": 4, "layer.1.heads": 4, "layer.0.neurons": 9, "layer.1.neurons": 9}
+
+    def seconds(name: str, many: int) -> float:
+        least, flat, each = (5.0, 2, 1.5) if name.endswith("heads") else (3.0, 4, 0.5)
+        return 0.0 if many == 0 else least + each * max(0, many - flat)
+
+    whole = sum(seconds(name, many) for name, many in sizes.items())
+    for level in torch.linspace(0.0, 1.0, 21).tolist():
+        rows = {name: torch.rand(1, n, generator=draw).sqrt() for name, n in sizes.items()}
+        ranked = {
+            kind: sorted(
+                (
+                    (float(x), name)
+                    for name, row in rows.items()
+                    if kind in name
+                    for x in row[0] ** 2
+                ),
+                reverse=True,
+            )
+            for kind in ("heads", "neurons")
+        }
+        best = 0.0
+        for h, n in product(range(9), range(19)):
+            kept = ranked["heads"][:h] + ranked["neurons"][:n]
+            counts = Counter(name for _, name in kept)
+            if sum(seconds(name, counts[name]) for name in sizes) <= level * whole:
+                best = max(best, sum(value for value, _ in kept))
+        masks = search(rows, Cost(1.5, 2, 5.0), Cost(0.5, 4, 3.0), level)
+        spent = sum(seconds(name, int(mask.sum())) for name, mask in masks.items())
+        assert spent <= level * whole + 1e-6
+        kept = sum(float((rows[name][0] ** 2)[mask].sum()) for name, mask in masks.items())
+        assert kept == pytest.approx(best, rel=1e-5)
+
+
+def test_a_search_by_latency_says_which_times_it_needs():
+    times = {"heads_each": 1.5, "heads_flat": 2, "heads_least": 5.0, "neurons_each": 0.5}
+    with pytest.raises(ConfigError, match=r"needs neurons_each, .* got 0.5, None, None: python -m"):
+        methods["kwon"].make(0.5, constraint="latency", **times)
+    with pytest.raises(ConfigError, match="unknown constraint 'time': operations or latency"):
+        methods["kwon"].make(0.5, constraint="time")
+    times |= {"neurons_flat": 4, "neurons_least": 3.0}
+    chosen = methods["kwon"].make(0.5, constraint="latency", **times).calibration.choose
+    assert chosen == ByBudget((Cost(1.5, 2, 5.0), Cost(0.5, 4, 3.0)))
 
 
 def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
@@ -813,6 +868,6 @@ def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
 
 
 def test_encoders_without_layer_norms_behind_sub_layers_cannot_be_scaled():
-    scaled = GateCalibration(of_batches, rescaling=Rescaling(of_root))
+    scaled = GateCalibration(of_batches, rescaling=Rescaling(ByBudget(None)))
     with pytest.raises(ConfigError, match="no LayerNorm stands behind"):
         Rehearsed(config=BertConfig(), norms=False)._check_gates(scaled, {})

@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from zoo.parts.unit_kinds import heads_and_neurons as heads_and_neurons
     from zoo.parts.unit_kinds import neurons as neurons
     from zoo.parts.unit_kinds import whole_columns as whole_columns
+    from zoo.parts.unit_kinds import whole_layers as whole_layers
     from zoo.parts.unit_kinds import whole_rows as whole_rows
 
     # Calibration

@@ -1,5 +1,5 @@
-"""Kinds of units: sub-layers, heads, their dimensions, neurons, blocks, rows and columns. Each is a
-function (matrices, attention heads of a layer) -> groups by name."""
+"""Kinds of units: layers, sub-layers, heads, their dimensions, neurons, blocks, rows and columns.
+Each is a function (matrices, attention heads of a layer) -> groups by name."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -74,12 +74,25 @@ def feed_forward_sublayers(matrices: Sequence[Matrix], heads: int) -> dict[str, 
     return _sublayers(matrices, "feed_forward", ("U", "D"))
 
 
+def whole_layers(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
+    """A unit is a layer: both of its sub-layers with all biases. LayerNorms of a layer that goes
+    stay; `Method.layers` takes out layers with them.
+
+    >>> from zoo import Matrix, whole_layers
+    >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    >>> groups = whole_layers([Matrix(f"layer.0.{r}", r, s) for r, s in shapes.items()], 2)
+    >>> {name: len(group.parts) for name, group in groups.items()}
+    {'layer.0.whole': 6}
+    """
+    return _sublayers(matrices, "whole", (*PROJECTIONS, "O", "U", "D"))
+
+
 def _sublayers(matrices: Sequence[Matrix], name: str, roles: Sequence[str]) -> dict[str, UnitGroup]:
-    """One unit in each layer, all matrices of these roles; the last one's bias goes with it."""
+    """One unit in each layer, all matrices of these roles; biases of what it puts out go too."""
     found = {}
     for layer, own in _layers(matrices).items():
         held = [own[role] for role in roles if role in own]
-        parts = tuple(_whole(matrix, closes=matrix is held[-1]) for matrix in held)
+        parts = tuple(_whole(matrix, closes=matrix.role in ("O", "D")) for matrix in held)
         found[f"{layer}.{name}"] = UnitGroup((1,), parts)
     return found
 

@@ -136,7 +136,7 @@ class UnitGroup:
         """Where the output of its units is seen: "input" of the last part, whose columns they hold,
         "output" if a unit is all of it, bias included. Raises ConfigError for other units."""
         last = self.parts[-1]
-        if last.grid == (1, 1) and last.closes:
+        if last.grid == (1, 1) and [part for part in self.parts if part.closes] == [last]:
             return "output"
         if last.rows == last.shape[0] and last.copies == 1 and not last.closes:
             return "input"

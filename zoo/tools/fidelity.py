@@ -155,8 +155,8 @@ def parts_of(method: Method) -> Iterator[tuple[str, str, str]]:
     if method.calibration is not None:
         yield "calibration", *_described(method.calibration)
         own = vars(method.calibration)
-        for name in ("moments", "prune", "curvature"):
-            if name in own:
+        for name in ("moments", "prune", "curvature", "choose", "rescaling"):
+            if own.get(name) is not None:
                 yield f"its {name}", *_described(own[name])
     for term in method.losses:
         yield f"loss, times {term.weight:g}", *_described(term.value)

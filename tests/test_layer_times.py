@@ -1,0 +1,62 @@
+"""Times of a layer by its heads and neurons, and the line through them."""
+
+import pytest
+
+from tests.helpers import save_checkpoint
+from zoo.errors import ConfigError
+from zoo.tools.layer_times import HEADS, NEURONS, Line, fitted, main, timed
+from zoo.tools.synthetic import random_classifier
+
+
+@pytest.mark.parametrize("line", [Line(5.0, 2, 1.5), Line(3.0, 1, 3.0), Line(0.25, 300, 0.001)])
+def test_a_line_without_noise_is_found_again(line):
+    units = range(1, 13) if line.flat < 10 else (1, 100, 300, 700, 1500, 3072)
+    found = fitted({n: line.at(n) for n in units})
+    assert (found.least, found.flat, found.each) == pytest.approx(
+        (line.least, line.flat, line.each)
+    )
+    assert found.at(0) == 0
+
+
+def test_times_that_do_not_rise_are_an_error():
+    with pytest.raises(ConfigError, match="more units take no longer here"):
+        fitted({1: 3.0, 2: 2.0, 3: 1.0})
+
+
+def test_a_layer_is_timed_by_its_heads_and_neurons():
+    """A layer with all of its neurons takes longer than with one."""
+    found = timed(random_classifier("mini", 1.0).base_model, (4, 32), 9)
+    assert list(found[HEADS]) == [1, 2, 3, 4] and list(found[NEURONS])[-1] == 1024
+    assert found[NEURONS][1024] > found[NEURONS][1] and found[HEADS][4] > found[HEADS][1]
+
+
+def test_it_prints_values_for_a_suite(tmp_path, capsys, monkeypatch):
+    given = {HEADS: {1: 2e-3, 2: 3e-3, 3: 4e-3}, NEURONS: {1: 1e-3, 9: 1e-3, 17: 5e-3}}
+    monkeypatch.setattr("zoo.tools.layer_times.timed", lambda *_: given)
+    save_checkpoint(tmp_path / "model", kind="distilbert")
+    for model in (["--model", str(tmp_path / "model")], ["--random", "tiny"]):
+        assert main([*model, "--batch", "2", "--tokens", "8"]) == 0
+        out = capsys.readouterr().out
+        assert "one layer, 2 x 8 tokens, 1 thread\n" in out
+        assert '("heads_each", 1), ("heads_flat", 1), ("heads_least", 2),' in out
+        assert '("neurons_each", 0.5), ("neurons_flat", 9), ("neurons_least", 1),' in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give --model DIR or --random base"),
+        (["--random", "tiny", "--rounds", "3"], "--rounds: 3 rounds are too few"),
+        (["--model", "./nowhere"], "./nowhere"),
+    ],
+)
+def test_what_is_missing_is_one_line(options, message, capsys):
+    assert main(options) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+def test_an_encoder_that_cannot_be_compacted_is_named(tmp_path, capsys):
+    save_checkpoint(tmp_path / "model", kind="modernbert")
+    assert main(["--model", str(tmp_path / "model")]) == 2
+    assert "modernbert cannot be compacted" in capsys.readouterr().err
