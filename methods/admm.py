@@ -38,9 +38,10 @@ class Alternating:
     """ADMM for W that minimises the error of outputs under a mask (Boza 2024, Algorithm 2), in
     float64.
 
-    Inputs are scaled to norm 1, H gets `damping` times its mean diagonal, rho is 1. In the first
-    `ramp` iterations the mask is chosen by abs(W + Y), at a sparsity that rises to the target on a
-    cubic curve; then it stays. With the mask fixed it converges to masked least squares.
+    Inputs are scaled to norm 1, H gets `damping` times its mean diagonal, rho is 1, Y is the scaled
+    dual. In the first `ramp` iterations the mask is chosen by abs(W + Y), at a sparsity that rises
+    to the target on a cubic curve; then it stays. With the mask fixed it converges to masked least
+    squares.
     """
 
     damping: float
@@ -95,7 +96,8 @@ def admm(
 
     Starts from a fine-tuned model, as Wanda does, and reads all second moments of inputs. Differs
     from the released code: its ramp of the sparsity works (there the whole target is pruned from
-    the first iteration), and every N:M is what it says (there it is 2:4).
+    the first iteration), and every N:M is what it says (there it is 2:4). Raises ConfigError for a
+    damping that is not above 0, and unless 1 <= ramp <= iterations.
     """
     if damping <= 0 or not 1 <= ramp <= iterations:
         raise ConfigError(

@@ -69,9 +69,10 @@ def gmp_star(
 
     At `start` all but `first` of the weights are pruned by abs(W), over all matrices; then, every
     `every` of the run, more on a cubic curve, until `density` at `stop`. Learning rates fall to
-    `last_rate` of their peak from one step to the next. Masked weights are 0 after each optimiser
-    step, whatever momentum would make of them. Differs from the paper (Kurtic and Alistarh 2022):
-    its hyper-parameters are oBERT's on MNLI, since the paper's were not readable.
+    `last_rate` of their peak from one pruning to the next. Masked weights are 0 after each
+    optimiser step, whatever momentum would make of them. Differs from the paper (Kurtic and
+    Alistarh 2022): its hyper-parameters are those of oBERT's recipes, since the paper's were not
+    readable.
     """
     level = stepwise(max(first, density), density, start, stop, every)
     starts = tuple(dict.fromkeys((0.0, *(time for time, _ in level.levels))))

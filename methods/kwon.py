@@ -113,8 +113,8 @@ class _Ranked:
 
 def rearranged(rows: Tensor, gone: int) -> Tensor:
     """1 at what stays of the units of a layer when `gone` go: at first those with the lowest Fisher
-    information, then each other one in its order joins them, and the one leaves whose stay lowers
-    sum_b (sum_i g_bi)^2 of the rest most (their section 4.2).
+    information; then each of the others in turn joins them, and one leaves in its place, so that
+    sum_b (sum_i g_bi)^2 over those that go is least (their section 4.2).
 
     >>> import torch
     >>> from methods.kwon import rearranged
@@ -197,9 +197,10 @@ def kwon(
     its heads and neurons that were measured before; remaining weights are measured. Gradients of
     gates are those of batches of 32, of `examples` training texts. Reproduces both searches, the
     rearrangement and the rescaling of the paper. Differs from the released code: examples are drawn
-    without replacement, the mean length is theirs and not the dev set's, and the scales are solved
-    exactly. Starts from the dense trial of the same seed, or of `dense_seed`; with `retrain` what
-    stays trains by the dense recipe.
+    without replacement, the mean length is that of these examples and not the dev set's, and the
+    scales are solved exactly. Starts from the dense trial of the same seed, or of `dense_seed`;
+    with `retrain` what stays trains by the dense recipe. Raises ConfigError for another constraint,
+    and for "latency" without all six times.
     """
     if constraint not in ("operations", "latency"):
         raise ConfigError(f"unknown constraint {constraint!r:.40}: operations or latency")

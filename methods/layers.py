@@ -59,10 +59,10 @@ def drop_layers(density: float, *, rule: str = "bottom", examples: int = 128) ->
 def layerdrop(density: float, *, rate: float = 0.2) -> Method:
     """Fine-tuning that skips layers at random, which go by `even` spacing at the end (Fan 2020).
 
-    Each layer is skipped with the chance `rate` in every forward pass of training, by itself, and
-    nothing is rescaled; all layers run in evaluation. After the last step int(density * layers)
-    stay, evenly spaced, and are evaluated as they are. Differs from the paper, which skips layers
-    in pre-training: its authors say that it does not work well in fine-tuning alone. Raises
-    ConfigError for a rate outside [0, 1).
+    Each layer is skipped with the chance `rate` in every forward pass of training, independently of
+    the others, and nothing is rescaled; all layers run in evaluation. After the last step
+    int(density * layers) stay, evenly spaced, and are evaluated as they are. Differs from the
+    paper, which skips layers in pre-training: its authors say that it does not work well in
+    fine-tuning alone. Raises ConfigError for a rate outside [0, 1).
     """
     return Method(skips=rate, layers_at_end=KeepLayers(even, density), budget=None)

@@ -103,7 +103,7 @@ def soft_movement(
     of one seed. The threshold rises from `first` to `tau` and lambda with it, to `penalty`; the
     density follows from `penalty` and is measured. `first`, `tau`, `score_start` and `score_scale`
     are `--initial_threshold`, `--final_threshold`, `--mask_init` and `--mask_scale` of the authors'
-    code.
+    code. Raises ConfigError for a `tau` outside (0, 1).
     """
     if not 0 < tau < 1:
         raise ConfigError(f"tau is a threshold of sigmoid(S), in (0, 1), got {tau!r}")

@@ -158,7 +158,8 @@ def platon(
     Every `window` steps of the ramp from `start` to `stop`, and at every step after it, the lowest
     scores' weights are set to 0; in between they may grow again. Its beta2 is tuned by task and
     density. Differs from the released code: the matrices alone are pruned, not biases; exactly
-    int(density * n) weights stay; there is no weight decay.
+    int(density * n) weights stay; there is no weight decay. Raises ConfigError for values out of
+    range, and another optimiser than adamw and adamax.
     """
     if not 0 <= beta1 < 1 or not 0 <= beta2 < 1 or window < 1:
         raise ConfigError(

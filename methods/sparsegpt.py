@@ -121,6 +121,7 @@ def sparsegpt(
     Starts from a fine-tuned model, as Wanda does, and reads all second moments of inputs. Weights
     compete within `block` columns of a matrix. The paper has no encoders. Differs from the released
     code: exactly int(density * weights) of a block are kept, ties are not all pruned; float64.
+    Raises ConfigError for a damping that is not above 0, and a block below 1.
     """
     if damping <= 0 or block < 1:
         raise ConfigError(

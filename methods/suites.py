@@ -102,8 +102,10 @@ def shuffled(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("size_and_speed")
 def size_and_speed(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """What can be taken home, with --save best --latency: 50, 10 and 3 % beside the dense model and
-    one of half its layers."""
+    """What can be taken home: 50, 10 and 3 % beside the dense model and one of half its layers.
+
+    For --save best --latency.
+    """
     names = ("dense", "first_half", "magnitude", "movement", "soft_movement", "smp_s")
     axes = {"methods": names, "densities": (0.5, 0.1, 0.03)}
     return grid(scale, given, **axes_of("size_and_speed", scale, **axes))
@@ -128,13 +130,15 @@ def with_values(cells: Sequence[Cell], **values: Any) -> list[Cell]:
 ONE_SHOT = ("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot")
 """Methods that prune a fine-tuned model at once."""
 DENSE_SEED = 0
-"""The dense trial that all trials of `one_shot` start from."""
+"""The dense trial that all pruned ones of `one_shot` and `coreset_slides` start from."""
 
 
 @register_suite("one_shot")
 def one_shot(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Pruning a fine-tuned model at once, without retraining: 80, 70, 60, 50 % and 2:4. Seeds are
-    those of calibration; the dense model is trained once."""
+    """Pruning a fine-tuned model at once, without retraining: 80, 70, 60, 50 % and 2:4.
+
+    Seeds are those of calibration; the dense model is trained once.
+    """
     axes = {"methods": ("dense", *ONE_SHOT), "densities": (0.8, 0.7, 0.6, 0.5)}
     cells = grid(scale, given, **axes_of("one_shot", scale, **axes))
     free = with_values(cells, dense_seed=DENSE_SEED)
@@ -145,8 +149,10 @@ def one_shot(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("retrained")
 def retrained(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """The same with retraining under a fixed mask, from the dense trial of the same seed: 50 %, 2:4
-    and 10 %."""
+    """Pruning a fine-tuned model at once, then retraining under a fixed mask: 50 %, 2:4 and 10 %.
+
+    Each trial starts from the dense trial of its seed.
+    """
     axes = {"methods": ("dense", *ONE_SHOT), "densities": (0.5, 0.1)}
     cells = with_values(grid(scale, given, **axes_of("retrained", scale, **axes)), retrain=True)
     half = [cell for cell in cells if cell.density == 0.5]
@@ -187,8 +193,10 @@ FEWER_LAYERS = ("drop_layers", "layerdrop")
 
 @register_suite("structured")
 def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Heads, neurons, blocks and layers beside single weights at 70, 50 and 30 %: with --save best
-    and --latency, what each costs."""
+    """Heads, neurons, blocks and layers beside single weights at 70, 50 and 30 %.
+
+    With --save best --latency, what each costs.
+    """
     learned = ("magnitude", "movement", "smp_s", "smp_structured", "movement_blocks")
     names = ("dense", *learned, *AT_ONCE, "supertickets", *FEWER_LAYERS)
     axes = {"methods": names, "densities": (0.7, 0.5, 0.3)}
@@ -200,8 +208,10 @@ def structured(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("tickets")
 def tickets(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Is there a level at which a super ticket beats the full model: winning, losing and random
-    ones at the paper's eight levels, beside the dense model."""
+    """Super tickets, winning, losing and random, at the paper's eight levels beside the full model.
+
+    Is there a level at which a ticket beats it?
+    """
     axes = {"methods": ("dense", "supertickets"), "densities": LEVELS}
     cells = grid(scale, given, **axes_of("tickets", scale, **axes))
     pruned = [cell for cell in cells if cell.density < 1]
@@ -212,9 +222,11 @@ def tickets(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
 
 @register_suite("coreset_slides")
 def coreset_slides(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
-    """Columns of attention drawn without data at 90, 70, 50 and 30 % of attention, without and with
-    retraining (tables of a talk on coresets for BERT). Seeds are those of drawing; the dense model
-    is trained once."""
+    """Dimensions of attention heads drawn without data (a talk on coresets): 90, 70, 50 and 30 %.
+
+    Without and with retraining, as in the talk's tables for BERT; densities are those of attention.
+    Seeds are those of drawing; the dense model is trained once.
+    """
     axes = {"methods": ("dense",), "densities": (1.0,), "shares": (1 / 3,)}
     found = dict(axes_of("coreset_slides", scale, **axes))
     (share,) = found.pop("shares")

@@ -73,8 +73,8 @@ def all_but_lowest(scores: Tensor, many: int, protected: Tensor) -> Tensor:
 
 def lowest_go(scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
     """M = 0 at the heads with the lowest scores of all layers, but for the best of each layer, and
-    at the feed-forward sub-layers with the lowest: int(heads * (1 - density)) and 10 of 12 times
-    that part (ST-C's levels 1 to 8 are densities 0.9 to 0.2).
+    at the feed-forward sub-layers with the lowest: int(heads * (1 - density)), and 10/12 of that
+    fraction of the sub-layers (ST-C's levels 1 to 8 are densities 0.9 to 0.2).
 
     >>> import torch
     >>> from methods.supertickets import lowest_go
@@ -141,7 +141,7 @@ def supertickets(
     Reproduces the single-task protocol of Liang 2021: importances come from the dense trial of the
     same seed, or of `dense_seed`, over the whole training set or `examples` of it; then all weights
     return to the checkpoint's and what stays trains by the dense recipe. int(heads * (1 - density))
-    heads go and 10 of 12 times that part of the sub-layers, which with 12 layers are the paper's
+    heads go and 10/12 of that fraction of the sub-layers, which with 12 layers are the paper's
     levels 1 to 8 at densities .9 to .2; remaining weights are measured. `ticket` is "winning",
     "losing" or "random" (as many units of each kind, from no importances). Differs from the
     released code, whose importances add up over batches (importance="released"), and which trains
