@@ -1,7 +1,7 @@
 """The parts of pruning methods, and the engine that trains and measures them.
 
-This is the front door: a method, a task, a suite or a training loop of your own needs no other
-import. Names are loaded when they are first used, so that `zoo.records`, which the leaderboard
+This is the front door: a method, a task, a suite or a training loop of your own needs nothing else
+of `zoo`. Names are loaded when they are first used, so that `zoo.records`, which the leaderboard
 reads, needs no torch.
 """
 

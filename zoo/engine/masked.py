@@ -6,12 +6,12 @@ Each masked layer computes y = x W'^T + b with a working weight W', a leaf tenso
 | of | for | gradient |
 |---|---|---|
 | W, if it trains | all methods | G * gate |
-| S | straight-through gates | G * W, with masked entries and no slope; summed over a unit |
+| S | straight-through gates | G * W, at masked entries too; summed over a unit |
 | S | hard-concrete gates | G * W * d gate / d S |
 | S | penalties R with weight lambda | lambda * dR/dS in closed form, added to the above |
 | statistics | methods that observe | whatever `Score.observe` makes of (layer, G) |
 
-Evaluation multiplies the current masks into the current W and never recomputes a mask.
+Evaluation multiplies the current W by evaluation gates of the current masks, and makes no mask.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +53,7 @@ class MaskedModel:
     pre-trained is renamed or re-initialised; pre-trained parameters are set to train or not as the
     method says. Move the encoder to its device first: `generator`, on the CPU, makes the first
     scores, and its seed with the step and the name of the matrix seeds the noise, which is drawn on
-    the device. Raises ConfigError for an encoder whose architecture is not supported.
+    the device. Raises ConfigError for an unsupported architecture, and a `method` that is none.
 
     `layers` and `sizes` (entries) of the prunable matrices by name; `level`: that of the current
     masks; `refreshed`: whether masks were made; `penalty_weight`: the current lambda; `step`: that
@@ -138,7 +138,7 @@ class MaskedModel:
     def advance(self, step: int, total: int) -> None:
         """Make masks, W' and lambda for optimiser step `step` (from 0) of `total`; call it again
         with step = total when training ends. Where a schedule returns None, the last value stays.
-        Raises TrialError if the gradients of the step before were not used.
+        Raises TrialError if the gradients of the step before were not used, and as `refresh`.
         """
         if any(layer.working.grad is not None for layer in self.layers.values()):
             raise TrialError("call masked.backward() after the loss's backward() in each step")
@@ -160,7 +160,7 @@ class MaskedModel:
     def refresh(self, level: float | None) -> None:
         """Make masks at `level` (None keeps the current ones), gates, and W' in place.
 
-        Raises TrialError if the method's masks are not 0 and 1 in the shape of W.
+        Raises TrialError for masks that are not 0 and 1 in the shape of W, or without calibration.
         """
         self.refreshed = True
         same = self.constant_scores and level == self.level

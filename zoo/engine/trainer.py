@@ -28,7 +28,7 @@ LOOK_EVERY = 50
 
 class Trainer:
     """A run between two steps: its optimiser, the order of its examples, the number of steps
-    taken."""
+    taken. Raises TrialError where `make_optimizer` does."""
 
     def __init__(self, run: Run, frozen: Frozen):
         trial = run.trial
@@ -77,7 +77,8 @@ class Trainer:
         """Take one optimiser step. Raises Diverged, at the latest at the next `look`.
 
         Forward and backward with the current W', in one pass or several, gradients of W and S from
-        the sum of their G, clipping, the optimiser, then masks and W' for the next step.
+        the sum of their G, clipping, the optimiser, what scores read after it, then masks and W'
+        for the next step, rewound where the method says so.
         """
         run, now = self.run, self.taken
         trial = run.trial

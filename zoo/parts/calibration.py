@@ -1,7 +1,8 @@
-"""Calibration: what a method reads from some examples before it prunes, and how it then prunes.
+"""Calibration: what a method reads of examples or weights before it prunes, and how it then does.
 
-A calibration takes place at each step at which the method's level is a number. Layers are taken in
-order, and each reads what the pruned layers before it give. `zoo/engine/calibrate.py` runs it.
+A calibration takes place at each step at which the method's level is a number. `Calibration` takes
+layers in order, and each reads what the pruned layers before it give; the others prune all matrices
+at once. `zoo/engine/calibrate.py` runs them.
 """
 
 import math
@@ -120,7 +121,8 @@ class Curvature(Protocol):
         """The score of each weight, in the shape of W."""
 
     def update(self, weight: Tensor, held: Tensor, pruned: Tensor) -> Tensor:
-        """The new W after the weights `pruned` are; they become 0 whatever it says."""
+        """The new W (out, in) without the weights where `pruned` (out, in) is true; these become 0
+        whatever it says."""
 
 
 @dataclass(frozen=True)

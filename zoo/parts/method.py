@@ -111,8 +111,8 @@ def regrow(level: float | None) -> bool:
 
 
 def zero_when_masked(level: float | None) -> bool:
-    """Weights are set to 0 where masks are made. Masked before the first step, they stay 0 exactly:
-    their gradients and moments are 0.
+    """Masked weights are set to 0 at each step that makes masks. Masked before the first step, they
+    stay 0 exactly: their gradients and moments are 0.
 
     >>> from zoo import zero_when_masked
     >>> zero_when_masked(0.5), zero_when_masked(None)
@@ -150,6 +150,8 @@ class FromDense:
 class Method:
     """A pruning method as orthogonal parts; the defaults are plain fine-tuning.
 
+    `losses` are added up, each with its weight; a `penalty` acts on scores that train; `head` makes
+    outputs of the encoder's hidden states.
     `score`, `mask`, `level` and `gate` say what multiplies W; without a score nothing is masked.
     `budget` returns the most weights that may be kept at a level; it is None for methods whose
     masks keep no exact number, which are shown at their measured remaining weights. `trains`

@@ -1,5 +1,6 @@
 """Kinds of units: layers, sub-layers, heads, their dimensions, neurons, blocks, rows and columns.
-Each is a function (matrices, attention heads of a layer) -> groups by name."""
+Each is a function (matrices, attention heads of a layer) -> groups by name, or makes one, as
+`blocks(32)` does."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -37,7 +37,8 @@ class Part:
     """What each unit of a group holds of one matrix: `rows` x `columns` neighbouring weights, and
     in a matrix of `copies` projections, one below the other, as many in each. `biased`: whether
     units hold whole rows and own their biases; `closes`: whether these biases are 0 where the unit
-    goes, since nothing behind it would drop them.
+    goes, since nothing behind it would drop them. Raises ConfigError for sizes that do not cover
+    the `shape` (out, in), and for `closes` without whole rows.
 
     >>> import torch
     >>> from zoo import Part
@@ -102,6 +103,7 @@ class Part:
 class UnitGroup:
     """Units that are ranked together by `topk_local`: `shape` of their scores, and the `parts` that
     they hold. A unit's output goes through the last part: a gate on it multiplies those weights.
+    Raises ConfigError without a part, and for a part that holds another number of units.
 
     >>> from zoo import UnitGroup, Part
     >>> UnitGroup((2,), (Part("output", (4, 4), 4, 2),)).units
