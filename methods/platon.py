@@ -31,6 +31,7 @@ from zoo import (
     total,
     zero_when_masked,
 )
+from zoo.errors import unknown
 
 SCRIPTS = "PLATON's scripts"
 
@@ -167,7 +168,7 @@ def platon(
             f" {window}"
         )
     if optimiser not in OPTIMISERS:
-        raise ConfigError(f"optimiser must be {' or '.join(OPTIMISERS)}, got {optimiser!r:.40}")
+        raise ConfigError(unknown("optimiser", optimiser, OPTIMISERS))
     return Method(
         score=Score(
             importance_times_uncertainty,

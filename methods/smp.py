@@ -24,6 +24,7 @@ from methods.published import (
 )
 from zoo import (
     OURS,
+    ConfigError,
     Method,
     Penalty,
     Ramp,
@@ -46,6 +47,7 @@ from zoo import (
     topk_global,
     trained,
 )
+from zoo.errors import unknown
 
 FAMILY = "static model pruning"
 PENALTY = {**SCORES, "penalty": Times(0.25, 4)}
@@ -158,8 +160,11 @@ def smp_l(
 
     Reproduces the SMP-L rows of SMP, Tables 1 and 3; Table 2 has, task by task, the better of it
     and SMP-S. The density falls from 1 on a ramp of the power `power` that ends at the fraction
-    `stop` of the run; lambda rises to `penalty` at `penalty_stop`, with `penalty_power`.
+    `stop` of the run; lambda rises to `penalty` at `penalty_stop`, with `penalty_power`. Raises
+    ConfigError for an unknown `head`.
     """
+    if head not in HEADS:
+        raise ConfigError(unknown("head", head, HEADS))
     return Method(
         score=learned,
         level=Ramp(1.0, density, 0.0, stop, power),

@@ -337,12 +337,14 @@ def test_masks_of_constant_scores_are_chosen_once_per_level(bert):
         model = MaskedModel(bert(), replace(method, mask=counted.mask))
         model.refresh(0.5), model.refresh(0.5)
         assert calls == [0.5, 0.5]
-    calls.clear()
     fixed = random(0.5, start=0.0, stop=1.0).score
     read = replace(fixed, read=lambda layer: layer.score * layer.weight.detach().abs())
-    model = MaskedModel(bert(), replace(counted, score=read))  # what is read changes with W
-    model.refresh(0.5), model.refresh(0.5)
-    assert calls == [0.5, 0.5]
+    moves = replace(fixed, after=lambda layer, moment: layer.score.add_(moment.gradient))
+    for changing in (read, moves):  # what is read changes with W, or after a step
+        calls.clear()
+        model = MaskedModel(bert(), replace(counted, score=changing))
+        model.refresh(0.5), model.refresh(0.5)
+        assert calls == [0.5, 0.5]
 
 
 # In somebody's own training loop ----------------------------------------------------------------

@@ -66,9 +66,9 @@ class Diverged(Exception):
         self.value = value
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: object, known: Iterable[str]) -> str:
     """One line about an unknown `name`: the nearest known name first, then all of them."""
-    known = sorted(known)
+    known, name = sorted(known), str(name)
     bare = {_bare(one): one for one in known}
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     meant = bare.get(_bare(name)) or next(iter(near), None)

@@ -42,7 +42,6 @@ from zoo.inputs.kinds import architecture_of
 from zoo.parts.gates import mask_itself
 from zoo.parts.method import Method
 from zoo.parts.patterns import check_shapes
-from zoo.parts.scores import stored
 from zoo.parts.threads import in_threads
 
 
@@ -128,13 +127,6 @@ class MaskedModel:
         """Score tensors for the optimiser to update; empty if scores do not train."""
         return list(self.stored_scores.values()) if self.method.learns_scores else []
 
-    @property
-    def constant_scores(self) -> bool:
-        """Whether scores never change, so that masks depend on the level alone."""
-        score = self.method.score
-        as_stored = score is not None and score.read is stored and score.observe is None
-        return as_stored and not self.method.learns_scores
-
     def advance(self, step: int, total: int) -> None:
         """Make masks, W' and lambda for optimiser step `step` (from 0) of `total`; call it again
         with step = total when training ends. Where a schedule returns None, the last value stays.
@@ -163,7 +155,7 @@ class MaskedModel:
         Raises TrialError for masks that are not 0 and 1 in the shape of W, or without calibration.
         """
         self.refreshed = True
-        same = self.constant_scores and level == self.level
+        same = self.method.constant_scores and level == self.level
         if level is not None:
             self.level = level
         if not self.layers:

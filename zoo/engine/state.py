@@ -31,7 +31,7 @@ def of_network(trainer: Trainer) -> dict[str, Tensor]:
     """Parameters that train, buffers, scores that change, and masks as packed bits."""
     masked = trainer.run.masked
     tensors = {f"network.{n}": t for n, t in _changing(trainer.run.network).items()}
-    if not masked.constant_scores:
+    if not masked.method.constant_scores:
         tensors |= {f"score.{name}": score for name, score in masked.stored_scores.items()}
     for name, layer in masked.layers.items():
         tensors[f"mask.{name}"] = torch.from_numpy(np.packbits(layer.mask.cpu().numpy()))

@@ -281,6 +281,14 @@ class Method:
         has_stored = self.score is not None and self.score.init is not None
         return has_stored and self.gate.slope is not None
 
+    @property
+    def constant_scores(self) -> bool:
+        """Whether scores never change, so that masks depend on the level alone."""
+        score = self.score
+        if score is None or score.observe or score.after or self.learns_scores:
+            return False
+        return score.read is stored
+
 
 def with_distillation(
     method: Method, *, task_weight: float, teacher_weight: float, temperature: float
