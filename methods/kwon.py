@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -157,21 +158,39 @@ class ByBudget:
         return {name: rearranged(rows[name], int((~mask).sum())) for name, mask in masks.items()}
 
 
-def times_of(given: Mapping[str, float | None]) -> tuple[Cost, Cost]:
-    """What heads and neurons cost in a layer, by times as `zoo.tools.layer_times` prints them.
-    Raises ConfigError where some are missing or not above 0."""
+TIMES = tuple(
+    tuple(f"{kind}_{name}" for name in ("each", "flat", "least")) for kind in ("heads", "neurons")
+)
+"""The names of the times of a layer, as `zoo.tools.layer_times` prints them."""
+
+
+def times_of(constraint: str, given: Mapping[str, Any]) -> tuple[Cost, Cost] | None:
+    """What heads and neurons cost in a layer by the given times, None if operations count. Raises
+    ConfigError for another constraint, for times that are missing or no numbers above 0, and for
+    times that would count for nothing."""
+    if constraint not in ("operations", "latency"):
+        raise ConfigError(f"unknown constraint {constraint!r:.40}: operations or latency")
+    if constraint == "operations":
+        idle = [name for names in TIMES for name in names if given[name] is not None]
+        if idle:
+            raise ConfigError(f"{', '.join(idle)}: times count with constraint='latency' alone")
+        return None
     found = []
-    for kind in ("heads", "neurons"):
-        names = [f"{kind}_{name}" for name in ("each", "flat", "least")]
-        values = [given[name] for name in names]
-        if any(value is None or value <= 0 for value in values):
+    for names in TIMES:
+        each, flat, least = (given[name] for name in names)
+        if not (_is_time(each) and _is_time(flat) and flat % 1 == 0 and _is_time(least)):
             raise ConfigError(
-                f"constraint='latency' needs {', '.join(names)}, each above 0, got"
-                f" {', '.join(map(str, values))}: python -m zoo.tools.layer_times measures them"
+                f"constraint='latency' needs {', '.join(names)}, numbers above 0 and below 1e9, the"
+                f" second a whole one, got {each!r:.20}, {flat!r:.20}, {least!r:.20}: python -m"
+                " zoo.tools.layer_times measures them"
             )
-        each, flat, least = values
-        found.append(Cost(float(each or 0), int(flat or 0), float(least or 0)))
+        found.append(Cost(float(each), int(flat), float(least)))
     return found[0], found[1]
+
+
+def _is_time(value: Any) -> bool:
+    """Whether it is a number that a time may be; NaN is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
 
 
 @register_method("kwon", recipe=kwon_recipe, label="Kwon et al.", family=FAMILY, order=94)
@@ -202,9 +221,7 @@ def kwon(
     with `retrain` what stays trains by the dense recipe. Raises ConfigError for another constraint,
     and for "latency" without all six times.
     """
-    if constraint not in ("operations", "latency"):
-        raise ConfigError(f"unknown constraint {constraint!r:.40}: operations or latency")
-    times = times_of(locals()) if constraint == "latency" else None
+    times = times_of(constraint, locals())
     reads = GateCalibration(
         of_batches,
         examples,

@@ -850,6 +850,25 @@ def test_a_search_by_latency_says_which_times_it_needs():
     times |= {"neurons_flat": 4, "neurons_least": 3.0}
     chosen = methods["kwon"].make(0.5, constraint="latency", **times).calibration.choose
     assert chosen == ByBudget((Cost(1.5, 2, 5.0), Cost(0.5, 4, 3.0)))
+    whole = methods["kwon"].make(0.5, constraint="latency", **times | {"heads_flat": 2.0})
+    assert whole.calibration.choose == chosen
+    with pytest.raises(ConfigError, match="heads_each, heads_flat, .* times count with constraint"):
+        methods["kwon"].make(0.5, **times)
+
+
+@pytest.mark.parametrize("name", ["heads_each", "heads_flat", "neurons_least"])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, math.nan, math.inf, pytest.param(10**400, id="huge"), 1e308, True, "2", "", (1, 2)],
+)
+def test_what_is_no_time_is_refused_in_one_line(name, value):
+    times = {"heads_each": 1.5, "heads_flat": 2, "heads_least": 5.0}
+    times |= {"neurons_each": 0.5, "neurons_flat": 4, "neurons_least": 3.0, name: value}
+    with pytest.raises(ConfigError, match=rf"needs .*{name}.* numbers above 0") as refused:
+        methods["kwon"].make(0.5, constraint="latency", **times)
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 250
+    with pytest.raises(ConfigError, match="the second a whole one, got .*, 2.5, 5.0"):
+        methods["kwon"].make(0.5, constraint="latency", **times | {name: 3, "heads_flat": 2.5})
 
 
 def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
