@@ -425,6 +425,12 @@ def a_list(scale, **given):
 @register_suite("seed_is_a_text")
 def seed_is_a_text(scale, **given):
     return [Cell("dense", "sst2", 1.0, False, "0")]
+@register_suite("a_dict")
+def a_dict(scale, **given):
+    return [Cell("dense", "sst2", 1.0, False, 0, (("betas", {"first": 0.8}),))]
+@register_suite("times_alone")
+def times_alone(scale, **given):
+    return [Cell("kwon", "sst2", 0.5, False, 0, (("heads_each", 0.7),))]
 @register_suite("no_cells")
 def no_cells(scale, **given):
     return ["dense"]
@@ -444,6 +450,10 @@ def test_values_that_cannot_be_written_down_are_rejected(run, local, tmp_path):
     data = plugin[:4]
     assert "seed is '0', not a whole number" in fails(run, "--suite", "seed_is_a_text", *data)
     assert "must return a list of zoo.Cell, got 'dense'" in fails(run, "--suite", "no_cells", *data)
+    said = fails(run, "--suite", "a_dict", *data)
+    assert "cell of 'dense': values are numbers, texts or lists of them" in said
+    said = fails(run, "--suite", "times_alone", *data)
+    assert "heads_each: times count with constraint='latency' alone" in said
     assert "must return a zoo.Scale" in fails(run, "--suite", "smoke", "--scale", "no_scale")
     code, *_ = run("--suite", "a_list", *data, "--max-steps", "1")
     assert code == 0

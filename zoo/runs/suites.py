@@ -52,7 +52,8 @@ class Scale:
 @dataclass(frozen=True)
 class Cell:
     """One entry of a suite's grid. `given` are values (name, value) that the suite sets instead of
-    the recipe, for training or as the method's hyper-parameters.
+    the recipe, for training or as the method's hyper-parameters. Raises ConfigError for a value
+    that is neither a number nor a text nor a list of them.
 
     >>> from zoo import Cell
     >>> Cell("movement", "sst2", 0.1, distill=False, seed=0, given=(("batch", 16),)).density
@@ -69,6 +70,12 @@ class Cell:
     def __post_init__(self) -> None:
         frozen = ((name, tuple(v) if isinstance(v, list) else v) for name, v in self.given)
         object.__setattr__(self, "given", tuple(frozen))
+        try:
+            hash(self)
+        except TypeError as error:
+            raise ConfigError(
+                f"cell of {self.method!r:.40}: values are numbers, texts or lists of them ({error})"
+            ) from None
 
 
 AXES = ("methods", "tasks", "densities", "distill", "seeds")
