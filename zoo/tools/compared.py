@@ -42,14 +42,19 @@ def _at(output: Tensor, seen: Tensor) -> Tensor:
     return output[seen] if output.shape[:2] == seen.shape else output
 
 
-def example(model: Any, batch: int, tokens: int) -> dict[str, Tensor]:
-    """Inputs of random tokens without padding, (batch, tokens). Raises ConfigError for more tokens
-    than the model has positions."""
-    config = model.config
-    most = getattr(config, "max_position_embeddings", tokens)
+def check_tokens(model: Any, tokens: int) -> None:
+    """Raise ConfigError for more tokens than the model has positions."""
+    most = getattr(model.config, "max_position_embeddings", tokens)
     most -= 2 if architecture_of(model.base_model).offset_positions else 0
     if tokens > most:
         raise ConfigError(f"{tokens} tokens are more than the model's {most}")
+
+
+def example(model: Any, batch: int, tokens: int) -> dict[str, Tensor]:
+    """Inputs of random tokens without padding, (batch, tokens). Raises ConfigError for more tokens
+    than the model has positions."""
+    check_tokens(model, tokens)
+    config = model.config
     draws = torch.Generator().manual_seed(0)
     ids = torch.randint(config.vocab_size // 2, config.vocab_size, (batch, tokens), generator=draws)
     inputs = architecture_of(model.base_model).inputs(ids, torch.zeros_like(ids))

@@ -33,6 +33,7 @@ from zoo.inputs.architecture import Architecture
 from zoo.inputs.checkpoint import find_checkpoint, load_encoder
 from zoo.inputs.kinds import architecture_of
 from zoo.runs.command import WHOLE
+from zoo.tools.compared import check_tokens
 from zoo.tools.synthetic import SIZES, random_classifier
 from zoo.tools.timing import ROUNDS, compare, order_statistics, pinned
 
@@ -54,17 +55,24 @@ class Line:
         return self.least + self.each * max(units - self.flat, 0) if units else 0.0
 
 
-def fitted(times: Mapping[int, float]) -> Line:
-    """The line with the least squares of errors, each over its time, among those that bend at a
-    number of units that was timed, by number of units from 1 on. Raises ConfigError where times do
-    not rise.
+SHARE = 0.05
+"""Share of the longest time below which times are as good as each other: noise may leave next to
+nothing of a short one."""
+
+
+def fitted(times: Mapping[int, float], kind: str = "units") -> Line:
+    """The line with the least squares of errors, each over its time or SHARE of the longest, among
+    those that bend at a number of units that was timed, by number of units from 1 on; of a single
+    number, its time. Raises ConfigError where times do not rise.
 
     >>> fitted({1: 5.0, 2: 5.0, 3: 7.0, 4: 9.0}).flat
     2
     """
     units, seconds = np.array(list(times)), np.array(list(times.values()))
+    if len(units) == 1:
+        return Line(float(seconds[0]), int(units[0]), float(seconds[0]))
     best: tuple[float, Line] | None = None
-    weight = seconds**-0.5
+    weight = np.maximum(seconds, SHARE * seconds.max()) ** -0.5
     for flat in units[:-1].tolist():
         columns = np.stack([np.ones(len(units)), np.maximum(units - flat, 0)], 1)
         (least, each), *_ = np.linalg.lstsq(columns * weight[:, None], seconds * weight)
@@ -72,16 +80,19 @@ def fitted(times: Mapping[int, float]) -> Line:
         if least > 0 and each > 0 and (best is None or error < best[0] * (1 - 1e-9)):
             best = error, Line(float(least), int(flat), float(each))
     if best is None:
-        raise ConfigError("more units take no longer here: time more tokens or more rounds")
+        raise ConfigError(f"more {kind} take no longer here: time more tokens or more rounds")
     return best[1]
 
 
 def layer_with(layer: Any, architecture: Architecture, heads: int, units: Mapping[str, int]) -> Any:
-    """The compact form of a stock layer of so many attention heads with some units left."""
+    """The compact form of a stock layer of so many attention heads with some units left. Its own
+    weights do not count: those of a pruned model would leave fewer."""
     own = copy.deepcopy(layer)
     of = {role: own.get_submodule(path).weight for role, path in architecture.roles.items()}
     size = of["O"].shape[1] // heads
     with torch.no_grad():
+        for weight in of.values():
+            weight.fill_(1 / weight.shape[1])
         of["V"][size * units[HEADS] :] = 0
         of["O"][:, size * units[HEADS] :] = 0
         of["D"][:, units[NEURONS] :] = 0
@@ -91,10 +102,11 @@ def layer_with(layer: Any, architecture: Architecture, heads: int, units: Mappin
 
 def timed(encoder: Any, shape: tuple[int, int], rounds: int) -> dict[str, dict[int, float]]:
     """Seconds that a layer takes beyond one without heads and neurons, by number of each. Raises
-    ConfigError for an encoder that cannot be compacted."""
+    ConfigError for an encoder that cannot be compacted, or has fewer positions."""
     architecture = architecture_of(encoder)
     if not architecture.compacts:
         raise ConfigError(f"an encoder of the kind {encoder.config.model_type} cannot be compacted")
+    check_tokens(encoder, shape[1])
     heads = architecture.attention_heads(encoder)
     sizes = architecture.read_sizes(encoder.config.to_dict())
     steps = np.unique(np.linspace(1, sizes.intermediate, POINTS).round().astype(int)).tolist()
@@ -149,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         encoder = load_encoder(find_checkpoint(options.model), pooler=False)[0].eval()
     with pinned(options.threads):
         found = timed(encoder, (options.batch, options.tokens), options.rounds)
-    lines = {kind: fitted(own) for kind, own in found.items()}
+    lines = {kind: fitted(own, kind) for kind, own in found.items()}
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
     print(f"one layer, {options.batch} x {options.tokens} tokens, {threads}\n")
     body = [
