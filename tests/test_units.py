@@ -48,6 +48,7 @@ from zoo import (
     dimensions_and_neurons,
     export,
     feed_forward_sublayers,
+    hard,
     hard_concrete,
     head_dimensions,
     heads_and_feed_forward,
@@ -59,6 +60,7 @@ from zoo import (
     neurons,
     stored,
     straight_through,
+    topk_in_type,
     topk_local,
     whole_columns,
     whole_layers,
@@ -884,6 +886,36 @@ def test_units_cost_what_their_weights_and_attention_cost(planner, resources):
     groups = run.masked.groups.groups
     whole = sum(costs[name] * groups[name].units for name in costs) / config.num_hidden_layers
     assert whole == pytest.approx(mean * linear + 2 * mean**2 * width)
+
+
+def test_whole_layers_go_where_all_of_them_are_ranked_together(encoders):
+    """Each is a group of its own, of which `topk_local` keeps its only unit."""
+    for mask, left in ((topk_in_type, [0.0, 1.0]), (topk_local, [1.0, 1.0])):
+        method = Method(score=learned, mask=mask, level=Constant(0.5), gate=straight_through)
+        masked = MaskedModel(fresh(encoders, "bert"), replace(method, units=whole_layers))
+        for own, score in zip(masked.stored_scores.values(), (1.0, 2.0), strict=True):
+            own.data.fill_(score)
+        masked.advance(0, 1)
+        found = [float(x.mask.float().mean()) for x in masked.layers.values()]
+        assert found == [kept for kept in left for _ in range(6)]
+        assert masked.remaining().density == sum(left) / 2
+
+
+def test_units_that_put_out_at_two_places_have_no_gate():
+    """Whole layers; and units whose last part closes nothing, where another one does."""
+    shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}
+    matrices = tuple(Matrix(f"layer.0.{role}", role, shape) for role, shape in shapes.items())
+    found = Rehearsed(matrices, layers=1, heads=2, config=BertConfig())
+    reads = GateCalibration(of_batches)
+    method = Method(score=magnitude, units=whole_layers, calibration=reads, gate=hard)
+    with pytest.raises(ConfigError, match=r"units of layer\.0\.D have no output of their own"):
+        found.check(method)
+    for units in (heads_and_neurons, heads_and_feed_forward, attention_sublayers):
+        found.check(replace(method, units=units))
+    output, down = (Part(f"layer.0.{role}", shapes[role], *shapes[role]) for role in "OD")
+    assert UnitGroup((1,), (output, down)).gated == "input"
+    with pytest.raises(ConfigError, match=r"units of layer\.0\.D have no output of their own"):
+        _ = UnitGroup((1,), (replace(output, biased=True, closes=True), down)).gated
 
 
 def test_encoders_without_layer_norms_behind_sub_layers_cannot_be_scaled():

@@ -77,7 +77,8 @@ def feed_forward_sublayers(matrices: Sequence[Matrix], heads: int) -> dict[str, 
 
 def whole_layers(matrices: Sequence[Matrix], heads: int) -> dict[str, UnitGroup]:
     """A unit is a layer: both of its sub-layers with all biases. LayerNorms of a layer that goes
-    stay; `Method.layers` takes out layers with them.
+    stay; `Method.layers` takes out layers with them. Each is a group of its own, of which functions
+    such as `topk_local` keep at least one unit: `topk_in_type` ranks all layers together.
 
     >>> from zoo import Matrix, whole_layers
     >>> shapes = {"Q": (4, 4), "K": (4, 4), "V": (4, 4), "O": (4, 4), "U": (8, 4), "D": (4, 8)}

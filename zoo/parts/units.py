@@ -137,10 +137,10 @@ class UnitGroup:
     def gated(self) -> str:
         """Where the output of its units is seen: "input" of the last part, whose columns they hold,
         "output" if a unit is all of it, bias included. Raises ConfigError for other units."""
-        last = self.parts[-1]
-        if last.grid == (1, 1) and [part for part in self.parts if part.closes] == [last]:
+        last, closing = self.parts[-1], [part for part in self.parts if part.closes]
+        if last.grid == (1, 1) and closing == [last]:
             return "output"
-        if last.rows == last.shape[0] and last.copies == 1 and not last.closes:
+        if last.rows == last.shape[0] and last.copies == 1 and not closing:
             return "input"
         raise ConfigError(
             f"units of {last.name} have no output of their own that a gate could multiply: choose"
