@@ -80,7 +80,8 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
     """What a trial of a method needs, to some ten per cent, without what Python and torch need.
 
     In bfloat16 with one pass a step, W' and G take two bytes an entry, and a dense step caches its
-    weights in bfloat16. Without kernels gradients of scores, noise and gates are stored too.
+    weights in bfloat16. Without kernels gradients of scores, noise and gates are stored too. What
+    weights return to is held besides.
     Activations: 34 bytes a token, layer and hidden unit in half precision, twice that in float32
     (Korthikanti et al. 2022, without attention matrices).
     """
@@ -98,7 +99,9 @@ def memory_of(method: Method, checkpoint: Checkpoint, train: Training) -> Memory
         each += 4 * (method.score.init is not None and method.units is None) + MOMENTS * learns
         if not available(usual_device()):
             each += 4 * (trained and learns) + 8 * (method.gate.draw is not None)
+    returns = method.rewinds or (method.dense is not None and method.dense.rewinds)
     state = prunable * each + others * (4 + (4 + MOMENTS) * embedded)
+    state += 4 * checkpoint.weights * bool(returns)
     tokens = train.batch / train.accumulation * train.max_length
     width = checkpoint.layers * checkpoint.hidden
     trains = prunable * trained + others * embedded + prunable * learns
