@@ -82,7 +82,7 @@ def test_an_unknown_arm_is_answered_with_the_nearest(capsys, asked, message):
 def test_a_report_is_named_by_its_device(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["--methods", "smp_l", "--pairs", "1", "--steps", "1", "--report"]) == 0
-    (path,) = Path("docs/measurements").iterdir()
+    (path,) = Path("docs/runs/bench").iterdir()
     assert path.name.endswith("_tiny_8x32_float32.json") and path.name.startswith(
         ("cpu-", "nvidia-")
     )

@@ -146,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--memory", action="store_true", help="peak memory too, a process per arm")
     made.add_argument("--json", type=Path, help="write the timings there too")
     made.add_argument("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")
-    report = "write the timings to docs/measurements, under the device's name"
+    report = "write the timings to docs/runs/bench, under the device's name"
     made.add_argument("--report", action="store_true", help=report)
     made.add_argument("--alone", help=argparse.SUPPRESS)
     made.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -161,10 +161,10 @@ def device_of(name: str | None) -> torch.device | None:
 
 
 def report_path(device: str, geometry: Geometry, conditions: Conditions) -> Path:
-    """Where a report is kept: docs/measurements/nvidia-h100-80gb-hbm3_base_64x128_bfloat16.json."""
+    """Where a report is kept: docs/runs/bench/nvidia-h100-80gb-hbm3_base_64x128_bfloat16.json."""
     kind = re.sub(r"[^a-z0-9]+", "-", device.removeprefix("cuda ").lower()).strip("-")
     shape = f"{geometry.size}_{geometry.batch}x{geometry.tokens}_{conditions.precision}"
-    return Path("docs/measurements") / f"{kind}_{shape}{'_compiled' * conditions.compile}.json"
+    return Path("docs/runs/bench") / f"{kind}_{shape}{'_compiled' * conditions.compile}.json"
 
 
 @command
