@@ -129,6 +129,8 @@ def with_values(cells: Sequence[Cell], **values: Any) -> list[Cell]:
 
 ONE_SHOT = ("magnitude_row", "wanda", "sparsegpt", "admm", "obert_one_shot")
 """Methods that prune a fine-tuned model at once."""
+BY_ROW = ("magnitude_row", "wanda")
+"""Those of them whose weights compete in rows whatever the pattern."""
 DENSE_SEED = 0
 """The dense trial that all pruned ones of `one_shot` and `coreset_slides` start from."""
 
@@ -179,7 +181,8 @@ def patterns(scale: Scale, **given: Sequence[Any]) -> list[Cell]:
     cells = grid(scale, given, **axes_of("patterns", scale, **axes))
     pruned = [cell for cell in cells if cell.density < 1]
     for pattern in ("row", "1:2", "2:4", "4:8", "4x4"):
-        cells += with_values(pruned, pattern=pattern)
+        own = [c for c in pruned if pattern != "row" or c.method not in BY_ROW]
+        cells += with_values(own, pattern=pattern)
     return sorted(cells, key=lambda cell: cell.seed)
 
 
