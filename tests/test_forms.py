@@ -12,11 +12,12 @@ from leaderboard import write
 from leaderboard.claims import ELSEWHERE
 from leaderboard.collect import collect
 from leaderboard.figures.draw import FIGURE, figures
-from leaderboard.figures.fronts import FORM_MARKS, round_ticks
+from leaderboard.figures.fronts import FORM_MARKS, colours_of, round_ticks
 from leaderboard.formats import Quantity, comma_separated, latex, markdown
 from leaderboard.forms import speed_entry, three_digits
 from leaderboard.fronts import byte_fronts, latency_fronts, latency_shapes, mac_fronts, pareto
 from leaderboard.html.rows import columns_of, rows_of
+from leaderboard.looks import looks_of
 from leaderboard.view import View
 from tests.helpers import a_remaining, a_result, a_trial
 from zoo.records.codec import from_json
@@ -531,3 +532,8 @@ def test_odd_names_are_safe(tmp_path, label):
 
 def test_every_form_has_a_mark():
     assert set(FORM_MARKS) == set(FORMS) and len(set(FORM_MARKS.values())) == len(FORMS)
+
+
+def test_as_many_methods_as_a_figure_can_show_have_colours_of_their_own():
+    names = [f"method {number}" for number in range(24)]
+    assert len(set(colours_of(looks_of(dict.fromkeys(names, False))).values())) == len(names)

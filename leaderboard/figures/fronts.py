@@ -46,7 +46,7 @@ LOG_FROM = 3.0
 """Costs that span more than this have a log axis."""
 DEEP = 3.0
 """A panel shows at most so many times the distance from the best metric to the median one."""
-LETTERS = 60
+LETTERS = 57
 """Letters of a line of the key that fit below a panel."""
 
 
@@ -87,11 +87,11 @@ def colours_of(looks: Mapping[str, Look | None]) -> dict[str, str]:
 
 
 def _shaded(look: Look) -> str:
-    """The colour of a look, darker in each round of the colours."""
+    """The colour of a look, darker in each round of the colours; black gets lighter."""
     from matplotlib.colors import to_hex, to_rgb
 
-    share = 0.6 ** DASHES.index(look.dash)
-    return str(to_hex([share * part for part in to_rgb(colour_of(look))]))
+    share, own = 0.6 ** DASHES.index(look.dash), to_rgb(colour_of(look))
+    return str(to_hex([share * part for part in own] if any(own) else [0.75 * (1 - share)] * 3))
 
 
 def _panel(axis: Any, front: Front, colours: Mapping[str, str], *, log: bool) -> None:
