@@ -2,7 +2,8 @@
 zero, without any training in between, then fine-tuned with those zeros fixed; beside the same
 checkpoint fine-tuned whole, zeros free to return.
 
-    python run_benchmark.py --plugin docs/runs/laboratory/transfer.py --suite transfer --scale tiny --model DIR
+    python run_benchmark.py --plugin docs/runs/laboratory/transfer.py --suite transfer \\
+        --scale tiny --model DIR
 """
 
 from zoo import Cell, register_suite
