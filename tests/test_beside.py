@@ -1,6 +1,7 @@
 """--beside: other checkpoints, fine-tuned without pruning beside a suite on a larger one."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -142,7 +143,8 @@ def test_a_run_that_is_killed_goes_on(here):
     process.communicate()
     before = set(results_of(here / "killed" / "smoke"))
     out = finished(start_command(here, "killed", *options))
-    assert f"6 trials: {len(before)} done, {6 - len(before)} to run" in out
+    done, left = map(int, re.search(r"6 trials: (\d) done, (\d) to run", out).groups())
+    assert len(before) <= done < 6 and done + left == 6  # its judge may end a trial after it
     finished(start_command(here, "whole", *options))
     again, whole = (results_of(here / name / "smoke") for name in ("killed", "whole"))
     assert set(again) == set(whole) and len(whole) == 6
