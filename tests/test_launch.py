@@ -38,7 +38,7 @@ def test_kill_9_loses_no_finished_trial_and_changes_no_result(
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(1)  # a worker may still be writing the trial it was in
+    time.sleep(3)  # a worker, or its judge, may still be writing the trial it was in
     before = {name: (folder / name).read_bytes() for name in results_of(folder)}
     assert 3 <= len(before) < TRIALS
     monkeypatch.chdir(here)
