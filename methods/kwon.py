@@ -15,6 +15,7 @@ from zoo import (
     Method,
     Request,
     Rescaling,
+    UnitCost,
     Value,
     Values,
     heads_and_neurons,
@@ -41,29 +42,7 @@ def fisher(rows: Rows) -> dict[str, Tensor]:
     return {name: own.square().sum(0) for name, own in rows.items()}
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a sub-layer with n heads, or neurons, costs: nothing without any, `least` with up to
-    `flat` of them, and `each` more for every further one (their latency model, section 4.1). If
-    `least` is None, all cost the same.
-
-    >>> import torch
-    >>> from methods.kwon import Cost
-    >>> Cost(2.0, flat=2, least=5.0).of(torch.tensor([0, 1, 2, 3])).tolist()
-    [0.0, 5.0, 5.0, 7.0]
-    """
-
-    each: float
-    flat: int = 1
-    least: float | None = None
-
-    def of(self, many: Tensor) -> Tensor:
-        """The cost of sub-layers that have so many left."""
-        least = self.each if self.least is None else self.least
-        return ((many - self.flat).clamp(min=0) * self.each + least) * (many > 0)
-
-
-def search(rows: Rows, heads: Cost, neurons: Cost, level: float) -> dict[str, Tensor]:
+def search(rows: Rows, heads: UnitCost, neurons: UnitCost, level: float) -> dict[str, Tensor]:
     """The heads and neurons with the largest sum of Fisher information whose cost is at most
     `level` of that of all (their Algorithm 1): some of the best heads of all layers, and as many of
     the best neurons as the rest pays for.
@@ -72,10 +51,11 @@ def search(rows: Rows, heads: Cost, neurons: Cost, level: float) -> dict[str, Te
     whose search by latency takes what is spent off a budget that it uses again.
 
     >>> import torch
-    >>> from methods.kwon import Cost, search
+    >>> from methods.kwon import search
+    >>> from zoo import UnitCost
     >>> rows = {"layer.0.heads": torch.tensor([[5.0, 3.0, 1.0]]).sqrt()}
     >>> rows |= {"layer.0.neurons": torch.tensor([[2.0, 2.0, 1.0, 0.5]]).sqrt()}
-    >>> masks = search(rows, Cost(4.0), Cost(1.0), 0.5)
+    >>> masks = search(rows, UnitCost(4.0), UnitCost(1.0), 0.5)
     >>> [int(mask.sum()) for mask in masks.values()]
     [1, 4]
     """
@@ -94,7 +74,7 @@ class _Ranked:
     """Heads or neurons of all layers by falling score, ties in order: what the best n of them cost,
     and the sum of their scores, for each n from 0 on."""
 
-    def __init__(self, scores: Rows, kind: str, cost: Cost):
+    def __init__(self, scores: Rows, kind: str, cost: UnitCost):
         self.names = [name for name in scores if name.endswith(kind)]
         self.sizes = [scores[name].numel() for name in self.names]
         every = torch.cat([scores[name] for name in self.names])
@@ -139,22 +119,28 @@ def rearranged(rows: Tensor, gone: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class ByBudget:
-    """Which units stay: those of the search, rearranged in each layer, heads and neurons apart, or
-    as the search has them, at the `power` of the level. What a head and a neuron cost is counted
-    in multiply-accumulates if no times are given."""
+class Searched:
+    """The units that the search finds at the `power` of the level, by what a head and a neuron cost
+    in `times`, or else in multiply-accumulates."""
 
-    times: tuple[Cost, Cost] | None
-    rearranges: bool = True
+    times: tuple[UnitCost, UnitCost] | None
     power: float = 1.0
 
     def __call__(self, rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
         own = {name.rpartition(".")[2]: cost for name, cost in costs.items()}
-        heads, neurons = self.times or (Cost(own["heads"]), Cost(own["neurons"]))
+        heads, neurons = self.times or (UnitCost(own["heads"]), UnitCost(own["neurons"]))
         masks = search(rows, heads, neurons, level**self.power)
-        masks = {name: mask.to(rows[name].device) for name, mask in masks.items()}
-        if not self.rearranges:
-            return masks
+        return {name: mask.to(rows[name].device) for name, mask in masks.items()}
+
+
+@dataclass(frozen=True)
+class Rearranged:
+    """As many units of each layer as `searched` finds, heads and neurons apart, rearranged."""
+
+    searched: Searched
+
+    def __call__(self, rows: Rows, costs: Costs, level: float) -> dict[str, Tensor]:
+        masks = self.searched(rows, costs, level)
         return {name: rearranged(rows[name], int((~mask).sum())) for name, mask in masks.items()}
 
 
@@ -164,7 +150,7 @@ TIMES = tuple(
 """The names of the times of a layer, as `zoo.tools.layer_times` prints them."""
 
 
-def times_of(constraint: str, given: Mapping[str, Any]) -> tuple[Cost, Cost] | None:
+def times_of(constraint: str, given: Mapping[str, Any]) -> tuple[UnitCost, UnitCost] | None:
     """What heads and neurons cost in a layer by the given times, None if operations count. Raises
     ConfigError for another constraint, for times that are missing or no numbers above 0, and for
     times that would count for nothing."""
@@ -184,7 +170,7 @@ def times_of(constraint: str, given: Mapping[str, Any]) -> tuple[Cost, Cost] | N
                 f" second a whole one, got {each!r:.20}, {flat!r:.20}, {least!r:.20}: python -m"
                 " zoo.tools.layer_times measures them"
             )
-        found.append(Cost(float(each), int(flat), float(least)))
+        found.append(UnitCost(float(each), int(flat), float(least)))
     return found[0], found[1]
 
 
@@ -214,8 +200,9 @@ def kwon(
     `density` is the budget: multiply-accumulates of the layers for an example of mean length over
     those of the dense model, or with `constraint` "latency" their time, from times of a layer by
     its heads and neurons that were measured before; remaining weights are measured. Gradients of
-    gates are those of batches of 32, of `examples` training texts. Reproduces both searches, the
-    rearrangement and the rescaling of the paper. Differs from the released code: examples are drawn
+    gates are those of batches of 32, of `examples` training texts. Reproduces the search,
+    the rearrangement and the rescaling of the paper; that times are flat and then a straight line
+    is written from memory of it. Differs from the released code: examples are drawn
     without replacement, the mean length is that of these examples and not the dev set's, and the
     scales are solved exactly. Starts from the dense trial of the same seed, or of `dense_seed`;
     with `retrain` what stays trains by the dense recipe. Raises ConfigError for another constraint,
@@ -226,8 +213,8 @@ def kwon(
         of_batches,
         examples,
         seed=calibration_seed,
-        choose=ByBudget(times),
-        rescaling=Rescaling(ByBudget(times, rearranges=False, power=0.5)),
+        choose=Rearranged(Searched(times)),
+        rescaling=Rescaling(Searched(times, power=0.5)),
     )
     base = magnitude_row(density, retrain=retrain, dense_seed=dense_seed)
     return replace(base, units=heads_and_neurons, calibration=reads, budget=None)

@@ -10,9 +10,11 @@ import pytest
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import torch
+from transformers import AutoModel
 
 from tasks.scales import base
 from tests.helpers import save_checkpoint, write_sst2
+from tests.kinds import KINDS
 from zoo.engine.build import Resources
 from zoo.inputs.checkpoint import find_checkpoint, load_encoder
 from zoo.plugins import load_built_in
@@ -110,3 +112,13 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return code, said.out, said.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def encoders(tmp_path_factory) -> dict[str, Any]:
+    """A random encoder of every kind in float64, with large biases."""
+    root, found = tmp_path_factory.mktemp("kinds"), {}
+    for kind in KINDS:
+        save_checkpoint(root / kind, kind=kind, weight=0.3, bias=1.0)
+        found[kind] = AutoModel.from_pretrained(root / kind, dtype=torch.float64).eval()
+    return found

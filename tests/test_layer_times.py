@@ -3,25 +3,34 @@
 from ast import literal_eval
 
 import pytest
+import torch
 
-from methods.kwon import ByBudget, Cost
+from methods.kwon import Rearranged, Searched
 from tests.helpers import save_checkpoint
+from zoo import UnitCost
 from zoo.errors import ConfigError
 from zoo.inputs.checkpoint import find_checkpoint, load_encoder
 from zoo.inputs.kinds import architecture_of
 from zoo.registry import methods
-from zoo.tools.layer_times import HEADS, NEURONS, Line, fitted, layer_with, main, timed
+from zoo.tools.layer_times import HEADS, NEURONS, fitted, layer_with, main, timed
 from zoo.tools.synthetic import random_classifier
 
 
-@pytest.mark.parametrize("line", [Line(5.0, 2, 1.5), Line(3.0, 1, 3.0), Line(0.25, 300, 0.001)])
+def at(line: UnitCost, units: int) -> float:
+    """The time of so many units."""
+    return float(line.of(torch.tensor(units, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(
+    "line", [UnitCost(1.5, 2, 5.0), UnitCost(3.0, 1, 3.0), UnitCost(0.001, 300, 0.25)]
+)
 def test_a_line_without_noise_is_found_again(line):
     units = range(1, 13) if line.flat < 10 else (1, 100, 300, 700, 1500, 3072)
-    found = fitted({n: line.at(n) for n in units})
+    found = fitted({n: at(line, n) for n in units})
     assert (found.least, found.flat, found.each) == pytest.approx(
         (line.least, line.flat, line.each)
     )
-    assert found.at(0) == 0
+    assert at(found, 0) == 0
 
 
 def test_times_that_do_not_rise_are_an_error():
@@ -32,15 +41,15 @@ def test_times_that_do_not_rise_are_an_error():
 
 
 def test_an_encoder_with_one_head_has_a_line():
-    assert fitted({1: 3.0}).at(1) == 3.0
+    assert at(fitted({1: 3.0}), 1) == 3.0
 
 
 def test_times_that_noise_swallows_do_not_hold_the_line_down():
     """The first three took no longer than none, on a busy machine."""
     few = [1e-9, 1e-9, 1e-9, 0.037, 0.093, 0.032, 0.036, 0.034, 0.047, 0.058, 0.063, 0.068]
     found = fitted(dict(zip((1, 13, 24, 36, 47, 59, 70, 82, 93, 105, 116, 128), few, strict=True)))
-    assert found.least > 0.01 * found.at(128)
-    assert found.at(128) == pytest.approx(0.068, rel=0.15)
+    assert found.least > 0.01 * at(found, 128)
+    assert at(found, 128) == pytest.approx(0.068, rel=0.15)
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert"])
@@ -75,7 +84,7 @@ def test_it_prints_values_for_a_suite(tmp_path, capsys, monkeypatch):
         assert '("neurons_each", 0.5), ("neurons_flat", 9), ("neurons_least", 1),' in out
         pasted = dict(literal_eval("(" + out[out.index('("constraint"') :] + ")"))
         chosen = methods["kwon"].make(0.5, **pasted).calibration.choose
-        assert chosen == ByBudget((Cost(1.0, 1, 2.0), Cost(0.5, 9, 1.0)))
+        assert chosen == Rearranged(Searched((UnitCost(1.0, 1, 2.0), UnitCost(0.5, 9, 1.0))))
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,17 @@
-"""Freed memory is kept for the next step, and returned between trials."""
+"""Freed memory is kept for the next step and returned between trials; what a trial will need."""
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+
+from zoo import Cell
+from zoo.engine.build import build
+from zoo.engine.frozen import Frozen
+from zoo.engine.trainer import Trainer
+from zoo.registry import methods
+from zoo.runs.estimate import memory_of
 
 STEPS = """
 import resource, torch
@@ -35,3 +43,18 @@ def test_a_step_reuses_the_memory_of_the_last():
     given, returned = map(int, said.split())
     assert given < 200  # without keep_freed some 2,000, and far more where sizes vary
     assert returned > 15_000
+
+
+def test_what_weights_return_to_counts_in_the_memory_of_a_trial(planner, resources):
+    """The copy that a trainer holds."""
+    run = build(planner.plan(Cell("imp", "sst2", 0.1, False, 0)).trial, resources)
+    trainer = Trainer(run, Frozen())
+    held = sum(state.nbytes for state in trainer.start.values())
+    train, checkpoint = run.trial.train, planner.checkpoint
+    need = memory_of(run.method, checkpoint, train).state
+    without = memory_of(replace(run.method, rewinds=()), checkpoint, train).state
+    assert need - without == pytest.approx(held, rel=0.01) and held > 0
+    ticket = methods["supertickets"].make(0.5)
+    dense = replace(ticket.dense, rewinds=False)
+    again = memory_of(replace(ticket, dense=dense), checkpoint, train).state
+    assert memory_of(ticket, checkpoint, train).state - again == need - without

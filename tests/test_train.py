@@ -46,7 +46,7 @@ from zoo.records.packed import pack_bits
 from zoo.records.result import Result, Steps
 from zoo.records.trial import Conditions
 from zoo.registry import methods
-from zoo.runs.estimate import longest_first, memory_of
+from zoo.runs.estimate import longest_first
 
 
 def cell(method: str, density: float = 0.1, **changes) -> Cell:
@@ -349,21 +349,6 @@ def test_the_longest_trials_start_first(planner):
     jobs = [job for job in planner.jobs(cells) if not job.teaches]
     ordered = [job.trial.method for job in longest_first(jobs, planner)]
     assert ordered == ["movement", "smp_l", "smp_s"]
-
-
-def test_what_weights_return_to_counts_in_the_memory_of_a_trial(planner, resources):
-    """The copy that a trainer holds."""
-    run = build(planner.plan(cell("imp")).trial, resources)
-    trainer = Trainer(run, Frozen())
-    held = sum(state.nbytes for state in trainer.start.values())
-    train, checkpoint = run.trial.train, planner.checkpoint
-    need = memory_of(run.method, checkpoint, train).state
-    without = memory_of(replace(run.method, rewinds=()), checkpoint, train).state
-    assert need - without == pytest.approx(held, rel=0.01) and held > 0
-    ticket = methods["supertickets"].make(0.5)
-    dense = replace(ticket.dense, rewinds=False)
-    again = memory_of(replace(ticket, dense=dense), checkpoint, train).state
-    assert memory_of(ticket, checkpoint, train).state - again == need - without
 
 
 def test_seeds_are_paired_between_methods(planner, resources, monkeypatch):

@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from zoo.parts.depth import top as top
     from zoo.parts.depth import first_half_of_layers as first_half_of_layers
     from zoo.parts.depth import keep_layers as keep_layers
+    from zoo.parts.units import UnitCost as UnitCost
     from zoo.parts.units import UnitGroup as UnitGroup
     from zoo.parts.units import Held as Held
     from zoo.parts.units import Matrix as Matrix

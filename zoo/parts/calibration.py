@@ -171,9 +171,9 @@ class Rescaling:
     what it gives in a larger model, that of the masks of `teacher` (Kwon et al. 2022). Nothing more
     is scaled once a factor is larger than `limit`.
 
-    >>> from methods.kwon import ByBudget
+    >>> from methods.kwon import Searched
     >>> from zoo import Rescaling
-    >>> Rescaling(ByBudget(None, rearranges=False, power=0.5)).limit
+    >>> Rescaling(Searched(None, power=0.5)).limit
     10.0
     """
 

@@ -167,6 +167,26 @@ class Held:
     seed: int
 
 
+@dataclass(frozen=True)
+class UnitCost:
+    """What n units of a layer cost, in operations or in time: nothing without any, `least` with up
+    to `flat` of them, and `each` more for every further one.
+
+    >>> import torch
+    >>> from zoo import UnitCost
+    >>> UnitCost(2.0, flat=2, least=5.0).of(torch.tensor([0, 1, 2, 3])).tolist()
+    [0.0, 5.0, 5.0, 7.0]
+    """
+
+    each: float
+    flat: int = 0
+    least: float = 0.0
+
+    def of(self, many: Tensor) -> Tensor:
+        """The cost of layers that have so many left, in the shape of `many`."""
+        return ((many - self.flat).clamp(min=0) * self.each + self.least) * (many > 0)
+
+
 Units = Callable[[Sequence[Matrix], int], dict[str, UnitGroup]]
 """(matrices, attention heads of a layer) -> groups by name."""
 

@@ -18,7 +18,6 @@ if __name__ == "__main__":  # first: the imports below take seconds
 import argparse
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -32,6 +31,7 @@ from zoo.errors import ConfigError
 from zoo.inputs.architecture import Architecture
 from zoo.inputs.checkpoint import find_checkpoint, load_encoder
 from zoo.inputs.kinds import architecture_of
+from zoo.parts.units import UnitCost
 from zoo.runs.command import WHOLE
 from zoo.tools.compared import check_tokens
 from zoo.tools.synthetic import SIZES, random_classifier
@@ -42,25 +42,12 @@ POINTS = 12
 HEADS, NEURONS = "heads", "neurons"
 
 
-@dataclass(frozen=True)
-class Line:
-    """A time of n units: `least` for 1 to `flat` of them, `each` more for every further one."""
-
-    least: float
-    flat: int
-    each: float
-
-    def at(self, units: float) -> float:
-        """The time of so many units."""
-        return self.least + self.each * max(units - self.flat, 0) if units else 0.0
-
-
 SHARE = 0.05
 """Share of the longest time below which times are as good as each other: noise may leave next to
 nothing of a short one."""
 
 
-def fitted(times: Mapping[int, float], kind: str = "units") -> Line:
+def fitted(times: Mapping[int, float], kind: str = "units") -> UnitCost:
     """The line with the least squares of errors, each over its time or SHARE of the longest, among
     those that bend at a number of units that was timed, by number of units from 1 on; of a single
     number, its time. Raises ConfigError where times do not rise.
@@ -70,15 +57,15 @@ def fitted(times: Mapping[int, float], kind: str = "units") -> Line:
     """
     units, seconds = np.array(list(times)), np.array(list(times.values()))
     if len(units) == 1:
-        return Line(float(seconds[0]), int(units[0]), float(seconds[0]))
-    best: tuple[float, Line] | None = None
+        return UnitCost(float(seconds[0]), int(units[0]), float(seconds[0]))
+    best: tuple[float, UnitCost] | None = None
     weight = np.maximum(seconds, SHARE * seconds.max()) ** -0.5
     for flat in units[:-1].tolist():
         columns = np.stack([np.ones(len(units)), np.maximum(units - flat, 0)], 1)
         (least, each), *_ = np.linalg.lstsq(columns * weight[:, None], seconds * weight)
         error = float(np.square((columns @ (least, each) - seconds) * weight).sum())
         if least > 0 and each > 0 and (best is None or error < best[0] * (1 - 1e-9)):
-            best = error, Line(float(least), int(flat), float(each))
+            best = error, UnitCost(float(each), int(flat), float(least))
     if best is None:
         raise ConfigError(f"more {kind} take no longer here: time more tokens or more rounds")
     return best[1]
@@ -165,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = f"{options.threads} thread{'s' * (options.threads > 1)}"
     print(f"one layer, {options.batch} x {options.tokens} tokens, {threads}\n")
     body = [
-        [kind, n, f"{1e3 * seconds:.3f}", f"{1e3 * lines[kind].at(n):.3f}"]
+        [kind, n, f"{1e3 * seconds:.3f}", f"{1e3 * float(lines[kind].of(torch.tensor(n))):.3f}"]
         for kind, own in found.items()
         for n, seconds in own.items()
     ]
