@@ -85,8 +85,11 @@ def test_they_are_the_trials_of_a_run_on_that_checkpoint(run, local, small, tmp_
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("nowhere/", "model nowhere/: neither a folder nor a hub name; a hub name is"),
-        ("./nowhere", "model ./nowhere: no such folder; give a folder or a hub name"),
+        (
+            "nowhere/",
+            "--beside nowhere/: model nowhere/: neither a folder nor a hub name; a hub name is",
+        ),
+        ("./nowhere", "--beside ./nowhere: model ./nowhere: no such folder; give a folder or a"),
         ("", "argument --beside: is empty"),
         ("{one},{one}/", "--beside {one}/: the same checkpoint as {one}"),
         ("{large}", "--beside {large}: the same checkpoint as {large}"),

@@ -2,6 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tasks.scales import base
-from tests.helpers import CLASSES, a_result
+from tests.helpers import CLASSES, ROOT, a_result
 from tests.test_save import root  # noqa: F401 - a fixture
 from zoo import Cell
 from zoo.engine.build import Resources
@@ -24,9 +28,12 @@ from zoo.records.storage import SUMS, load, seal
 from zoo.records.trial import Conditions
 from zoo.registry import tasks
 from zoo.runs import judging
+from zoo.runs.judges import judges_at_hand
 from zoo.runs.plan import Planner
+from zoo.runs.watch import children
 
 MATRIX = "encoder.layer.1.output.dense"
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
 def handed_over(folder, kind, method, task, recipe="released"):
@@ -169,6 +176,86 @@ def test_a_judge_that_is_killed_is_started_again(claimed, tmp_path, monkeypatch)
     monkeypatch.setattr(judging.Judge, "ask", ended)
     record = judging.judged(claim, resources, tmp_path)
     assert record.reason == judging.ENDED and load(tmp_path / f"{claim.trial.id}.failed.json")
+
+
+def alive(process):
+    """Whether a process runs; one that has ended may wait for its parent."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def no_judge():
+    """This process has no judge before and after."""
+    judging._end()
+    yield
+    judging._end()
+
+
+@linux
+def test_judges_are_at_hand_and_end_with_who_asked(claimed, tmp_path, no_judge):
+    claim, resources = claimed
+    before = set(children(os.getpid()))
+    with judges_at_hand(tmp_path) as address:
+        assert not os.stat(address).st_mode & 0o077
+        (server,) = set(children(os.getpid())) - before
+        record = judging.judged(claim, replace(resources, judges=address), tmp_path)
+        assert record == load(tmp_path / f"{claim.trial.id}.json") and record.judgement.apart
+        assert len(children(server)) == 1 and set(children(os.getpid())) - before == {server}
+        judging._end()
+        wait_for(lambda: children(server) == [])
+    assert not Path(address).exists() and not alive(server)
+
+
+@linux
+def test_where_no_judges_are_at_hand_each_process_starts_its_own(
+    claimed, tmp_path, no_judge, monkeypatch
+):
+    claim, resources = claimed
+    before = set(children(os.getpid()))
+    with judges_at_hand(tmp_path) as address:
+        judging.start(address)
+        (server,) = set(children(os.getpid())) - before
+        os.kill(server, signal.SIGKILL)
+        assert isinstance(
+            judging.judged(claim, replace(resources, judges=address), tmp_path), Result
+        )
+        assert judging.start().process is not None
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    for folder in (tmp_path / "nowhere", long):
+        with judges_at_hand(folder) as address:
+            assert address == ""
+    monkeypatch.setattr("zoo.runs.judges.usual_device", lambda: torch.device("cuda"))
+    with judges_at_hand(tmp_path) as address:
+        assert address == ""
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from zoo.runs.judges import judges_at_hand
+from zoo.runs.watch import children
+with judges_at_hand(Path(sys.argv[1])) as address:
+    print(address, *children(os.getpid()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@linux
+def test_a_killed_run_leaves_no_server_of_judges(tmp_path):
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    address, server = done.stdout.split()
+    wait_for(lambda: not alive(int(server)) and not Path(address).exists())
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_storage(claimed, tmp_path):

@@ -106,3 +106,10 @@ def test_an_encoder_that_cannot_be_compacted_is_named(tmp_path, capsys):
     save_checkpoint(tmp_path / "model", kind="modernbert")
     assert main(["--model", str(tmp_path / "model")]) == 2
     assert "modernbert cannot be compacted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [10**11, 10**17])
+def test_a_batch_that_no_memory_holds_is_one_line(batch, capsys):
+    assert main(["--random", "tiny", "--batch", str(batch)]) == 5
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (") and err.count("\n") == 1

@@ -170,3 +170,16 @@ def test_lanes_are_coded_side_by_side(lanes):
     for bad in (coded[:-4], coded + b"\0\0\0\0", coded[:-1]):
         with pytest.raises(ValueError, match="coded part"):
             rans.decode(bad, tables, table, lanes)
+
+
+@pytest.mark.parametrize("lanes", [1, 3, 25])
+def test_few_and_many_lanes_are_coded_alike(lanes, monkeypatch):
+    rng = np.random.default_rng(3)
+    table = frequencies([0, 3000, 30000, 65536])
+    tables = rng.integers(0, 4, 1003).astype(np.uint16)
+    symbols = rng.integers(0, 16, 1003).astype(np.uint8)
+    coded = rans.encode(symbols, tables, table, lanes)
+    monkeypatch.setattr(rans, "STEPS", 7)
+    for few in (0, 100):
+        monkeypatch.setattr(rans, "FEW", few)
+        assert rans.encode(symbols, tables, table, lanes) == coded

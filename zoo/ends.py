@@ -15,7 +15,14 @@ from functools import wraps
 from threading import Timer
 from typing import Any, NoReturn, ParamSpec
 
-from zoo.errors import BenchmarkError, StorageError, Terminated
+from zoo.errors import (
+    BenchmarkError,
+    ResourceError,
+    StorageError,
+    Terminated,
+    lacks_memory,
+    one_line,
+)
 
 P = ParamSpec("P")
 Handler = Callable[[int, Any], Any]
@@ -100,7 +107,8 @@ def interruptible() -> Iterator[None]:
 
 def command(main: Callable[P, int]) -> Callable[P, int]:
     """Make `main` a command line. A BenchmarkError is one line and its exit code, so is what the
-    system refuses, and a signal; characters that the terminal lacks are written as escapes."""
+    system refuses, a lack of memory, and a signal; characters that the terminal lacks are written
+    as escapes."""
 
     @wraps(main)
     def run(*args: P.args, **options: P.kwargs) -> int:
@@ -122,6 +130,12 @@ def command(main: Callable[P, int]) -> Callable[P, int]:
             where = f"{error.filename}: " if error.filename else ""
             say(f"error: {where}{error.strerror}; {REFUSED[error.errno]}")
             return StorageError.exit_code
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
+            said = one_line(error, 120) or type(error).__name__
+            say(f"error: out of memory ({said}); ask for less at once, or free some")
+            return ResourceError.exit_code
         except KeyboardInterrupt as stop:
             say(f"stopped by {_number(stop).name}")
             return 128 + _number(stop)

@@ -81,6 +81,20 @@ def _bare(name: str) -> str:
     return re.sub(r"[-_\s]", "", name).casefold()
 
 
+MEMORY = (
+    *("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory"),
+    "Storage size calculation overflowed",
+)
+"""What the errors of Python, of torch on a CPU and of CUDA have in common where memory is short, or
+could never do."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is short."""
+    said = cause_of(error)
+    return any(sign in said for sign in MEMORY)
+
+
 def one_line(text: object, most: int | None = None) -> str:
     """Text without line breaks, control and direction characters, cut to `most` characters."""
     whole = str(text)

@@ -50,7 +50,8 @@ class Resources:
     outputs over the training set for students, of the first `reads` examples in the order of
     training, None for all, and its weights if `keep_weights`; `models` is a folder in which the
     trained model is kept, "" keeps none; `handover` is the folder of the files that a judge reads,
-    "" writes none; `gpu_share` is the part of a GPU's memory that this process may take;
+    "" writes none; `judges` is where processes on this machine get judges, "" where each starts its
+    own; `gpu_share` is the part of a GPU's memory that this process may take;
     `snapshots` is a folder for snapshots in training every `snapshot_minutes`, "" takes none;
     records of other drivers that were written after `since`, by the clock of the results, are taken
     over; `trial_minutes` are those that a trial may take, 0 for any; `environment` is added to the
@@ -67,6 +68,7 @@ class Resources:
     reads: int | None = None
     models: str = ""
     handover: str = ""
+    judges: str = ""
     gpu_share: float = 1.0
     snapshots: str = ""
     snapshot_minutes: float = 10.0

@@ -13,6 +13,8 @@ SYMBOLS, BITS = 16, 16
 LEAST = np.uint64(1 << 32)
 """Least state of a lane; a state is 64 bits wide and gives away 32 at a time."""
 WORD = np.uint64(32)
+FEW, STEPS = 20, 4096
+"""Lanes from which on numpy codes them faster side by side; steps that are looked up at once."""
 MASK = np.uint64((1 << BITS) - 1)
 SHIFT = np.uint64(BITS)
 
@@ -25,18 +27,48 @@ def encode(symbols: np.ndarray, tables: np.ndarray, frequencies: np.ndarray, lan
     starts = np.cumsum(wide, 1) - wide
     flat, begin = wide.ravel(), starts.ravel()
     state, words = np.full(lanes, LEAST, np.uint64), []
-    top = np.uint64(64 - BITS)
-    for step in range(steps - 1, -1, -1):
-        at = table[step].astype(np.int64) * SYMBOLS + symbol[step]
-        f = flat[at]
+    code = _in_few_lanes if lanes < FEW else _in_many_lanes
+    for first in range((steps - 1) // STEPS * STEPS, -1, -STEPS):
+        some = slice(first, first + STEPS)
+        at = table[some].astype(np.int64) * SYMBOLS + symbol[some]
+        state, own = code(flat[at], begin[at], state)
+        words.append(own)
+    stream = np.concatenate([*words[::-1], np.zeros(0, np.uint32)])
+    return state.astype("<u8").tobytes() + stream.astype("<u4").tobytes()
+
+
+def _in_many_lanes(
+    frequencies: np.ndarray, starts: np.ndarray, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The states (lanes,) before some steps, whose symbols have these frequencies and places
+    (steps, lanes), from those behind them; and the words that were given away."""
+    words, top = [np.zeros(0, np.uint32)], np.uint64(64 - BITS)
+    for f, begin in zip(frequencies[::-1], starts[::-1], strict=True):
         full = (state >> top) >= f
         if full.any():
             words.append(state[full].astype(np.uint32))
             state[full] >>= WORD
         whole = state // f
-        state = (whole << SHIFT) + (state - whole * f) + begin[at]
-    stream = np.concatenate([*words[::-1], np.zeros(0, np.uint32)])
-    return state.astype("<u8").tobytes() + stream.astype("<u4").tobytes()
+        state = (whole << SHIFT) + (state - whole * f) + begin
+    return state, np.concatenate(words[::-1])
+
+
+def _in_few_lanes(
+    frequencies: np.ndarray, starts: np.ndarray, state: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, one lane after another: for a few of them Python is faster than numpy."""
+    last, words = [], []
+    for lane, now in enumerate(state.tolist()):
+        own = zip(frequencies[::-1, lane].tolist(), starts[::-1, lane].tolist(), strict=True)
+        for step, (f, begin) in enumerate(own):
+            if now >> 64 - BITS >= f:
+                words.append((-step, lane, now & 0xFFFFFFFF))
+                now >>= 32
+            whole, rest = divmod(now, f)
+            now = (whole << BITS) + rest + begin
+        last.append(now)
+    words.sort()
+    return np.array(last, np.uint64), np.array([word for *_, word in words], np.uint32)
 
 
 def decode(coded: bytes, tables: np.ndarray, frequencies: np.ndarray, lanes: int) -> np.ndarray:

@@ -1,10 +1,11 @@
 """`--beside MODEL[,MODEL...]`: other checkpoints, fine-tuned without pruning on the tasks and seeds
 of a suite. Small ones are the honest rival of a large one that is pruned (Turc et al. 2019)."""
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from zoo.errors import ConfigError
+from zoo.errors import BenchmarkError, ConfigError
 from zoo.registry import methods
 from zoo.runs.jobs import Job
 from zoo.runs.plan import Planner, teacher_of
@@ -13,16 +14,27 @@ from zoo.runs.suites import Cell
 
 def with_checkpoints(planner: Planner, given: Iterable[str]) -> Planner:
     """The planner with one for each of these checkpoints beside it. Raises ConfigError for a
-    checkpoint that is given twice, or is the planner's own."""
+    checkpoint that is given twice, or is the planner's own, and what reading one raises."""
     known, others = [planner], list[Planner]()
     for model in given:
         other = replace(planner, model=model)
+        with _named(model):
+            sha = other.checkpoint.sha
         for one in known:
-            if one.checkpoint.sha == other.checkpoint.sha:
+            if one.checkpoint.sha == sha:
                 raise ConfigError(f"--beside {model}: the same checkpoint as {one.model}")
         known.append(other)
         others.append(other)
     return replace(planner, beside=tuple(others))
+
+
+@contextlib.contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Say of an error inside that it is about a checkpoint beside."""
+    try:
+        yield
+    except BenchmarkError as error:
+        raise type(error)(f"--beside {model}: {error}") from None
 
 
 def every_job(
@@ -33,10 +45,8 @@ def every_job(
     jobs = planner.jobs(cells)
     for other in planner.beside:
         own = tuple(options(other.model))
-        try:
+        with _named(other.model):
             found = other.jobs(dense_cells(cells))
-        except ConfigError as error:
-            raise ConfigError(f"--beside {other.model}: {error}") from None
         jobs += [replace(job, model=other.located, options=own) for job in found]
     return jobs
 

@@ -70,7 +70,7 @@ def attempt_if_free(job: Job, resources: Resources, folder: Path) -> Outcome | N
 
 def _attempt(job: Job, resources: Resources, folder: Path) -> Outcome:
     record: Outcome
-    judging.start()
+    judging.start(resources.judges)
     resources = replace(resources, handover=str(folder / judging.JUDGING / job.trial.id))
     try:
         in_time = _in_time(job, resources, folder)

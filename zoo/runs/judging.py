@@ -2,7 +2,8 @@
 
 It imports no plugin, and begins with the environment and the module path that this process had
 before it loaded any. It starts while the first trial trains, lives as long as this process, and
-judges one trial after another. How it judges one: zoo/engine/judge.py.
+judges one trial after another. How it judges one: zoo/engine/judge.py. Workers of Ray on this
+machine get theirs from one process that has imported what judges need: zoo/runs/judges.py.
 """
 
 import atexit
@@ -11,11 +12,14 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from zoo.engine.build import Resources
 from zoo.engine.memory import release
@@ -59,79 +63,96 @@ def as_before_plugins() -> None:
 
 
 class Judge:
-    """The process, and a pipe to it in each direction."""
+    """A process, and a line to it. Without a number it is not a child of this process: it ends
+    when its line does."""
 
-    def __init__(self, process: int, requests: TextIO, answers: TextIO):
-        self.process, self.requests, self.answers = process, requests, answers
+    def __init__(self, line: Connection, process: int | None = None):
+        self.line, self.process = line, process
 
     def ask(self, request: Request) -> dict[str, Any]:
         """Its answer. Raises EOFError if it ended."""
         try:
-            self.requests.write(json.dumps(to_json(request)) + "\n")
-            self.requests.flush()
-            answer: dict[str, Any] = json.loads(self.answers.readline())
+            self.line.send_bytes(json.dumps(to_json(request)).encode())
+            answer: dict[str, Any] = json.loads(self.line.recv_bytes())
         except (OSError, ValueError):
             raise EOFError from None
         return answer
 
     def end(self) -> None:
         """End the process at once: nobody waits for what it does."""
-        with contextlib.suppress(OSError):
-            os.kill(self.process, signal.SIGKILL)
-            os.waitpid(self.process, 0)
+        self.line.close()
+        if self.process is not None:
+            with contextlib.suppress(OSError):
+                os.kill(self.process, signal.SIGKILL)
+                os.waitpid(self.process, 0)
 
 
-def _fresh() -> Judge:
-    """A judge in a new Python process. Ctrl-C reaches it by the end of this process, not before."""
+def new_python(code: str, *numbers: int) -> subprocess.Popen[bytes]:
+    """A Python process that knows nothing of plugins and runs a line of code; it has the open files
+    of these numbers. Ctrl-C reaches it by the end of this process, not before."""
     paths = [str(_ROOT), *(path for path in _PATHS if path)]
-    program = f"import sys; sys.path[:] = {paths!r}; from zoo.runs.judging import serve; serve()"
-    requests, answers = os.pipe(), os.pipe()
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        stdin=requests[0],
-        stdout=answers[1],
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {paths!r}; {code}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=_ENVIRONMENT,
         cwd=_ROOT,
+        pass_fds=numbers,
         start_new_session=True,
     )
-    os.close(requests[0])
-    os.close(answers[1])
-    return Judge(process.pid, *_files(answers[0], requests[1])[::-1])
+
+
+def _fresh() -> Judge:
+    """A judge in a new Python process."""
+    ours, theirs = Pipe()
+    number = theirs.fileno()
+    code = f"from zoo.runs.judging import prepare, serve; prepare(); serve({number})"
+    process = new_python(code, number)
+    theirs.close()
+    return Judge(ours, process.pid)
 
 
 def _forked() -> Judge:
     """A judge in a fork of this process, which starts at once and shares its memory."""
-    requests, answers = os.pipe(), os.pipe()
+    ours, theirs = Pipe()
     process = os.fork()
     if process:
-        os.close(requests[0])
-        os.close(answers[1])
-        return Judge(process, *_files(answers[0], requests[1])[::-1])
+        theirs.close()
+        return Judge(ours, process)
     try:
         os.setsid()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.dup2(requests[0], 0)
-        os.dup2(answers[1], 1)
-        os.closerange(3, max(*requests, *answers, 1024))  # others wait for their ends
-        serve()
+        os.dup2(theirs.fileno(), 0)
+        os.dup2(2, 1)  # what libraries print
+        os.closerange(3, max(ours.fileno(), theirs.fileno(), 1024))  # others wait for their ends
+        prepare()
+        serve(0)
     finally:
         os._exit(1)
 
 
-def _files(read: int, write: int) -> tuple[TextIO, TextIO]:
-    return os.fdopen(read, "r", encoding="utf-8"), os.fdopen(write, "w", encoding="utf-8")
+def _at_hand(address: str) -> Judge | None:
+    """A judge of the process that listens at this address on this machine; None if none does."""
+    line = socket.socket(socket.AF_UNIX)
+    try:
+        line.connect(address)
+    except OSError:
+        line.close()
+        return None
+    return Judge(Connection(line.detach()))
 
 
 _judges: list[Judge] = []
 """The judge of this process, once it has started."""
 
 
-def start(*, fork: bool = False) -> Judge:
-    """The judge of this process, which is started if there is none. `fork` is for a process on a
-    CPU that has run nothing yet: no plugin, no thread."""
+def start(address: str = "", *, fork: bool = False) -> Judge:
+    """The judge of this process, which is started if there is none, or taken from where others are
+    at hand. `fork` is for a process on a CPU that has run nothing yet: no plugin, no thread."""
     if not _judges:
-        _judges.append(_forked() if fork else _fresh())
+        there = _at_hand(address) if address else None
+        _judges.append(_forked() if fork else there or _fresh())
     return _judges[0]
 
 
@@ -164,7 +185,7 @@ def judged(claim: Result, resources: Resources, folder: Path) -> Outcome:
     try:
         for _ in range(2):
             try:
-                return _record(start().ask(request))
+                return _record(start(resources.judges).ask(request))
             except EOFError:
                 _end()
     finally:
@@ -181,10 +202,8 @@ def _record(answer: dict[str, Any]) -> Outcome:
     return from_json(kind, answer["record"])
 
 
-def serve() -> None:
-    """What the judge does: answer requests, a line of JSON each, until none can come any more."""
-    requests, answers = _files(os.dup(0), os.dup(1))
-    os.dup2(2, 1)  # what libraries print is no answer
+def prepare() -> None:
+    """Import what a judge needs."""
     from zoo.inputs.checkpoint import quiet
     from zoo.plugins import load_built_in
 
@@ -192,10 +211,14 @@ def serve() -> None:
     quiet()
     import transformers.modeling_utils  # noqa: F401 - slow, and needed by every trial
 
-    for line in requests:
-        answers.write(json.dumps(_answer(from_json(Request, json.loads(line)))) + "\n")
-        answers.flush()
-        release()
+
+def serve(number: int) -> None:
+    """What a judge does: answer the requests that come to an open file, until none can come."""
+    with Connection(number) as line, contextlib.suppress(EOFError, OSError):
+        while True:
+            request = from_json(Request, json.loads(line.recv_bytes()))
+            line.send_bytes(json.dumps(_answer(request)).encode())
+            release()
 
 
 def _answer(request: Request) -> dict[str, Any]:

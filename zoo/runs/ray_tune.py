@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
@@ -28,6 +29,7 @@ from zoo.runs import cluster
 from zoo.runs.guard import clearing
 from zoo.runs.inline import Report, attempt
 from zoo.runs.jobs import Job
+from zoo.runs.judges import judges_at_hand
 from zoo.runs.pending import by_plugins, in_phases
 from zoo.runs.shortage import reason_of_ray
 from zoo.runs.watch import Watch
@@ -57,7 +59,8 @@ class RayTune:
         """Run the jobs. Raises ResourceError if Ray ends or has not enough devices, and
         StorageError."""
         scratch = Path(resources.cache) / SCRATCH / f"{os.getpid()}-{time.time_ns()}"
-        with _connected(Watch(scratch)) as (ray, watch):
+        with _judges(Path(resources.cache)) as judges, _connected(Watch(scratch)) as (ray, watch):
+            resources = replace(resources, judges=judges)
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
             share = devices["gpu"]
             if 0 < share < 1:
@@ -78,6 +81,11 @@ class RayTune:
                 " option out to run on the CPU"
             )
         return self.gpus
+
+
+def _judges(cache: Path) -> AbstractContextManager[str]:
+    """Judges at hand where all workers are on this machine."""
+    return contextlib.nullcontext("") if cluster.joins() else judges_at_hand(cache)
 
 
 @contextlib.contextmanager

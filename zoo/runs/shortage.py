@@ -4,21 +4,19 @@ import re
 import signal
 from pathlib import Path
 
-from zoo.errors import cause_of, without_folders
+from zoo.errors import cause_of, lacks_memory, without_folders
 
 MEND = (
     "give trials more memory: fewer --jobs, a larger --gpus-per-trial or --cpus-per-trial, or the"
     " training value accumulation"
 )
-SIGNS = ("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory")
-"""What the errors of Python, of torch on a CPU and of CUDA have in common."""
 
 
 def reason_of(error: BaseException, peak: int) -> str:
     """Why a trial failed, on one line; where memory was short, with the most bytes that it had and
     how to mend it."""
     said = without_folders(cause_of(error))
-    if not any(sign in said for sign in SIGNS):
+    if not lacks_memory(error):
         return said
     return f"out of memory, with {peak / 1e9:.1f} GB at its peak ({_shortened(said)}); {MEND}"
 
