@@ -211,6 +211,9 @@ def prepare() -> None:
     quiet()
     import transformers.modeling_utils  # noqa: F401 - slow, and needed by every trial
 
+    with contextlib.suppress(ImportError):
+        import evaluate  # noqa: F401 - the same, by the metrics of most tasks
+
 
 def serve(number: int) -> None:
     """What a judge does: answer the requests that come to an open file, until none can come."""
