@@ -82,7 +82,7 @@ def _bare(name: str) -> str:
 
 
 MEMORY = (
-    *("OutOfMemoryError", "MemoryError", "can't allocate memory", "out of memory"),
+    *("OutOfMemoryError", "MemoryError", "allocate memory", "out of memory", "bad_alloc"),
     "Storage size calculation overflowed",
 )
 """What the errors of Python, of torch on a CPU and of CUDA have in common where memory is short, or

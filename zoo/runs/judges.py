@@ -1,6 +1,6 @@
 """Judges at hand: a process imports what judges need, and forks one for each worker that connects.
 
-It starts before Ray does, so that no judge imports all of it while the first trials train.
+It starts before Ray does, so that not every judge imports all of it while the first trials train.
 """
 
 import contextlib

@@ -79,7 +79,8 @@ class Judge:
         return answer
 
     def end(self) -> None:
-        """End the process at once: nobody waits for what it does."""
+        """End the process: nobody waits for what it does. A child ends at once, another when it has
+        answered."""
         self.line.close()
         if self.process is not None:
             with contextlib.suppress(OSError):
@@ -183,9 +184,9 @@ def judged(claim: Result, resources: Resources, folder: Path) -> Outcome:
     cache = resources.cache if (Path(resources.cache) / TOUCHED).exists() else ""
     request = Request(claim, folder=str(folder), cache=cache, **given)
     try:
-        for _ in range(2):
+        for address in (resources.judges, ""):
             try:
-                return _record(start(resources.judges).ask(request))
+                return _record(start(address).ask(request))
             except EOFError:
                 _end()
     finally:
@@ -220,6 +221,8 @@ def serve(number: int) -> None:
     with Connection(number) as line, contextlib.suppress(EOFError, OSError):
         while True:
             request = from_json(Request, json.loads(line.recv_bytes()))
+            if line.poll():  # the end of who asked: nothing else comes before the answer
+                return
             line.send_bytes(json.dumps(_answer(request)).encode())
             release()
 
