@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests import faults_of_ends
 from tests.faults_of_ends import Fault, Running, injected, send
@@ -105,6 +106,26 @@ def test_what_the_system_refuses_is_one_line_and_other_errors_are_faults_of_ours
         command_line(refused)(errno.ENOENT)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        RuntimeError("unable to mmap 17 bytes from file <x>: Cannot allocate memory (12)"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_and_other_errors_are_faults_of_ours(error, capsys):
+    def raises(error: Exception) -> int:
+        raise error
+
+    assert command_line(raises)(error) == 5
+    err = capsys.readouterr().err
+    assert err.startswith("error: out of memory (") and err.count("\n") == 1
+    with pytest.raises(RuntimeError, match="Handler"):
+        command_line(raises)(RuntimeError("MemoryErrorHandler is missing"))
+
+
 @linux
 def test_a_folder_without_permissions_is_one_line():
     """As root too, from which the rights over all files are taken."""
@@ -138,8 +159,6 @@ def test_records_that_vanish_during_a_run_are_said(run, checkpoint, sst2, tmp_pa
 
 
 def test_errors_of_memory_say_the_peak_and_how_to_mend_it():
-    import torch
-
     advice = " Including non-PyTorch memory, this process has 77.00 GiB memory in use."
     on_gpu = torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate 2.00 GiB.{advice}")
     said = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."

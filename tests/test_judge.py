@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,28 @@ def test_judges_are_at_hand_and_end_with_who_asked(claimed, tmp_path, no_judge):
         assert len(children(server)) == 1 and set(children(os.getpid())) - before == {server}
         judging._end()
         wait_for(lambda: children(server) == [])
-    assert not Path(address).exists() and not alive(server)
+    assert not alive(server)
+
+
+@linux
+def test_a_judge_ends_in_the_middle_of_its_work_with_who_asked():
+    """`_answer` never returns."""
+    code = (
+        "import sys, threading\n"
+        "from zoo.runs import judging\n"
+        "judging.from_json = lambda *_: None\n"
+        "judging._answer = lambda request: print('at work', flush=True) or threading.Event().wait()\n"
+        "judging.serve(int(sys.argv[1]))\n"
+    )
+    ours, theirs = Pipe()
+    number = theirs.fileno()
+    command = [sys.executable, "-c", code, str(number)]
+    with subprocess.Popen(command, cwd=ROOT, pass_fds=[number], stdout=-1, text=True) as process:
+        theirs.close()
+        ours.send_bytes(b"{}")
+        assert process.stdout.readline() == "at work\n"
+        ours.close()
+        assert process.wait(20) == 0
 
 
 @linux
@@ -229,9 +251,8 @@ def test_where_no_judges_are_at_hand_each_process_starts_its_own(
             judging.judged(claim, replace(resources, judges=address), tmp_path), Result
         )
         assert judging.start().process is not None
-    long = tmp_path / ("long" * 30)
-    long.mkdir()
-    for folder in (tmp_path / "nowhere", long):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / ("long" * 30)):
         with judges_at_hand(folder) as address:
             assert address == ""
     monkeypatch.setattr("zoo.runs.judges.usual_device", lambda: torch.device("cuda"))
@@ -244,8 +265,8 @@ import os, signal, sys
 from pathlib import Path
 from zoo.runs.judges import judges_at_hand
 from zoo.runs.watch import children
-with judges_at_hand(Path(sys.argv[1])) as address:
-    print(address, *children(os.getpid()), flush=True)
+with judges_at_hand(Path(sys.argv[1])):
+    print(*children(os.getpid()), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -254,8 +275,8 @@ with judges_at_hand(Path(sys.argv[1])) as address:
 def test_a_killed_run_leaves_no_server_of_judges(tmp_path):
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    address, server = done.stdout.split()
-    wait_for(lambda: not alive(int(server)) and not Path(address).exists())
+    (server,) = done.stdout.split()
+    wait_for(lambda: not alive(int(server)))
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_storage(claimed, tmp_path):

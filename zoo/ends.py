@@ -124,23 +124,32 @@ def command(main: Callable[P, int]) -> Callable[P, int]:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return PIPE_CLOSED
-        except OSError as error:
-            if error.errno not in REFUSED:
+        except (OSError, MemoryError, RuntimeError) as error:
+            known = _refusal(error)
+            if known is None:
                 raise
-            where = f"{error.filename}: " if error.filename else ""
-            say(f"error: {where}{error.strerror}; {REFUSED[error.errno]}")
-            return StorageError.exit_code
-        except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
-                raise
-            said = one_line(error, 120) or type(error).__name__
-            say(f"error: out of memory ({said}); ask for less at once, or free some")
-            return ResourceError.exit_code
+            line, code = known
+            say(f"error: {line}")
+            return code
         except KeyboardInterrupt as stop:
             say(f"stopped by {_number(stop).name}")
             return 128 + _number(stop)
 
     return run
+
+
+def _refusal(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit code of what the system refuses; None for any other error."""
+    if lacks_memory(error):
+        said = one_line(error, 120) or type(error).__name__
+        return (
+            f"out of memory ({said}); ask for less at once, or free some",
+            ResourceError.exit_code,
+        )
+    if not isinstance(error, OSError) or error.errno not in REFUSED:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror}; {REFUSED[error.errno]}", StorageError.exit_code
 
 
 def leave(code: int) -> NoReturn:

@@ -39,7 +39,7 @@ class StorageError(BenchmarkError):
 
 
 class ResourceError(BenchmarkError):
-    """The hub or a cluster cannot be reached, or a requested device is absent."""
+    """The hub or a cluster cannot be reached, a requested device is absent, or memory is short."""
 
     exit_code = 5
 
@@ -81,18 +81,13 @@ def _bare(name: str) -> str:
     return re.sub(r"[-_\s]", "", name).casefold()
 
 
-MEMORY = (
-    *("OutOfMemoryError", "MemoryError", "allocate memory", "out of memory", "bad_alloc"),
-    "Storage size calculation overflowed",
-)
-"""What the errors of Python, of torch on a CPU and of CUDA have in common where memory is short, or
-could never do."""
+MEMORY = ("allocate memory", "out of memory", "bad_alloc", "Storage size calculation overflowed")
+"""What systems, torch and CUDA say where memory is short, or could never do."""
 
 
 def lacks_memory(error: BaseException) -> bool:
     """Whether an error says that memory is short."""
-    said = cause_of(error)
-    return any(sign in said for sign in MEMORY)
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in MEMORY)
 
 
 def one_line(text: object, most: int | None = None) -> str:

@@ -5,7 +5,6 @@ It starts before Ray does, so that not every judge imports all of it while the f
 
 import contextlib
 import os
-import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,28 +15,30 @@ from pathlib import Path
 from zoo.engine.build import usual_device
 from zoo.runs.judging import new_python, prepare, serve
 
+MOST = 4096
+"""Workers that may wait for the imports; a system may allow fewer."""
+
 
 @contextlib.contextmanager
 def judges_at_hand(folder: Path) -> Iterator[str]:
     """Inside, the address where workers on this machine get judges, a socket in this folder; ""
-    beside a GPU, which a fork cannot use, and where no socket can be."""
-    path = folder / f"judges-{secrets.token_hex(4)}"
-    with contextlib.ExitStack() as stack:
-        server = _listening(path) if usual_device().type == "cpu" else None
-        if server:
-            stack.callback(path.unlink, missing_ok=True)
-            stack.enter_context(_served(server, path))
-        yield str(path) if server else ""
+    beside a GPU, which a fork cannot use, and where no socket can be. The folder is made; removing
+    it is up to the caller."""
+    address = str(folder / "judges")
+    server = _listening(address) if usual_device().type == "cpu" else None
+    with _served(server) if server else contextlib.nullcontext():
+        yield address if server else ""
 
 
-def _listening(path: Path) -> socket.socket | None:
+def _listening(address: str) -> socket.socket | None:
     """A socket to which this user alone can connect; None where the path is too long for one, or
     the disk has none."""
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
     try:
-        server.bind(str(path))
-        server.listen()
+        Path(address).parent.mkdir(parents=True, exist_ok=True)
+        server.bind(address)
+        server.listen(MOST)
     except OSError:
         server.close()
         return None
@@ -47,13 +48,12 @@ def _listening(path: Path) -> socket.socket | None:
 
 
 @contextlib.contextmanager
-def _served(server: socket.socket, path: Path) -> Iterator[None]:
+def _served(server: socket.socket) -> Iterator[None]:
     """Inside, a process serves the socket; it ends with this one, however this one ends."""
     ours, theirs = Pipe()
     numbers = server.fileno(), theirs.fileno()
-    code = f"from zoo.runs.judges import fork; fork({numbers[0]}, {numbers[1]}, {str(path)!r})"
     with server, theirs:
-        process = new_python(code, *numbers)
+        process = new_python(f"from zoo.runs.judges import fork; fork(*{numbers})", *numbers)
     try:
         yield
     finally:
@@ -62,9 +62,9 @@ def _served(server: socket.socket, path: Path) -> Iterator[None]:
         process.wait()
 
 
-def fork(server: int, parent: int, path: str) -> None:
+def fork(server: int, parent: int) -> None:
     """Fork a judge for each worker that connects to the socket, until the other end of `parent` is
-    closed. Both are numbers of open files; `path` is that of the socket."""
+    closed. Both are numbers of open files."""
     prepare()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a judge's exit code
     listening, alive = socket.socket(fileno=server), Connection(parent)
@@ -79,4 +79,3 @@ def fork(server: int, parent: int, path: str) -> None:
             finally:
                 os._exit(0)
         line.close()
-    Path(path).unlink(missing_ok=True)

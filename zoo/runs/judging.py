@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from zoo.engine.build import Resources
@@ -63,8 +65,8 @@ def as_before_plugins() -> None:
 
 
 class Judge:
-    """A process, and a line to it. Without a number it is not a child of this process: it ends
-    when its line does."""
+    """A process, and a line to it, with whose end it ends; `process` is the number of a child of
+    this process."""
 
     def __init__(self, line: Connection, process: int | None = None):
         self.line, self.process = line, process
@@ -79,8 +81,7 @@ class Judge:
         return answer
 
     def end(self) -> None:
-        """End the process: nobody waits for what it does. A child ends at once, another when it has
-        answered."""
+        """End the process at once: nobody waits for what it does."""
         self.line.close()
         if self.process is not None:
             with contextlib.suppress(OSError):
@@ -217,14 +218,22 @@ def prepare() -> None:
 
 
 def serve(number: int) -> None:
-    """What a judge does: answer the requests that come to an open file, until none can come."""
+    """What a judge does: answer the requests that come to an open file, and end when the other side
+    has closed it, in the middle of an answer too."""
+    Thread(target=_end_with, args=(number,), daemon=True).start()
     with Connection(number) as line, contextlib.suppress(EOFError, OSError):
         while True:
             request = from_json(Request, json.loads(line.recv_bytes()))
-            if line.poll():  # the end of who asked: nothing else comes before the answer
-                return
             line.send_bytes(json.dumps(_answer(request)).encode())
             release()
+
+
+def _end_with(number: int) -> None:
+    """End this process when the other side of an open file is closed."""
+    closed = select.poll()
+    closed.register(number, 0)  # nothing but its end
+    closed.poll()
+    os._exit(0)
 
 
 def _answer(request: Request) -> dict[str, Any]:

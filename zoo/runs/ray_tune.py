@@ -11,9 +11,7 @@ import secrets
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import Popen
@@ -36,8 +34,8 @@ from zoo.runs.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, which workers must be able to import."""
-SCRATCH = "ray"
-"""The folder of Ray Tune's own files in a cache."""
+SCRATCH, TUNE = "ray", "tune"
+"""The folder of what a run needs beside Ray in a cache, and in it that of Ray Tune's own files."""
 ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0 in this variable Ray takes the loopback address for that of its node, on any system, and
 all its servers listen there alone."""
@@ -58,8 +56,8 @@ class RayTune:
     ) -> None:
         """Run the jobs. Raises ResourceError if Ray ends or has not enough devices, and
         StorageError."""
-        scratch = Path(resources.cache) / SCRATCH / f"{os.getpid()}-{time.time_ns()}"
-        with _judges(Path(resources.cache)) as judges, _connected(Watch(scratch)) as (ray, watch):
+        scratch = Path(resources.cache) / SCRATCH / f"{os.getpid()}-{secrets.token_hex(4)}"
+        with _connected(Watch(scratch)) as (ray, watch, judges):
             resources = replace(resources, judges=judges)
             devices = {"cpu": self.cpus, "gpu": self._gpus(ray.cluster_resources())}
             share = devices["gpu"]
@@ -83,26 +81,26 @@ class RayTune:
         return self.gpus
 
 
-def _judges(cache: Path) -> AbstractContextManager[str]:
-    """Judges at hand where all workers are on this machine."""
-    return contextlib.nullcontext("") if cluster.joins() else judges_at_hand(cache)
-
-
 @contextlib.contextmanager
-def _connected(watch: Watch) -> Iterator[tuple[Any, Watch]]:
-    """Ray, started or joined for the time inside, and what watches it; a Ray that this process has
-    already stays as it is. Raises ResourceError if it does not start, or ends."""
+def _connected(watch: Watch) -> Iterator[tuple[Any, Watch, str]]:
+    """Ray, started or joined for the time inside, what watches it, and the address of judges at
+    hand, "" where workers may be elsewhere; a Ray that this process has already stays as it is.
+    Raises ResourceError if it does not start, or ends."""
     _quiet_ray()
     import ray
 
     if ray.is_initialized():
-        yield ray, watch
+        yield ray, watch, ""
         return
-    with contextlib.nullcontext() if cluster.joins() else clearing(watch.scratch):
+    with contextlib.ExitStack() as stack:
+        judges = ""
+        if not cluster.joins():
+            stack.enter_context(clearing(watch.scratch))
+            judges = stack.enter_context(judges_at_hand(watch.scratch))
         try:
             _start(ray)
             with watch.over(_servers(ray)):
-                yield ray, watch
+                yield ray, watch, judges
         except (KeyboardInterrupt, RuntimeError) as error:
             said = _lost(watch, error)
             if not said:
@@ -110,6 +108,7 @@ def _connected(watch: Watch) -> Iterator[tuple[Any, Watch]]:
             raise ResourceError(f"{said}; finished trials are kept, run again to go on") from None
         finally:
             ray.shutdown()
+            shutil.rmtree(watch.scratch, ignore_errors=True)
 
 
 def _start(ray: Any) -> None:
@@ -222,7 +221,7 @@ def _tune(
             param_space=space,
             tune_config=tune.TuneConfig(reuse_actors=True),
             run_config=tune.RunConfig(
-                storage_path=str(watch.scratch),
+                storage_path=str(watch.scratch / TUNE),
                 verbose=0,
                 callbacks=[watcher],
                 failure_config=tune.FailureConfig(max_failures=1),
@@ -230,7 +229,7 @@ def _tune(
             ),
         ).fit()
     finally:
-        shutil.rmtree(watch.scratch, ignore_errors=True)
+        shutil.rmtree(watch.scratch / TUNE, ignore_errors=True)
     if watcher.storage_error:
         raise StorageError(watcher.storage_error)
 

@@ -19,7 +19,8 @@ LOOK = 0.5
 @dataclass
 class Watch:
     """Looks after a Ray that this process has started: which of its servers has `ended`, and the
-    most bytes that each of its workers had, by its number. `scratch` is Ray Tune's folder."""
+    most bytes that each of its workers had, by its number. `scratch` is a folder for what goes
+    with it."""
 
     scratch: Path
     ended: str = ""
