@@ -171,9 +171,11 @@ class Rescaling:
     what it gives in a larger model, that of the masks of `teacher` (Kwon et al. 2022). Nothing more
     is scaled once a factor is larger than `limit`.
 
-    >>> from methods.kwon import Searched
+    >>> import torch
     >>> from zoo import Rescaling
-    >>> Rescaling(Searched(None, power=0.5)).limit
+    >>> def all_stay(rows, costs, level):
+    ...     return {name: torch.ones_like(own[0], dtype=torch.bool) for name, own in rows.items()}
+    >>> Rescaling(all_stay).limit
     10.0
     """
 
